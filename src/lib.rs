@@ -1,0 +1,18 @@
+//! `receiver`: `git push` to your own server becomes a live release, with a way back.
+//!
+//! The rooms, arrows only downward:
+//!
+//! - `cli`: one file a subcommand: arguments, one call into the library, print.
+//! - `deploy`: the way of a push: queue, worker, plan, release, stages, switch, rollback, recovery, prune.
+//! - `vcs`, `schema`, `data`: read a revision and write its tree; when is it a schema change;
+//!   databases. None of the three knows another.
+//! - `app`: the disk layout, settings, records, journal, lock: the values, and the only way to write them.
+//! - `support`: the error, what the user is told, the one unsafe module.
+
+pub mod app;
+pub mod cli;
+pub mod data;
+pub mod deploy;
+pub mod schema;
+pub mod support;
+pub mod vcs;
