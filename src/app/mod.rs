@@ -1,5 +1,11 @@
 //! An app on this server: its names, its place on disk, and the only way to write there.
 
+pub mod guard;
+pub mod journal;
+pub mod layout;
 pub mod names;
+pub mod record;
 
+pub use guard::Guard;
+pub use layout::{App, Root};
 pub use names::{AppName, ReleaseId, ReleaseName, Revision, Version};

@@ -1,1 +1,4 @@
-//! (to come)
+//! The way of a push.
+
+pub mod joblog;
+pub mod queue;

@@ -1,1 +1,14 @@
-//! (to come)
+//! Reads a revision and writes its tree: exactly the revision, and nothing outside its place.
+//!
+//! What is read here was pushed: names, links and sizes are whatever the pusher wanted. A [`Tree`]
+//! that passed [`Tree::check`] cannot leave the directory that it is exported to.
+
+pub mod export;
+pub mod git;
+pub mod links;
+pub mod paths;
+pub mod submodules;
+pub mod tree;
+
+pub use git::Repository;
+pub use tree::{Entry, Kind, Tree};

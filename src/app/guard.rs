@@ -1,0 +1,179 @@
+//! The app's lock, and what only its holder may do: write.
+//!
+//! The lock is the kernel's (flock) on one permanent file that is never unlinked; it dies with its
+//! holder, and no child inherits it. What stands in the file only tells others who holds it.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, Write};
+use std::os::unix::fs::OpenOptionsExt;
+
+use rustix::fs::FlockOperation;
+use serde::{Deserialize, Serialize};
+
+use super::journal::{Event, Journal, refuse_newer};
+use super::layout::{App, FORMAT};
+use super::names::ReleaseId;
+use super::record::Record;
+use crate::support::{Context, Error, Result, clock, death, files};
+
+/// Who holds the lock, as it told.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Holder {
+    format: u32,
+    /// Its process.
+    pub pid: u32,
+    /// What it does, in a few words.
+    pub doing: String,
+}
+
+/// The proof that the app's lock is held, and the only way to write to the app.
+#[derive(Debug)]
+pub struct Guard {
+    app: App,
+    file: File,
+    journal: Journal,
+    told: Option<String>,
+}
+
+impl Guard {
+    /// Takes the lock, waiting for it as long as it takes. `waiting` is called once where it has to wait.
+    pub fn wait(app: &App, doing: &str, waiting: impl FnOnce(Option<Holder>)) -> Result<Guard> {
+        let file = open_lock(app)?;
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                waiting(holder(app));
+                rustix::io::retry_on_intr(|| rustix::fs::flock(&file, FlockOperation::LockExclusive))
+                    .context(|| format!("cannot lock {}", app.lock_file().display()))?;
+            }
+            Err(error) => return Err(error).context(|| format!("cannot lock {}", app.lock_file().display())),
+        }
+        if !app.is_created() {
+            return Err(Error::new(format!("{} was removed", app.directory().display())));
+        }
+        let mut file = file;
+        tell(&mut file, app, doing)?;
+        let (journal, told) = Journal::open(app)?;
+        let mut guard = Guard { app: app.clone(), file, journal, told: None };
+        if let Some(told) = told {
+            guard.append(None, Event::Recover { what: told.clone() })?;
+            guard.told = Some(told);
+        }
+        death::point("locked");
+        Ok(guard)
+    }
+
+    /// What had to be mended when the lock was taken, as a sentence; told once.
+    pub fn take_told(&mut self) -> Option<String> {
+        self.told.take()
+    }
+
+    /// Says what the holder does now, for those who wait.
+    pub fn doing(&mut self, doing: &str) -> Result<()> {
+        tell(&mut self.file, &self.app, doing)
+    }
+
+    /// The app.
+    pub fn app(&self) -> &App {
+        &self.app
+    }
+
+    /// Appends to the journal, synced.
+    pub fn append(&mut self, by: Option<&str>, event: Event) -> Result<u64> {
+        self.journal.append(by, event)
+    }
+
+    /// The number that the journal's next entry gets.
+    pub fn next_seq(&self) -> u64 {
+        self.journal.next_seq()
+    }
+
+    /// Writes down that a release begins. Its record is not sealed: it is no release yet.
+    pub fn begin(&self, record: &Record) -> Result<()> {
+        files::make_directory(&self.app.version(record.id.version), 0o755)?;
+        record.write(&self.app.record(&record.id))
+    }
+
+    /// Seals a record: from now on the release is complete.
+    pub fn seal(&self, record: &mut Record) -> Result<()> {
+        record.sealed = Some(clock::now());
+        record.write(&self.app.record(&record.id))
+    }
+
+    /// Moves the record of a release that failed to `receiver/failed/`, with the reason.
+    pub fn fail(&self, record: &mut Record, why: &str) -> Result<()> {
+        record.failure = Some(why.to_owned());
+        record.sealed = None;
+        record.write(&self.app.failed_record(&record.id.name))?;
+        files::remove_file(&self.app.record(&record.id))
+    }
+
+    /// Writes a file of the app's state, whole or not at all.
+    pub fn write(&self, path: &std::path::Path, bytes: &[u8], mode: u32) -> Result<()> {
+        debug_assert!(path.starts_with(self.app.directory()));
+        files::write_atomic(path, bytes, mode)
+    }
+
+    /// Renames a release, or what is left of it, out of `versions/`. It is deleted later, when nobody waits.
+    pub fn discard(&self, id: &ReleaseId) -> Result<()> {
+        let place = self.app.release(id);
+        if files::exists(&place) {
+            let trash = self.app.trash().join(format!("{}-{}-{}", id.version, id.name, std::process::id()));
+            files::move_new(&place, &trash)?;
+        }
+        files::remove_file(&self.app.record(id))
+    }
+}
+
+/// Who holds the app's lock now, as far as it told; `None` where nobody does.
+pub fn holder(app: &App) -> Option<Holder> {
+    let mut file = File::open(app.lock_file()).ok()?;
+    if rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared).is_ok() {
+        return None;
+    }
+    let mut text = String::new();
+    Read::by_ref(&mut file).take(4096).read_to_string(&mut text).ok()?;
+    let unknown = Holder { format: FORMAT, pid: 0, doing: "something".to_owned() };
+    Some(serde_json::from_str(&text).unwrap_or(unknown))
+}
+
+fn open_lock(app: &App) -> Result<File> {
+    let path = app.lock_file();
+    #[allow(clippy::cast_possible_wrap, reason = "the flags are small positive numbers")]
+    let flags = (rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK).bits() as i32;
+    let opened = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(flags)
+        .open(&path);
+    let file = opened.context(|| format!("cannot open the lock {}", path.display()))?;
+    if file.metadata().is_ok_and(|about| about.is_file()) {
+        return Ok(file);
+    }
+    Err(Error::new(format!("{} is not a regular file", path.display())))
+}
+
+/// Writes who holds the lock into it. Junk in it is written over; a newer format is left alone.
+fn tell(file: &mut File, app: &App, doing: &str) -> Result<()> {
+    #[derive(Deserialize)]
+    struct Format {
+        format: u32,
+    }
+    let path = app.lock_file();
+    let mut text = String::new();
+    let _ = file.rewind().and_then(|()| Read::by_ref(file).take(4096).read_to_string(&mut text));
+    if let Ok(there) = serde_json::from_str::<Format>(&text) {
+        refuse_newer(there.format, &path)?;
+    }
+    let holder = Holder { format: FORMAT, pid: std::process::id(), doing: doing.to_owned() };
+    let text = serde_json::to_string(&holder).context(|| "cannot write down who holds the lock")?;
+    let told = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(text.as_bytes()));
+    // A full disk must not keep anybody from cleaning up: the lock itself is the kernel's.
+    if let Err(error) = told {
+        log::warn!("cannot say in {} who holds it: {error}", path.display());
+    }
+    Ok(())
+}

@@ -1,0 +1,259 @@
+//! Where everything lies. Every path of an app has its one home here; nobody else joins strings.
+
+use std::path::{Path, PathBuf};
+
+use super::names::{AppName, ReleaseId, ReleaseName, Version};
+use crate::support::{Context, Error, Result, files};
+
+/// The number that every file of state begins with. An older one is read and brought up; a newer
+/// one is refused and not written.
+pub const FORMAT: u32 = 1;
+
+/// The directory that all apps of a server lie in: `--root`, or `$RECEIVER_ROOT`, or `/srv`.
+#[derive(Clone, Debug)]
+pub struct Root(PathBuf);
+
+impl Root {
+    /// The root that `flag` or the environment names. A relative one is taken from where we stand.
+    pub fn find(flag: Option<&Path>) -> Result<Root> {
+        let named = flag.map(Path::to_owned).or_else(|| {
+            std::env::var_os("RECEIVER_ROOT").filter(|value| !value.is_empty()).map(PathBuf::from)
+        });
+        let path = named.unwrap_or_else(|| PathBuf::from("/srv"));
+        let path = std::path::absolute(&path).context(|| format!("cannot use {} as root", path.display()))?;
+        // Where it is there already, by its real name: hooks and commands then speak of the same place.
+        Ok(Root(path.canonicalize().unwrap_or(path)))
+    }
+
+    /// The directory itself.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// The place of an app that may not be there yet.
+    pub fn place(&self, name: &AppName) -> App {
+        App { name: name.clone(), directory: self.0.join(name.as_str()) }
+    }
+
+    /// An app that is there.
+    pub fn open(&self, name: &AppName) -> Result<App> {
+        let app = self.place(name);
+        if app.is_created() {
+            return Ok(app);
+        }
+        let hint = match self.apps()?.as_slice() {
+            [] => format!("`receiver create {name}` makes it"),
+            apps => format!("the apps here: {}", list_names(apps)),
+        };
+        Err(Error::usage(format!("there is no app '{name}' in {}", self.0.display())).hint(hint))
+    }
+
+    /// All apps, by name.
+    pub fn apps(&self) -> Result<Vec<App>> {
+        let names = files::names_in(&self.0)?;
+        let apps = names.iter().filter_map(|name| name.parse().ok()).map(|name| self.place(&name));
+        Ok(apps.filter(App::is_created).collect())
+    }
+
+    /// The app of the directory `place`, or of one above it.
+    pub fn app_around(&self, place: &Path) -> Option<App> {
+        let place = place.canonicalize().ok()?;
+        let name = place.strip_prefix(&self.0).ok()?.components().next()?;
+        let app = self.place(&name.as_os_str().to_str()?.parse().ok()?);
+        app.is_created().then_some(app)
+    }
+}
+
+/// The names of apps, for a sentence.
+pub fn list_names(apps: &[App]) -> String {
+    apps.iter().map(|app| app.name.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+/// An app and its directory `ROOT/APP`.
+#[derive(Clone, Debug)]
+pub struct App {
+    name: AppName,
+    directory: PathBuf,
+}
+
+impl App {
+    /// The app whose repository is at `repository`: its directory's name is the app's.
+    pub fn of_repository(repository: &Path) -> Result<App> {
+        let place = repository.canonicalize().context(|| format!("cannot find {}", repository.display()))?;
+        let directory = place.parent().unwrap_or(Path::new("/")).to_owned();
+        let name = directory.file_name().and_then(|name| name.to_str()).unwrap_or_default().parse()?;
+        let app = App { name, directory };
+        if place == app.repository() && app.is_created() {
+            return Ok(app);
+        }
+        Err(Error::new(format!("{} is not the repository of an app", place.display())))
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &AppName {
+        &self.name
+    }
+
+    /// `ROOT/APP`.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// The root that it lies in.
+    pub fn root(&self) -> &Path {
+        self.directory.parent().unwrap_or(Path::new("/"))
+    }
+
+    /// Whether `receiver create` made it, wholly.
+    pub fn is_created(&self) -> bool {
+        self.marker().is_file()
+    }
+
+    /// What says that receiver made this directory.
+    pub fn marker(&self) -> PathBuf {
+        self.state("app.toml")
+    }
+
+    /// The bare repository that is pushed to.
+    pub fn repository(&self) -> PathBuf {
+        self.directory.join("repo.git")
+    }
+
+    /// The directory of all versions.
+    pub fn versions(&self) -> PathBuf {
+        self.directory.join("versions")
+    }
+
+    /// The directory of one version.
+    pub fn version(&self, version: Version) -> PathBuf {
+        self.versions().join(version.to_string())
+    }
+
+    /// The directory of a release.
+    pub fn release(&self, id: &ReleaseId) -> PathBuf {
+        self.version(id.version).join(id.name.as_str())
+    }
+
+    /// The record of a release, beside it.
+    pub fn record(&self, id: &ReleaseId) -> PathBuf {
+        self.version(id.version).join(format!("{}.toml", id.name))
+    }
+
+    /// The record that a failed release leaves.
+    pub fn failed_record(&self, name: &ReleaseName) -> PathBuf {
+        self.failed().join(format!("{name}.toml"))
+    }
+
+    /// The records of failed releases.
+    pub fn failed(&self) -> PathBuf {
+        self.state("failed")
+    }
+
+    /// The symlink to the live release.
+    pub fn current(&self) -> PathBuf {
+        self.directory.join("current")
+    }
+
+    /// The symlink in a version to its newest good release.
+    pub fn last(&self, version: Version) -> PathBuf {
+        self.version(version).join("last")
+    }
+
+    /// What outlives releases: uploads, `.env`.
+    pub fn shared(&self) -> PathBuf {
+        self.directory.join("shared")
+    }
+
+    /// What the server grants.
+    pub fn server_config(&self) -> PathBuf {
+        self.directory.join("receiver.toml")
+    }
+
+    /// A file or directory of receiver's own state.
+    pub fn state(&self, name: &str) -> PathBuf {
+        self.directory.join("receiver").join(name)
+    }
+
+    /// The lock: one permanent file, never unlinked.
+    pub fn lock_file(&self) -> PathBuf {
+        self.state("lock")
+    }
+
+    /// The append-only account of all that happened.
+    pub fn journal(&self) -> PathBuf {
+        self.state("journal.jsonl")
+    }
+
+    /// Jobs that wait.
+    pub fn queue(&self) -> PathBuf {
+        self.state("queue")
+    }
+
+    /// The log of a job.
+    pub fn log(&self, job: &str) -> PathBuf {
+        self.state("logs").join(format!("{job}.jsonl"))
+    }
+
+    /// What is being done just now, for whoever has to finish or undo it after a death.
+    pub fn underway(&self) -> PathBuf {
+        self.state("underway.json")
+    }
+
+    /// Settings and secrets of the app's processes; 0600.
+    pub fn environment_file(&self) -> PathBuf {
+        self.state("secrets").join("env.json")
+    }
+
+    /// Last dumps of databases that were pruned.
+    pub fn dumps(&self) -> PathBuf {
+        self.state("dumps")
+    }
+
+    /// The sockets of what runs.
+    pub fn run_app(&self) -> PathBuf {
+        self.state("run").join("app")
+    }
+
+    /// The directory of a version's own database (SQLite).
+    pub fn database(&self, version: Version) -> PathBuf {
+        self.state("databases").join(version.to_string())
+    }
+
+    /// The directory of the copy that a version is rehearsed on.
+    pub fn rehearsal(&self, version: Version) -> PathBuf {
+        self.state("databases").join(format!("{version}.rehearsal"))
+    }
+
+    /// The directory of the read-only snapshot that a migration reads the version before from.
+    pub fn previous_snapshot(&self, version: Version) -> PathBuf {
+        self.state("databases").join(format!("{version}.previous"))
+    }
+
+    /// What was renamed out of `versions/` and is deleted when nobody waits.
+    pub fn trash(&self) -> PathBuf {
+        self.state("trash")
+    }
+
+    /// Mirrors of the repositories that are granted as submodules.
+    pub fn submodules(&self) -> PathBuf {
+        self.state("submodules")
+    }
+
+    /// The directories that every app has, with their permission bits.
+    pub fn directories(&self) -> Vec<(PathBuf, u32)> {
+        vec![
+            (self.versions(), 0o755),
+            (self.shared(), 0o755),
+            (self.directory.join("receiver"), 0o711),
+            (self.queue(), 0o700),
+            (self.state("logs"), 0o700),
+            (self.failed(), 0o700),
+            (self.state("secrets"), 0o700),
+            (self.dumps(), 0o700),
+            (self.state("run"), 0o711),
+            (self.run_app(), 0o711),
+            (self.state("databases"), 0o711),
+            (self.trash(), 0o700),
+        ]
+    }
+}

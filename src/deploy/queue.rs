@@ -1,0 +1,184 @@
+//! Jobs that wait: one file each in `receiver/queue/`, there whole or not at all.
+//!
+//! A hook writes its job, syncs it, and may then die: the job is done all the same. The file stays
+//! until the job has its verdict, so that a worker's death loses none.
+
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::app::journal::refuse_newer;
+use crate::app::layout::FORMAT;
+use crate::app::{App, ReleaseId, Revision};
+use crate::support::{Context, Result, clock, files};
+
+/// What is to be done.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Order {
+    /// The deployed branch moved.
+    Push {
+        /// The branch.
+        branch: String,
+        /// Its tip before; absent for a new branch.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        old: Option<Revision>,
+        /// Its tip after.
+        new: Revision,
+        /// Whether commits were left behind.
+        forced: bool,
+    },
+    /// `receiver deploy`, or a tip that was never deployed.
+    Deploy {
+        /// The branch that the release is said to come by.
+        branch: String,
+        /// What to deploy.
+        revision: Revision,
+        /// Nobody asked: the tip had no verdict.
+        reconcile: bool,
+    },
+    /// Back to a release.
+    Rollback {
+        /// The release; the one that was live before, where none is named.
+        to: Option<ReleaseId>,
+        /// Whether what was written since may stay behind.
+        without_new_data: bool,
+    },
+    /// Stop what runs or waits.
+    Cancel,
+    /// No deploys until further notice.
+    Lock {
+        /// Why.
+        why: String,
+    },
+    /// Deploys again.
+    Unlock,
+}
+
+/// What a push asked for besides.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Options {
+    /// `-o schema=same|new`: overrules the detection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema: Option<SchemaSaid>,
+    /// `-o carry=shared`: once without a database of its own.
+    #[serde(default)]
+    pub carry_shared: bool,
+    /// `-o max-pause=…`, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_pause_ms: Option<u64>,
+}
+
+/// What a push says of its schema.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SchemaSaid {
+    /// It did not change, whatever the files say.
+    Same,
+    /// It did.
+    New,
+}
+
+/// A job in the queue.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Job {
+    format: u32,
+    /// Its name: that of its file and of its log.
+    pub id: String,
+    /// When it was asked for.
+    pub asked: Timestamp,
+    /// Who asked.
+    pub by: String,
+    /// What is to be done.
+    pub order: Order,
+    /// What was asked for besides.
+    #[serde(default)]
+    pub options: Options,
+    /// How often it was begun and not ended.
+    #[serde(default)]
+    pub deaths: u32,
+}
+
+impl Job {
+    /// A new job, asked for now.
+    pub fn new(order: Order, by: &str) -> Job {
+        // Sorted by name they are in the order of their asking, as far as one clock can tell.
+        let now = Timestamp::now();
+        let id = format!(
+            "{}-{:09}-{}",
+            now.strftime("%Y%m%dT%H%M%SZ"),
+            now.subsec_nanosecond(),
+            std::process::id()
+        );
+        Job {
+            format: FORMAT,
+            id,
+            asked: clock::now(),
+            by: by.to_owned(),
+            order,
+            options: Options::default(),
+            deaths: 0,
+        }
+    }
+
+    fn path(&self, app: &App) -> PathBuf {
+        app.queue().join(format!("{}.json", self.id))
+    }
+
+    /// Puts it into the queue, or writes down there that it was begun once more; synced.
+    pub fn put(&self, app: &App) -> Result<()> {
+        let text = serde_json::to_vec(self).context(|| "cannot write down a job")?;
+        files::write_atomic(&self.path(app), &text, 0o600)
+    }
+
+    /// Takes it out of the queue: it has its verdict.
+    pub fn remove(&self, app: &App) -> Result<()> {
+        files::remove_file(&self.path(app))
+    }
+
+    /// Whether it waits, or is being done.
+    pub fn is_queued(&self, app: &App) -> bool {
+        files::exists(&self.path(app))
+    }
+
+    /// Whether it deploys a revision.
+    pub fn revision(&self) -> Option<&Revision> {
+        match &self.order {
+            Order::Push { new, .. } => Some(new),
+            Order::Deploy { revision, .. } => Some(revision),
+            _ => None,
+        }
+    }
+
+    /// The branch that it deploys.
+    pub fn branch(&self) -> Option<&str> {
+        match &self.order {
+            Order::Push { branch, .. } | Order::Deploy { branch, .. } => Some(branch),
+            _ => None,
+        }
+    }
+}
+
+/// What waits, in the order of its asking. Junk in the queue is moved out of the way, and logged.
+pub fn waiting(app: &App) -> Result<Vec<Job>> {
+    let mut jobs = Vec::new();
+    for name in files::names_in(&app.queue())? {
+        let path = app.queue().join(&name);
+        if name.starts_with(files::TEMPORARY) || !name.ends_with(".json") {
+            continue;
+        }
+        // It may be gone since the directory was read: another worker ended it.
+        let Some(bytes) = files::read_limited(&path, 1 << 20)? else { continue };
+        match serde_json::from_slice::<Job>(&bytes) {
+            Ok(job) => {
+                refuse_newer(job.format, &path)?;
+                if job.path(app) == path {
+                    jobs.push(job);
+                }
+            }
+            Err(error) => log::warn!("{} is not a job and is left out: {error}", path.display()),
+        }
+    }
+    Ok(jobs)
+}

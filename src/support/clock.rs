@@ -1,0 +1,18 @@
+//! The time of day. Nothing is ordered by it: order is the journal's sequence.
+
+use jiff::{Timestamp, Unit};
+
+/// Now, in UTC, to the second.
+pub fn now() -> Timestamp {
+    let now = Timestamp::now();
+    #[cfg(debug_assertions)]
+    let now = shifted(now);
+    now.round(Unit::Second).unwrap_or(now)
+}
+
+/// Tests set the clock back, or let a day pass, by `RECEIVER_TEST_CLOCK` (seconds); absent from release builds.
+#[cfg(debug_assertions)]
+fn shifted(now: Timestamp) -> Timestamp {
+    let shift = std::env::var("RECEIVER_TEST_CLOCK").ok().and_then(|text| text.parse::<i64>().ok());
+    now.checked_add(jiff::SignedDuration::from_secs(shift.unwrap_or(0))).unwrap_or(now)
+}

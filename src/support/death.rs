@@ -1,0 +1,46 @@
+//! The points at which the kill tests let the program die, without destructors, as `kill -9` would.
+//!
+//! A debug build aborts at the point that `RECEIVER_TEST_DIE_AT` names; a release build has none of it.
+
+/// Every point, in the order in which a deploy that opens a version passes them; then those of a rollback.
+pub const POINTS: &[&str] = &[
+    "locked",
+    "job-taken",
+    "begun",
+    "directory-made",
+    "exported",
+    "linked",
+    "build",
+    "rehearsed",
+    "held",
+    "carried",
+    "migrated",
+    "checked",
+    "fenced",
+    "synced",
+    "sealed",
+    "switched",
+    "last-moved",
+    "journaled",
+    "verdict-written",
+    "pruned",
+    "job-removed",
+    "rollback-begun",
+    "rollback-fenced",
+    "rollback-switched",
+];
+
+/// Dies here where a test asked for it.
+pub fn point(name: &str) {
+    debug_assert!(POINTS.contains(&name), "{name} is not a known point");
+    #[cfg(debug_assertions)]
+    if std::env::var("RECEIVER_TEST_DIE_AT").is_ok_and(|wanted| wanted == name) && asked_for() {
+        rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL).ok();
+    }
+}
+
+/// Where `RECEIVER_TEST_DIE_ONCE` names a file, it is the ticket: it is used up by the first death.
+#[cfg(debug_assertions)]
+fn asked_for() -> bool {
+    std::env::var_os("RECEIVER_TEST_DIE_ONCE").is_none_or(|ticket| std::fs::remove_file(ticket).is_ok())
+}

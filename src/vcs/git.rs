@@ -1,0 +1,247 @@
+//! A git repository, read through git2: nothing that was pushed runs, no work tree is needed.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Once;
+
+use git2::{ObjectType, RepositoryOpenFlags};
+
+use super::tree::{Entry, Kind, ObjectId, Tree, join};
+use crate::app::Revision;
+use crate::support::{Context, Error, Result, text};
+
+/// No tree has more entries than this: a few kilobytes of pushed trees can stand for billions.
+const MOST_ENTRIES: usize = 2_000_000;
+
+/// A bare git repository.
+pub struct Repository {
+    inner: git2::Repository,
+    path: PathBuf,
+}
+
+fn set_up_library() {
+    static ONCE: Once = Once::new();
+    // What is in the repository was hashed when it came in; to hash it again on every read costs
+    // more than to write it (field notes, "numbers to beat").
+    ONCE.call_once(|| git2::opts::strict_hash_verification(false));
+}
+
+impl Repository {
+    /// Opens the repository of an app.
+    pub fn open(path: &Path) -> Result<Repository> {
+        set_up_library();
+        let inner =
+            git2::Repository::open_bare(path).context(|| format!("cannot open {}", path.display()))?;
+        Ok(Repository { inner, path: path.to_owned() })
+    }
+
+    /// Opens the repository as a hook of git finds it: with the objects that are still in quarantine.
+    pub fn open_in_hook(path: &Path) -> Result<Repository> {
+        set_up_library();
+        let flags = RepositoryOpenFlags::FROM_ENV;
+        let none: [&Path; 0] = [];
+        let inner = git2::Repository::open_ext(path, flags, none)
+            .context(|| format!("cannot open {} with what is being pushed", path.display()))?;
+        Ok(Repository { inner, path: path.to_owned() })
+    }
+
+    /// Where it lies.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The commit that a branch points to.
+    pub fn tip(&self, branch: &str) -> Result<Option<Revision>> {
+        match self.inner.find_reference(&format!("refs/heads/{branch}")) {
+            Ok(reference) => reference.target().map(|id| id.to_string().parse()).transpose(),
+            Err(error) if error.code() == git2::ErrorCode::NotFound => Ok(None),
+            Err(error) => Err(error).context(|| format!("cannot read the branch {branch}")),
+        }
+    }
+
+    /// The names of all branches.
+    pub fn branches(&self) -> Vec<String> {
+        let Ok(references) = self.inner.references_glob("refs/heads/*") else { return Vec::new() };
+        let names = references.flatten().filter_map(|reference| reference.name().map(str::to_owned).ok());
+        names.map(|name| name["refs/heads/".len()..].to_owned()).collect()
+    }
+
+    /// The commit that a person means: a branch, a tag, a full or a short hash.
+    pub fn resolve(&self, name: &str) -> Result<Revision> {
+        let nobody =
+            || Error::usage(format!("there is no revision '{}' in the repository", text::printable(name)));
+        let object = self.inner.revparse_single(name).map_err(|_| nobody())?;
+        let commit = object.peel_to_commit().map_err(|_| nobody())?;
+        commit.id().to_string().parse()
+    }
+
+    /// Why a revision is no commit, or `None` where it is one.
+    pub fn refuse_non_commit(&self, revision: &Revision) -> Option<String> {
+        let id = ObjectId::from_str(revision.as_str()).ok()?;
+        match self.inner.find_object(id, None) {
+            Ok(object) if object.kind() == Some(ObjectType::Commit) => None,
+            Ok(object) if object.kind() == Some(ObjectType::Tag) => Some(format!(
+                "it is an annotated tag; push the commit: `git push REMOTE {}^{{commit}}:BRANCH`",
+                revision.short()
+            )),
+            Ok(_) => Some("it is no commit".to_owned()),
+            Err(_) => Some("it is not in the repository".to_owned()),
+        }
+    }
+
+    fn commit(&self, revision: &Revision) -> Result<git2::Commit<'_>> {
+        ObjectId::from_str(revision.as_str())
+            .and_then(|id| self.inner.find_commit(id))
+            .context(|| format!("cannot read the commit {revision}"))
+    }
+
+    /// The first line of a commit's message, safe for a terminal.
+    pub fn subject(&self, revision: &Revision) -> Result<String> {
+        let commit = self.commit(revision)?;
+        let subject = commit.summary_bytes().unwrap_or_default();
+        Ok(text::printable_bytes(subject).chars().take(200).collect())
+    }
+
+    /// Whether `old` is among the ancestors of `new`: then a push from one to the other forced nothing.
+    pub fn is_ancestor(&self, old: &Revision, new: &Revision) -> bool {
+        let (Ok(old), Ok(new)) = (ObjectId::from_str(old.as_str()), ObjectId::from_str(new.as_str())) else {
+            return false;
+        };
+        old == new || self.inner.graph_descendant_of(new, old).unwrap_or(false)
+    }
+
+    /// Everything in a revision, with what is wrong about its names.
+    pub fn tree(&self, revision: &Revision) -> Result<Tree> {
+        let top = self.commit(revision)?.tree_id();
+        self.tree_below(top, b"")
+    }
+
+    fn tree_below(&self, top: ObjectId, at: &[u8]) -> Result<Tree> {
+        let mut tree = Tree::default();
+        // Not recursive: how deep it goes is the pusher's choice.
+        let mut waiting = vec![(at.to_vec(), top)];
+        while let Some((directory, id)) = waiting.pop() {
+            let shown = || text::printable_bytes(&directory);
+            let listing =
+                self.inner.find_tree(id).context(|| format!("cannot read the directory '{}'", shown()))?;
+            let complaints = tree.complaints.len();
+            Tree::check_names(
+                &mut tree.complaints,
+                &directory,
+                listing.iter().map(|entry| entry.name_bytes().to_vec()),
+            );
+            if tree.complaints.len() > complaints {
+                continue;
+            }
+            for entry in &listing {
+                let path = join(&directory, entry.name_bytes());
+                match entry.filemode() {
+                    0o040_000 => {
+                        tree.directories.push(path.clone());
+                        waiting.push((path, entry.id()));
+                    }
+                    mode => tree.entries.push(Entry { kind: kind_of(mode), id: entry.id(), path }),
+                }
+            }
+            if tree.entries.len() + tree.directories.len() > MOST_ENTRIES {
+                return Err(Error::new(format!("the revision has more than {MOST_ENTRIES} files")));
+            }
+        }
+        tree.directories.sort();
+        tree.entries.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(tree)
+    }
+
+    /// The tree of a submodule's commit, its paths below `at`.
+    pub fn tree_at(&self, commit: ObjectId, at: &[u8]) -> Result<Tree> {
+        let top =
+            self.inner.find_commit(commit).context(|| format!("cannot read the commit {commit}"))?.tree_id();
+        self.tree_below(top, at)
+    }
+
+    /// Whether an object is there.
+    pub fn has(&self, id: ObjectId) -> bool {
+        self.inner.odb().is_ok_and(|objects| objects.exists(id))
+    }
+
+    /// The bytes of a file.
+    pub fn read(&self, id: ObjectId) -> Result<Vec<u8>> {
+        let objects = self.inner.odb().context(|| "cannot read the repository")?;
+        let object = objects.read(id).context(|| format!("cannot read the object {id}"))?;
+        if object.kind() != ObjectType::Blob {
+            return Err(Error::new(format!("the object {id} is no file")));
+        }
+        Ok(object.data().to_vec())
+    }
+
+    /// The size of a file in bytes, without reading it.
+    pub fn size(&self, id: ObjectId) -> Result<u64> {
+        let objects = self.inner.odb().context(|| "cannot read the repository")?;
+        let (size, kind) = objects.read_header(id).context(|| format!("cannot read the object {id}"))?;
+        if kind != ObjectType::Blob {
+            return Err(Error::new(format!("the object {id} is no file")));
+        }
+        Ok(size as u64)
+    }
+
+    /// The targets of all symlinks of a tree, by path.
+    pub fn link_targets(&self, tree: &Tree) -> Result<BTreeMap<Vec<u8>, Vec<u8>>> {
+        let links = tree.entries.iter().filter(|entry| entry.kind == Kind::Link);
+        let mut targets = BTreeMap::new();
+        for link in links {
+            let size = self.size(link.id)?;
+            if size > 4095 {
+                return Err(Error::new(format!("{} is a symlink of {size} bytes", link.shown())));
+            }
+            targets.insert(link.path.clone(), self.read(link.id)?);
+        }
+        Ok(targets)
+    }
+
+    /// How many files differ between two revisions.
+    pub fn changed_files(&self, old: &Revision, new: &Revision) -> Result<usize> {
+        let (old, new) = (self.commit(old)?, self.commit(new)?);
+        let (old, new) =
+            (old.tree().context(|| "cannot read a tree")?, new.tree().context(|| "cannot read a tree")?);
+        let diff = self.inner.diff_tree_to_tree(Some(&old), Some(&new), None);
+        Ok(diff.context(|| "cannot compare two revisions")?.deltas().len())
+    }
+
+    /// Keeps a revision from garbage collection for as long as `name` is held.
+    pub fn hold(&self, name: &str, revision: &Revision) -> Result<()> {
+        let id = ObjectId::from_str(revision.as_str()).context(|| format!("cannot hold {revision}"))?;
+        self.inner
+            .reference(&held(name), id, true, "receiver: a release")
+            .map(drop)
+            .context(|| format!("cannot hold {revision}"))
+    }
+
+    /// Lets a revision go.
+    pub fn release(&self, name: &str) -> Result<()> {
+        match self.inner.find_reference(&held(name)).and_then(|mut reference| reference.delete()) {
+            Err(error) if error.code() != git2::ErrorCode::NotFound => {
+                Err(error).context(|| format!("cannot let the ref {} go", held(name)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The names that revisions are held by.
+    pub fn holds(&self) -> Vec<String> {
+        let Ok(references) = self.inner.references_glob("refs/receiver/*") else { return Vec::new() };
+        let names = references.flatten().filter_map(|reference| reference.name().map(str::to_owned).ok());
+        names.map(|name| name["refs/receiver/".len()..].to_owned()).collect()
+    }
+}
+
+fn held(name: &str) -> String {
+    format!("refs/receiver/{name}")
+}
+
+fn kind_of(mode: i32) -> Kind {
+    match mode {
+        0o120_000 => Kind::Link,
+        0o160_000 => Kind::Submodule,
+        mode => Kind::File { executable: mode & 0o100 != 0 },
+    }
+}

@@ -1,0 +1,114 @@
+//! A revision's tree as a list, and the check that it can be written without leaving its place.
+
+use std::collections::{BTreeMap, HashSet};
+
+pub use git2::Oid as ObjectId;
+
+use super::links::{self, Links};
+use super::paths;
+use crate::support::text::printable_bytes;
+
+/// What an entry is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A regular file.
+    File {
+        /// Whether it may be executed.
+        executable: bool,
+    },
+    /// A symlink; its content is its target.
+    Link,
+    /// A commit of another repository.
+    Submodule,
+}
+
+/// A file, symlink or submodule of a tree.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Its path from the top, as bytes: names need not be UTF-8.
+    pub path: Vec<u8>,
+    /// What it is.
+    pub kind: Kind,
+    /// Its content's id.
+    pub id: ObjectId,
+}
+
+impl Entry {
+    /// Its path, for people.
+    pub fn shown(&self) -> String {
+        printable_bytes(&self.path)
+    }
+}
+
+/// All that is in a revision, in git's order, and its directories, parents first.
+#[derive(Clone, Debug, Default)]
+pub struct Tree {
+    /// Files, symlinks and submodules.
+    pub entries: Vec<Entry>,
+    /// Directories.
+    pub directories: Vec<Vec<u8>>,
+    /// What cannot be written, as sentences that name the path.
+    pub complaints: Vec<String>,
+}
+
+impl Tree {
+    /// The entry at a path.
+    pub fn find(&self, path: &[u8]) -> Option<&Entry> {
+        self.entries.iter().find(|entry| entry.path == path)
+    }
+
+    /// Whether a file, symlink or directory is at a path.
+    pub fn has(&self, path: &str) -> bool {
+        self.find(path.as_bytes()).is_some()
+            || self.directories.iter().any(|directory| directory == path.as_bytes())
+    }
+
+    /// The submodules.
+    pub fn submodules(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter().filter(|entry| entry.kind == Kind::Submodule)
+    }
+
+    /// Takes up one directory's names; says which of them may not be.
+    pub(super) fn check_names(
+        complaints: &mut Vec<String>,
+        directory: &[u8],
+        names: impl Iterator<Item = Vec<u8>>,
+    ) {
+        let mut seen = HashSet::new();
+        for name in names {
+            let path = join(directory, &name);
+            if let Some(why) = paths::refuse_component(&name, directory.is_empty()) {
+                complaints.push(format!("{} {why}", printable_bytes(&path)));
+            } else if !seen.insert(name) {
+                complaints.push(format!("{} is there twice", printable_bytes(&path)));
+            } else if path.len() > 3500 {
+                complaints.push(format!("{}… is too long a path", printable_bytes(&path[..100])));
+            }
+        }
+    }
+
+    /// The symlinks that lead out of the release, as sentences.
+    ///
+    /// `targets` are the symlinks' contents by path; `shared` are the paths that become links into
+    /// `shared/`, through which nothing may climb.
+    pub fn outside_links(&self, targets: &BTreeMap<Vec<u8>, Vec<u8>>, shared: &[&str]) -> Vec<String> {
+        let links = Links { targets, shared };
+        let mut complaints = Vec::new();
+        for (path, target) in targets {
+            if let Err(why) = links::resolve(&links, path) {
+                complaints.push(format!("{} → {} {why}", printable_bytes(path), printable_bytes(target)));
+            }
+        }
+        complaints
+    }
+}
+
+/// `directory/name`, or `name` at the top.
+pub(super) fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
+    let mut path = directory.to_vec();
+    if !path.is_empty() {
+        path.push(b'/');
+    }
+    path.extend_from_slice(name);
+    path
+}
