@@ -32,11 +32,18 @@ pub struct Size {
     pub allocated: u64,
 }
 
-/// How large the parts are, without reading a file.
-pub fn measure(parts: &[Part]) -> Result<Size> {
+/// How large the parts are, without reading a file. `repository` holds the first of them; the others
+/// are opened.
+pub fn measure(repository: &Repository, parts: &[Part]) -> Result<Size> {
     let mut size = Size::default();
-    for part in parts {
-        let repository = Repository::open(&part.repository)?;
+    for (at, part) in parts.iter().enumerate() {
+        let opened;
+        let repository = if at == 0 {
+            repository
+        } else {
+            opened = Repository::open(&part.repository)?;
+            &opened
+        };
         for entry in part.tree.entries.iter().filter(|entry| entry.kind != Kind::Submodule) {
             let bytes = repository.size(entry.id)?;
             size.files += 1;

@@ -96,9 +96,9 @@ fn ends_with(whole: &str, end: &str) -> bool {
 
 /// The address of each submodule, by its path, as `.gitmodules` has it.
 fn urls(repository: &Repository, tree: &Tree) -> Result<BTreeMap<String, String>> {
-    let Some(file) = tree.entries.iter().find(|entry| entry.path.ends_with(b".gitmodules")) else {
-        return Ok(BTreeMap::new());
-    };
+    let named =
+        tree.entries.iter().filter(|entry| entry.path.rsplit(|b| *b == b'/').next() == Some(b".gitmodules"));
+    let Some(file) = named.min_by_key(|entry| entry.path.len()) else { return Ok(BTreeMap::new()) };
     // git reads its own format best; only the blob's id, which is hexadecimal, reaches it.
     let listing = duct::cmd!("git", "config", "--null", "--list", format!("--blob={}", file.id))
         .dir(repository.path())

@@ -1,0 +1,173 @@
+//! What stages and processes find in their environment: this, and nothing else.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::app::guard::Guard;
+use crate::app::journal::refuse_newer;
+use crate::app::layout::FORMAT;
+use crate::app::{App, ReleaseId, Revision};
+use crate::support::{Context, Error, Result, files};
+
+/// Where programs are looked for, unless `receiver env APP set PATH` says otherwise. The pusher's
+/// PATH plays no part: a deploy must not depend on who pushed.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Values shorter than this are not masked in output: `1` or `true` would hide half of it.
+const SHORTEST_SECRET: usize = 6;
+
+/// The environment of a stage or process.
+#[derive(Clone, Debug, Default)]
+pub struct Environment {
+    pairs: BTreeMap<String, String>,
+    secrets: Vec<(String, String)>,
+}
+
+/// The release that an environment is for.
+#[derive(Debug)]
+pub struct Subject<'a> {
+    /// The release.
+    pub id: &'a ReleaseId,
+    /// Its revision.
+    pub revision: &'a Revision,
+    /// The branch that it came by.
+    pub branch: &'a str,
+    /// The release that was live before it.
+    pub previous: Option<&'a ReleaseId>,
+}
+
+impl Environment {
+    /// The environment of a release, with what `receiver env` holds.
+    pub fn of(app: &App, subject: &Subject) -> Result<Environment> {
+        let mut environment = Environment::default();
+        environment.set("PATH", PATH);
+        environment.set("HOME", home());
+        environment.set("LANG", std::env::var("LANG").unwrap_or_else(|_| "C.UTF-8".to_owned()));
+        for (name, value) in Kept::read(app)?.values {
+            if value.len() >= SHORTEST_SECRET && name != "PATH" && name != "HOME" && name != "LANG" {
+                environment.secrets.push((value.clone(), name.clone()));
+            }
+            environment.set(&name, value);
+        }
+        // The longest first: a secret that is part of another must not spoil its mask.
+        environment.secrets.sort_by_key(|(value, _)| std::cmp::Reverse(value.len()));
+        let shown = |path: std::path::PathBuf| path.display().to_string();
+        environment.set("RECEIVER_APP", app.name().as_str());
+        environment.set("RECEIVER_VERSION", subject.id.version.to_string());
+        environment.set("RECEIVER_RELEASE", subject.id.to_string());
+        environment.set("RECEIVER_REVISION", subject.revision.as_str());
+        environment.set("RECEIVER_BRANCH", subject.branch);
+        environment.set("RECEIVER_RELEASE_DIR", shown(app.release(subject.id)));
+        environment.set("RECEIVER_SHARED_DIR", shown(app.shared()));
+        if let Some(previous) = subject.previous {
+            environment.set("RECEIVER_PREVIOUS_DIR", shown(app.release(previous)));
+        }
+        Ok(environment)
+    }
+
+    /// Sets a variable.
+    pub fn set(&mut self, name: &str, value: impl Into<String>) {
+        self.pairs.insert(name.to_owned(), value.into());
+    }
+
+    /// The same with some more variables.
+    #[must_use]
+    pub fn with<'a>(&self, more: impl IntoIterator<Item = (&'a str, String)>) -> Environment {
+        let mut environment = self.clone();
+        for (name, value) in more {
+            environment.set(name, value);
+        }
+        environment
+    }
+
+    /// All variables.
+    pub fn pairs(&self) -> BTreeMap<String, String> {
+        self.pairs.clone()
+    }
+
+    /// `line` with every known secret written as its name.
+    pub fn mask(&self, line: &str) -> String {
+        let mut masked = line.to_owned();
+        for (value, name) in &self.secrets {
+            if masked.contains(value.as_str()) {
+                masked = masked.replace(value.as_str(), &format!("[{name}]"));
+            }
+        }
+        masked
+    }
+}
+
+fn home() -> String {
+    std::env::var("HOME").ok().filter(|home| home.starts_with('/')).unwrap_or_else(|| "/".to_owned())
+}
+
+/// What `receiver env` keeps: settings and secrets of the processes, on the server only, 0600.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Kept {
+    format: u32,
+    /// The variables by name.
+    pub values: BTreeMap<String, String>,
+}
+
+impl Kept {
+    /// Reads them.
+    pub fn read(app: &App) -> Result<Kept> {
+        let path = app.environment_file();
+        let Some(text) = files::read_text(&path)? else {
+            return Ok(Kept { format: FORMAT, values: BTreeMap::new() });
+        };
+        let kept: Kept = serde_json::from_str(&text)
+            .map_err(|_| Error::new(format!("{} is damaged", path.display())))
+            .map_err(|error| {
+                error.hint(format!(
+                    "move it away and set the variables again: `receiver env {} set …`",
+                    app.name()
+                ))
+            })?;
+        refuse_newer(kept.format, &path)?;
+        Ok(kept)
+    }
+
+    /// Writes them down.
+    pub fn write(&self, guard: &Guard) -> Result<()> {
+        let text = serde_json::to_vec_pretty(self).context(|| "cannot write down the environment")?;
+        guard.write(&guard.app().environment_file(), &text, 0o600)
+    }
+
+    /// Refuses a name that no variable can have, or that is receiver's own.
+    pub fn refuse_name(name: &str) -> Result<()> {
+        let sound = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+            && !name.is_empty()
+            && !name.as_bytes()[0].is_ascii_digit();
+        let shown: String = name.escape_default().take(60).collect();
+        if !sound {
+            return Err(Error::usage(format!("'{shown}' cannot be a variable's name")));
+        }
+        let ours = ["DATABASE_URL", "PREVIOUS_DATABASE_URL"].contains(&name) || name.starts_with("RECEIVER_");
+        if ours {
+            return Err(Error::usage(format!("{shown} is set by receiver itself, for each version its own")));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_masked_the_longest_first() {
+        let mut environment = Environment::default();
+        environment.secrets = vec![("hunter22long".into(), "KEY".into()), ("hunter22".into(), "PASS".into())];
+        assert_eq!(environment.mask("a hunter22long b hunter22"), "a [KEY] b [PASS]");
+    }
+
+    #[test]
+    fn names_that_receiver_sets_are_refused() {
+        for bad in ["", "1A", "A B", "A=B", "RECEIVER_APP", "DATABASE_URL", "A\n"] {
+            assert!(Kept::refuse_name(bad).is_err(), "{bad:?}");
+        }
+        assert!(Kept::refuse_name("SECRET_KEY").is_ok());
+    }
+}

@@ -1,0 +1,283 @@
+//! Looks at a revision and at what is there, and changes nothing: what a plan is decided on.
+//!
+//! A hook, `receiver plan` and the worker look through the same eyes. Nothing that was pushed runs.
+
+use std::collections::BTreeMap;
+
+use super::plan::{self, Facts, Plan};
+use super::queue::Options;
+use crate::app::init::{self, Framework};
+use crate::app::journal::History;
+use crate::app::record::{self, Record, Releases};
+use crate::app::settings::{Action as StageAction, Settings, StageName};
+use crate::app::{App, ReleaseId, Revision};
+use crate::schema::{self, Fingerprint, Said, TreeFile};
+use crate::support::{Context, Error, Result, files};
+use crate::vcs::export::{self, Size};
+use crate::vcs::submodules::{self, Part};
+use crate::vcs::{Kind, Repository, Tree};
+
+/// What is there of an app.
+#[derive(Debug)]
+pub struct Scene {
+    /// Its releases.
+    pub releases: Releases,
+    /// Its journal.
+    pub history: History,
+    /// What is live.
+    pub live: Option<ReleaseId>,
+}
+
+impl Scene {
+    /// Reads it.
+    pub fn read(app: &App) -> Result<Scene> {
+        Ok(Scene { releases: Releases::read(app)?, history: History::read(app)?, live: record::live(app)? })
+    }
+
+    /// The record of what is live.
+    ///
+    /// # Errors
+    /// Where it is damaged: what its schema and its database are is then unknown.
+    pub fn live_record(&self, app: &App) -> Result<Option<&Record>> {
+        let Some(live) = &self.live else { return Ok(None) };
+        self.releases.sealed(live).map(Some).ok_or_else(|| {
+            Error::new(format!("the record of the live release {live} is missing or damaged"))
+                .hint(format!("put back {}, for instance from a backup", app.record(live).display()))
+        })
+    }
+}
+
+/// A revision that was looked at.
+pub struct Look {
+    /// What holds for it.
+    pub settings: Settings,
+    /// What its schema is kept in, and how that looks.
+    pub fingerprint: Fingerprint,
+    /// Its trees, submodules' included where they were asked for.
+    pub parts: Vec<Part>,
+    /// What a deploy of it does.
+    pub plan: Plan,
+    /// How large it is.
+    pub size: Size,
+    /// How the framework is asked whether something is pending.
+    pub question: Option<String>,
+}
+
+/// Whether submodules are fetched: never by a hook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Submodules {
+    /// Only whether they are granted.
+    Judge,
+    /// Fetched into their mirrors, too.
+    Fetch,
+}
+
+/// How a revision is looked at.
+pub struct Request<'a> {
+    /// What to look at.
+    pub revision: &'a Revision,
+    /// What the push asked for.
+    pub options: &'a Options,
+    /// Whether it is deployed also where it is live already.
+    pub again: bool,
+    /// What to do about submodules.
+    pub submodules: Submodules,
+}
+
+/// Looks at a revision. What cannot be deployed is an error that names every reason.
+pub fn at(app: &App, repository: &Repository, scene: &Scene, request: &Request) -> Result<Look> {
+    let tree = repository.tree(request.revision)?;
+    refuse(&tree.complaints)?;
+    let settings = settings(app, repository, &tree)?;
+    let said = Words::of(&settings);
+    let fingerprint = schema::fingerprint(tree_files(&tree), &said.said());
+    refuse_unsaid(app, &tree, &settings, &fingerprint)?;
+    refuse_links(repository, &tree, &settings)?;
+    refuse_lfs(repository, &tree)?;
+    refuse(&submodules::refusals(repository, &tree, &settings.export.submodules)?)?;
+    let mut parts = Vec::new();
+    if request.submodules == Submodules::Fetch {
+        parts = submodules::expand(repository, &tree, &settings.export.submodules, &app.submodules())?;
+        for part in &parts {
+            refuse(&part.tree.complaints)?;
+            refuse_links(&Repository::open(&part.repository)?, &part.tree, &settings)?;
+        }
+    }
+    parts.insert(0, Part { repository: repository.path().to_owned(), tree });
+    let size = export::measure(repository, &parts)?;
+    let live = scene.live_record(app)?;
+    let difference = live.map(|live| difference(repository, live, &fingerprint)).transpose()?;
+    let changed_files = match live {
+        // The revision of a release is held by a ref; where it is gone all the same, all is new.
+        Some(live) => repository.changed_files(&live.revision, request.revision).unwrap_or(parts[0].tree.entries.len()),
+        None => parts[0].tree.entries.len(),
+    };
+    let question = schema::question(&fingerprint, &said.said());
+    let plan = plan::decide(&Facts {
+        app: app.name(),
+        revision: request.revision,
+        settings: &settings,
+        options: request.options,
+        live,
+        next_version: scene.releases.next_version(),
+        detector: fingerprint.detector.to_string(),
+        difference,
+        can_ask: question.is_some(),
+        size,
+        changed_files,
+        again: request.again,
+    })?;
+    Ok(Look { settings, fingerprint, parts, plan, size, question })
+}
+
+fn refuse(complaints: &[String]) -> Result<()> {
+    match complaints {
+        [] => Ok(()),
+        [one] => Err(Error::new(format!("the revision cannot be deployed: {one}"))),
+        many => {
+            let shown = many.iter().take(20).map(|one| format!("\n  {one}")).collect::<String>();
+            let more = if many.len() > 20 { format!("\n  and {} more", many.len() - 20) } else { String::new() };
+            Err(Error::new(format!("the revision cannot be deployed, for {} reasons:{shown}{more}", many.len())))
+        }
+    }
+}
+
+/// The settings of a revision, with the server's.
+pub fn settings(app: &App, repository: &Repository, tree: &Tree) -> Result<Settings> {
+    const MOST: u64 = 1 << 20;
+    let from_code = match tree.find(b"receiver.toml") {
+        Some(entry) if matches!(entry.kind, Kind::File { .. }) => {
+            let size = repository.size(entry.id)?;
+            if size > MOST {
+                return Err(Error::new(format!("receiver.toml has {size} bytes; nobody writes that many settings")));
+            }
+            Some(repository.read(entry.id)?)
+        }
+        Some(_) => return Err(Error::new("receiver.toml is a symlink or a submodule; a file is wanted")),
+        None if tree.has("receiver.toml") => return Err(Error::new("receiver.toml is a directory; a file is wanted")),
+        None => None,
+    };
+    let from_server = server_file(app)?;
+    Settings::load(from_code.as_deref(), from_server.as_deref(), &app.server_config().display().to_string())
+}
+
+fn server_file(app: &App) -> Result<Option<Vec<u8>>> {
+    files::read_limited(&app.server_config(), 1 << 20)
+}
+
+/// What the server alone says: the branch, what is kept.
+pub fn server_settings(app: &App) -> Result<Settings> {
+    Settings::load(None, server_file(app)?.as_deref(), &app.server_config().display().to_string())
+}
+
+/// What the settings say about the schema, kept where [`Said`] can borrow it.
+struct Words {
+    paths: Option<Vec<String>>,
+    command: bool,
+    syncdb: Option<String>,
+    sql: Vec<String>,
+}
+
+impl Words {
+    fn of(settings: &Settings) -> Words {
+        let mut sql = Vec::new();
+        let mut syncdb = None;
+        for (name, stage) in settings.stages() {
+            match &stage.action {
+                StageAction::Sql(files) => sql.extend(files.iter().map(|file| file.as_str().to_owned())),
+                StageAction::Run(command) if name == StageName::Syncdb => syncdb = Some(command.clone()),
+                StageAction::Run(_) => {}
+            }
+        }
+        Words {
+            paths: settings.schema.paths.as_ref().map(|globs| globs.patterns().to_vec()),
+            command: settings.schema.command.is_some(),
+            syncdb,
+            sql,
+        }
+    }
+
+    fn said(&self) -> Said<'_> {
+        Said {
+            paths: self.paths.as_deref(),
+            command: self.command,
+            syncdb: self.syncdb.as_deref(),
+            sql: &self.sql,
+        }
+    }
+}
+
+fn tree_files(tree: &Tree) -> impl Iterator<Item = TreeFile> {
+    tree.entries.iter().filter(|entry| entry.kind != Kind::Submodule).map(|entry| TreeFile {
+        path: entry.path.clone(),
+        oid: entry.id.to_string(),
+        is_link: entry.kind == Kind::Link,
+    })
+}
+
+/// Without a word on what to do, only a static site is deployed; a schema wants a word on its engine.
+fn refuse_unsaid(app: &App, tree: &Tree, settings: &Settings, fingerprint: &Fingerprint) -> Result<()> {
+    let framework = init::detect(&|path| tree.has(path));
+    let said = tree.has("receiver.toml") || settings.has_stages() || settings.database.engine_said;
+    if !said && framework != Framework::Static {
+        let what = match framework {
+            Framework::Unknown => "nothing says how this tree becomes a running application".to_owned(),
+            other => format!("this looks like {other}, and nothing says how it is deployed"),
+        };
+        return Err(Error::new(format!("{what}: there is no receiver.toml in it"))
+            .hint(format!("add this file as receiver.toml (`receiver init` writes it, too):\n\n{}", init::advice(framework))));
+    }
+    if !fingerprint.files.is_empty() && !settings.database.engine_said {
+        return Err(Error::new(format!(
+            "there is a schema ({}), and nothing says what keeps its data",
+            fingerprint.detector
+        ))
+        .hint(format!(
+            "add to receiver.toml: [database] engine = \"sqlite\"; or \"none\" where the application looks after \
+             its data itself; on the server, `receiver config {} database.engine none` says it for good",
+            app.name()
+        )));
+    }
+    Ok(())
+}
+
+fn refuse_links(repository: &Repository, tree: &Tree, settings: &Settings) -> Result<()> {
+    if settings.export.outside_links {
+        return Ok(());
+    }
+    let shared = &settings.shared;
+    let shared: Vec<&str> = shared.files.iter().chain(&shared.dirs).map(|path| path.as_str()).collect();
+    let targets: BTreeMap<_, _> = repository.link_targets(tree)?;
+    refuse(&tree.outside_links(&targets, &shared))
+}
+
+/// Where attributes speak of LFS, its pointers are looked for.
+fn refuse_lfs(repository: &Repository, tree: &Tree) -> Result<()> {
+    let attributes = tree.entries.iter().filter(|entry| entry.path.ends_with(b".gitattributes"));
+    let mut speaks_of_lfs = false;
+    for entry in attributes {
+        let small = repository.size(entry.id)? < 1 << 20;
+        speaks_of_lfs |= small && repository.read(entry.id)?.windows(10).any(|word| word == b"filter=lfs");
+    }
+    if !speaks_of_lfs {
+        return Ok(());
+    }
+    for entry in tree.entries.iter().filter(|entry| matches!(entry.kind, Kind::File { .. })) {
+        if repository.size(entry.id)? < 1024 && export::is_lfs_pointer(&repository.read(entry.id)?) {
+            return Err(export::lfs_refusal(entry));
+        }
+    }
+    Ok(())
+}
+
+fn difference(repository: &Repository, live: &Record, new: &Fingerprint) -> Result<schema::Difference> {
+    let recorded: Fingerprint = live
+        .schema
+        .clone()
+        .try_into()
+        .context(|| format!("the record of {} does not say what its schema was", live.id))?;
+    schema::compare(&recorded, new, &mut |id| {
+        let id = id.parse().context(|| format!("'{}' is not an object", id.escape_default()))?;
+        repository.read(id)
+    })
+}

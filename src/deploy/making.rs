@@ -1,0 +1,371 @@
+//! A release in the making: from its name to the seal on its record.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::environment::{Environment, Subject};
+use super::joblog::JobLog;
+use super::look::{Look, Scene};
+use super::opening::{self, Opening};
+use super::queue::Job;
+use super::stage::Stage;
+use super::stop::Stopper;
+use super::underway::{Step, Underway};
+use super::{plan, prune};
+use crate::app::guard::Guard;
+use crate::app::journal::Event;
+use crate::app::record::{Record, StageRun};
+use crate::app::settings::{Action, Settings, StageName};
+use crate::app::{App, ReleaseId, ReleaseName, Version};
+use crate::schema::Detector;
+use crate::support::text::{grouped, plural};
+use crate::support::{Context, Error, Result, clock, death, files, text};
+use crate::vcs::{Repository, export};
+
+/// A release that is being made, under the app's lock.
+pub struct Making<'a> {
+    /// The lock.
+    pub guard: &'a mut Guard,
+    /// Where everything is said.
+    pub log: JobLog,
+    /// What the stages find.
+    pub environment: Environment,
+    /// Whether the live database was fenced.
+    pub fenced: bool,
+    /// When to end early.
+    pub stopper: &'a Stopper<'a>,
+    look: &'a Look,
+    record: Record,
+    previous: Option<Record>,
+    directory: PathBuf,
+    max_pause: Duration,
+}
+
+impl<'a> Making<'a> {
+    /// Gives the release its name and writes down that it begins.
+    pub fn begin(
+        guard: &'a mut Guard,
+        log: &JobLog,
+        job: &Job,
+        underway: &mut Underway,
+        look: &'a Look,
+        scene: &Scene,
+        stopper: &'a Stopper<'a>,
+    ) -> Result<Making<'a>> {
+        let app = guard.app().clone();
+        let revision = job.revision().ok_or_else(|| Error::new("this job deploys nothing"))?;
+        let branch = job.branch().unwrap_or_default();
+        let name = free_name(&app, revision, scene)?;
+        let id = ReleaseId { version: look.plan.version, name };
+        underway.step = Step::Release { id: id.clone(), opens: look.plan.opens };
+        underway.write(guard)?;
+        let repository = Repository::open(&app.repository())?;
+        let schema = toml::Table::try_from(&look.fingerprint).context(|| "cannot write down the schema")?;
+        let record = Record {
+            format: crate::app::layout::FORMAT,
+            id: id.clone(),
+            revision: revision.clone(),
+            branch: branch.to_owned(),
+            subject: repository.subject(revision)?,
+            pusher: job.by.clone(),
+            created: clock::now(),
+            seq: guard.next_seq(),
+            job: job.id.clone(),
+            opens: look.plan.opens,
+            sealed: None,
+            failure: None,
+            files: look.size.files,
+            bytes: look.size.bytes,
+            stages: Vec::new(),
+            database: None,
+            schema,
+        };
+        guard.begin(&record)?;
+        repository.hold(id.name.as_str(), revision)?;
+        death::point("begun");
+        let previous = scene.live.as_ref().and_then(|live| scene.releases.sealed(live)).cloned();
+        let subject = Subject { id: &id, revision, branch, previous: scene.live.as_ref() };
+        let environment = Environment::of(&app, &subject)?;
+        let max_pause = job.options.max_pause_ms.map_or(look.settings.database.max_pause, Duration::from_millis);
+        let directory = app.release(&id);
+        Ok(Making { guard, log: log.clone(), environment, fenced: false, stopper, look, record, previous, directory, max_pause })
+    }
+
+    /// The app.
+    pub fn app(&self) -> &App {
+        self.guard.app()
+    }
+
+    /// The release.
+    pub fn id(&self) -> &ReleaseId {
+        &self.record.id
+    }
+
+    /// Its version.
+    pub fn version(&self) -> Version {
+        self.record.id.version
+    }
+
+    /// The version of what is live.
+    pub fn previous_version(&self) -> Version {
+        self.previous.as_ref().map_or(self.version(), |previous| previous.id.version)
+    }
+
+    /// Whether something is live that data can be brought over from.
+    pub fn has_previous(&self) -> bool {
+        self.previous.is_some()
+    }
+
+    /// Where it lies.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// What holds for it.
+    pub fn settings(&self) -> &Settings {
+        &self.look.settings
+    }
+
+    /// What its schema is kept in.
+    pub fn detector(&self) -> &Detector {
+        &self.look.fingerprint.detector
+    }
+
+    /// How long writers may be held.
+    pub fn max_pause(&self) -> Duration {
+        self.max_pause
+    }
+
+    /// Writes down that something ran, with its time.
+    pub fn ran(&mut self, name: &str, begun: Instant) {
+        let seconds = (begun.elapsed().as_secs_f64() * 1000.0).round() / 1000.0;
+        self.record.stages.push(StageRun { name: name.to_owned(), seconds });
+    }
+
+    /// Writes the tree of the revision, after a look at the space that is left.
+    pub fn export(&mut self) -> Result<()> {
+        let begun = Instant::now();
+        self.make_room()?;
+        std::fs::create_dir(&self.directory)
+            .context(|| format!("cannot make the directory {}", self.directory.display()))?;
+        death::point("directory-made");
+        let stop = || self.stopper.check().is_err();
+        export::export(&self.look.parts, &self.directory, &stop)
+            .map_err(|error| self.stopper.check().err().unwrap_or(error))?;
+        let files = &self.look.plan.files;
+        let noun = plural(usize::try_from(files.total).unwrap_or(0), "file", "files");
+        self.log.timed("export", format!("{} {noun}, {} changed", grouped(files.total), grouped(files.changed)), begun);
+        death::point("exported");
+        Ok(())
+    }
+
+    /// Estimates bytes and inodes first; where there is too little, prunes, and looks again.
+    fn make_room(&mut self) -> Result<()> {
+        let size = self.look.size;
+        let data = self.data_size()?;
+        // A tenth more, and some megabytes for journals, logs and what stages make.
+        let bytes = (size.allocated + data) / 10 * 11 + (8 << 20);
+        let inodes = size.files + size.directories + 64;
+        let place = self.app().versions();
+        let enough = |(free_bytes, free_inodes): (u64, u64)| free_bytes >= bytes && free_inodes >= inodes;
+        if enough(files::free_space(&place)?) {
+            return Ok(());
+        }
+        prune::run(self.guard, &self.log, &self.look.settings.keep)?;
+        prune::empty_trash(self.app());
+        let (free_bytes, free_inodes) = files::free_space(&place)?;
+        if enough((free_bytes, free_inodes)) {
+            return Ok(());
+        }
+        let (what, wanted, free) = if free_bytes < bytes {
+            ("space", text::bytes(bytes), text::bytes(free_bytes))
+        } else {
+            ("inodes", grouped(inodes), grouped(free_inodes))
+        };
+        Err(Error::new(format!("the disk has too little {what}: {wanted} are wanted in {}, {free} are left", place.display()))
+            .hint(format!("free some, or keep less: `receiver config {} keep.releases 2`, then `receiver prune`", self.app().name())))
+    }
+
+    /// The bytes that the databases of an opening version will take: the rehearsal's and its own.
+    fn data_size(&self) -> Result<u64> {
+        let plan::Data::Carried(_, from) = &self.look.plan.data else { return Ok(0) };
+        let size = crate::data::sqlite::size(&opening::file_of(self.app(), from))?;
+        Ok(size.saturating_mul(22) / 10)
+    }
+
+    /// Links what outlives releases into this one.
+    pub fn link_shared(&self) -> Result<()> {
+        let shared = &self.look.settings.shared;
+        for file in &shared.files {
+            let source = self.app().shared().join(file.as_path());
+            if !source.is_file() {
+                return Err(Error::new(format!("shared/{} is not there, and the release needs it", file.as_str()))
+                    .hint(format!("`receiver put {} {} < FILE` brings it", self.app().name(), file.as_str())));
+            }
+            self.link_one(file.as_path())?;
+        }
+        for directory in &shared.dirs {
+            let source = self.app().shared().join(directory.as_path());
+            if !source.exists() {
+                self.seed(directory.as_path(), &source)?;
+            }
+            self.link_one(directory.as_path())?;
+        }
+        death::point("linked");
+        Ok(())
+    }
+
+    /// The first release's own files in a directory that is to be shared are what it begins with.
+    fn seed(&self, path: &Path, source: &Path) -> Result<()> {
+        files::make_directory(source, 0o755)?;
+        let inside = self.directory.join(path);
+        if files::is_directory(&inside) {
+            let options = fs_extra::dir::CopyOptions::new().content_only(true);
+            fs_extra::dir::copy(&inside, source, &options)
+                .map_err(|error| Error::new(format!("cannot fill {}", source.display())).caused_by(error))?;
+        }
+        Ok(())
+    }
+
+    fn link_one(&self, path: &Path) -> Result<()> {
+        let place = self.directory.join(path);
+        if let Some(parent) = place.parent() {
+            files::make_directory(parent, 0o755)?;
+        }
+        if files::is_directory(&place) { files::remove_tree(&place)? } else { files::remove_file(&place)? }
+        // Relative, so that the app may be moved: from the link up to ROOT/APP, then down into shared/.
+        let ups = path.components().count() + 2;
+        let target: PathBuf = std::iter::repeat_n("..", ups).collect();
+        files::link_new(&target.join("shared").join(path), &place)
+    }
+
+    /// Runs a stage in this release, at most for as long as `most`; none is fine.
+    pub fn stage(&mut self, name: StageName, environment: &Environment, most: Duration) -> Result<()> {
+        let Some(stage) = self.look.settings.stage(name) else { return Ok(()) };
+        let Action::Run(command) = &stage.action else { return Ok(()) };
+        let begun = Instant::now();
+        self.log.step(name.as_str(), environment.mask(command));
+        let environment = environment.with(stage.env.iter().map(|(name, value)| (name.as_str(), value.clone())));
+        let run = Stage {
+            name: name.as_str(),
+            command,
+            directory: &self.directory,
+            environment: &environment,
+            timeout: stage.timeout.min(most),
+            log_bytes: self.look.settings.limits.log_bytes,
+        };
+        run.run(&self.log, &|| self.stopper.check())?;
+        self.log.timed(name.as_str(), "done", begun);
+        self.ran(name.as_str(), begun);
+        Ok(())
+    }
+
+    /// Runs the stages that make the release itself.
+    pub fn build(&mut self) -> Result<()> {
+        let environment = self.environment.clone();
+        for name in [StageName::Build, StageName::Assets] {
+            self.stage(name, &environment, Duration::MAX)?;
+        }
+        self.refuse_own_directory()?;
+        death::point("build");
+        Ok(())
+    }
+
+    /// A stage must not have put anything where receiver's own files of a release lie.
+    fn refuse_own_directory(&self) -> Result<()> {
+        if files::exists(&self.directory.join(".receiver")) {
+            return Err(Error::new("a stage made .receiver in the release, which belongs to receiver"));
+        }
+        Ok(())
+    }
+
+    /// Whether the framework, asked on a database, says that nothing is pending. `false` where it
+    /// cannot be asked.
+    pub fn nothing_pending(&self, environment: &Environment, most: Duration) -> Result<bool> {
+        let Some(question) = &self.look.question else { return Ok(false) };
+        let run = Stage {
+            name: "question",
+            command: question,
+            directory: &self.directory,
+            environment,
+            timeout: most.min(Duration::from_secs(300)),
+            log_bytes: 64 << 10,
+        };
+        let answer = run.output(&|| self.stopper.check());
+        self.stopper.check()?;
+        Ok(answer.is_ok())
+    }
+
+    /// What the command that [schema] names prints in this release.
+    pub fn schema_output(&self, command: &str) -> Result<Vec<u8>> {
+        let run = Stage {
+            name: "schema",
+            command,
+            directory: &self.directory,
+            environment: &self.environment,
+            timeout: self.look.settings.limits.time,
+            log_bytes: 64 << 20,
+        };
+        run.output(&|| self.stopper.check())
+    }
+
+    /// Writes down a schema that was only known after the build.
+    pub fn set_schema(&mut self, schema: toml::Table) {
+        self.record.schema = schema;
+    }
+
+    /// What the live release's schema was written down as.
+    pub fn previous_schema(&self) -> Option<&toml::Table> {
+        self.previous.as_ref().map(|previous| &previous.schema)
+    }
+
+    /// Takes the database over into the record and the environment.
+    pub fn use_database(&mut self, opening: &Opening) {
+        self.record.database.clone_from(&opening.database);
+        if let Some(database) = &opening.database {
+            for (name, value) in opening::variables(&opening::file_of(self.app(), database)) {
+                self.environment.set(name, value);
+            }
+        }
+    }
+
+    /// Everything to disk, then the seal: from now on the release is complete.
+    pub fn seal(&mut self) -> Result<()> {
+        files::sync_filesystem(&self.directory)?;
+        death::point("synced");
+        self.guard.seal(&mut self.record)?;
+        death::point("sealed");
+        Ok(())
+    }
+
+    /// Writes down that it is live, after the switch.
+    pub fn journal_live(&mut self, by: &str) -> Result<()> {
+        let release = self.record.id.clone();
+        let before = self.previous.as_ref().map(|previous| previous.id.clone());
+        self.guard.append(Some(by), Event::Live { release, before, rollback: false }).map(drop)
+    }
+}
+
+/// A name that no release has or had: that of now, or of the next second that is free.
+fn free_name(app: &App, revision: &crate::app::Revision, scene: &Scene) -> Result<ReleaseName> {
+    let mut second = clock::now();
+    loop {
+        let name = ReleaseName::new(second, revision);
+        let known = scene.releases.standing.iter().chain(&scene.releases.failed).any(|record| record.id.name == name);
+        let told = scene.history.lives().any(|id| id.name == name);
+        if !known && !told && !on_disk(app, &name)? {
+            return Ok(name);
+        }
+        second = second
+            .checked_add(jiff::SignedDuration::from_secs(1))
+            .map_err(|_| Error::new("there is no free second left"))?;
+    }
+}
+
+fn on_disk(app: &App, name: &ReleaseName) -> Result<bool> {
+    let versions = crate::app::record::versions(app)?;
+    Ok(versions.iter().any(|version| {
+        let id = ReleaseId { version: *version, name: name.clone() };
+        files::exists(&app.release(&id)) || files::exists(&app.record(&id))
+    }))
+}

@@ -1,0 +1,308 @@
+//! What a deploy will do, decided before anything is done. Pure: values in, a value out; a dry run
+//! prints it and stops.
+
+use serde::Serialize;
+
+use super::queue::{Options, SchemaSaid};
+use crate::app::record::{DatabaseRecord, Record};
+use crate::app::settings::{Carry, Engine, Settings};
+use crate::app::{AppName, Revision, Version};
+use crate::schema::{Changed, Difference};
+use crate::support::text::{self, plural};
+use crate::support::{Error, Result};
+use crate::vcs::export::Size;
+
+/// All that the decision depends on.
+#[derive(Debug)]
+pub struct Facts<'a> {
+    /// The app.
+    pub app: &'a AppName,
+    /// What is to be deployed.
+    pub revision: &'a Revision,
+    /// What holds.
+    pub settings: &'a Settings,
+    /// What the push asked for.
+    pub options: &'a Options,
+    /// The record of what is live.
+    pub live: Option<&'a Record>,
+    /// The number that a version gets which opens now.
+    pub next_version: Version,
+    /// What keeps the schema in the revision; `none` where nothing does.
+    pub detector: String,
+    /// How its schema differs from the live release's; absent where nothing is live.
+    pub difference: Option<Difference>,
+    /// Whether the framework can be asked where files alone cannot tell.
+    pub can_ask: bool,
+    /// How large the revision is.
+    pub size: Size,
+    /// How many of its files differ from the live release's.
+    pub changed_files: usize,
+    /// Whether the revision is deployed also where it is live already.
+    pub again: bool,
+}
+
+/// Whether a schema changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SchemaChanged {
+    /// It did: a version opens.
+    Yes,
+    /// It did not.
+    No,
+    /// The framework is asked, in the built release.
+    Ask,
+}
+
+/// What becomes of the database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Data {
+    /// There is none that receiver keeps.
+    None,
+    /// That of the version which the release joins.
+    Join(DatabaseRecord),
+    /// A new and empty one: there is none to carry from.
+    Fresh,
+    /// A new one, carried over from the live one.
+    Carried(Carry, DatabaseRecord),
+}
+
+/// What is done for a schema.
+#[derive(Clone, Debug, Serialize)]
+pub struct SchemaPlan {
+    /// Whether it changed.
+    pub changed: SchemaChanged,
+    /// What it is kept in: `django`, `sql`, … `none`.
+    pub detector: String,
+    /// The files that decided.
+    pub files: Vec<String>,
+}
+
+/// How many files.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct FilesPlan {
+    /// In the release.
+    pub total: u64,
+    /// Different from the live release's.
+    pub changed: u64,
+}
+
+/// What a deploy does: `deploy`, or `skip` with the reason. The shape of `plan --json`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Plan {
+    /// The app.
+    pub app: String,
+    /// What is deployed.
+    pub revision: String,
+    /// `deploy` or `skip`.
+    pub action: Action,
+    /// Why.
+    pub reason: String,
+    /// The version that the release joins or opens.
+    pub version: Version,
+    /// About the schema.
+    pub schema: SchemaPlan,
+    /// The stages that run, in order.
+    pub stages: Vec<String>,
+    /// About the files.
+    pub files: FilesPlan,
+    /// Bytes in the files.
+    pub bytes: u64,
+    /// Whether the version opens.
+    pub opens: bool,
+    /// What becomes of the database.
+    #[serde(skip)]
+    pub data: Data,
+}
+
+/// Whether anything is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Action {
+    /// A release is made.
+    Deploy,
+    /// Nothing is done.
+    Skip,
+}
+
+/// Decides what to do about a revision.
+///
+/// # Errors
+/// Where the settings ask for what cannot be.
+pub fn decide(facts: &Facts) -> Result<Plan> {
+    let schema = schema(facts);
+    let opens = facts.live.is_none() || schema.changed == SchemaChanged::Yes;
+    let version = match facts.live {
+        Some(live) if !opens => live.id.version,
+        _ => facts.next_version,
+    };
+    let data = data(facts, opens)?;
+    let is_live = facts.live.is_some_and(|live| live.revision == *facts.revision);
+    let (action, reason) = if is_live && !facts.again {
+        (Action::Skip, "it is live already".to_owned())
+    } else {
+        (Action::Deploy, reason(facts, &schema, version))
+    };
+    let over = facts.live.is_some();
+    let stages = facts.settings.stages().filter(|(name, _)| match name.as_str() {
+        "syncdb" => opens,
+        "migration" => opens && over,
+        _ => true,
+    });
+    Ok(Plan {
+        app: facts.app.to_string(),
+        revision: facts.revision.to_string(),
+        action,
+        reason,
+        version,
+        stages: stages.map(|(name, _)| name.to_string()).collect(),
+        schema,
+        files: FilesPlan { total: facts.size.files, changed: facts.changed_files as u64 },
+        bytes: facts.size.bytes,
+        opens,
+        data,
+    })
+}
+
+fn schema(facts: &Facts) -> SchemaPlan {
+    let (changed, files) = match &facts.difference {
+        None => (SchemaChanged::Yes, Vec::new()),
+        Some(difference) => {
+            let files = difference.files.iter().map(ToString::to_string).collect();
+            let changed = match difference.changed {
+                Changed::Yes => SchemaChanged::Yes,
+                Changed::No => SchemaChanged::No,
+                // Without a stage that would change a schema nobody is asked.
+                Changed::Ask if facts.settings.stage(crate::app::settings::StageName::Syncdb).is_none() => SchemaChanged::No,
+                Changed::Ask if facts.can_ask => SchemaChanged::Ask,
+                Changed::Ask => SchemaChanged::Yes,
+            };
+            (changed, files)
+        }
+    };
+    let changed = match facts.options.schema {
+        Some(_) if facts.live.is_none() => SchemaChanged::Yes,
+        Some(SchemaSaid::Same) => SchemaChanged::No,
+        Some(SchemaSaid::New) => SchemaChanged::Yes,
+        None if engine_changes(facts) => SchemaChanged::Yes,
+        None => changed,
+    };
+    SchemaPlan { changed, detector: facts.detector.clone(), files }
+}
+
+/// Whether what keeps the data is another thing than for the live release.
+fn engine_changes(facts: &Facts) -> bool {
+    facts.live.is_some_and(|live| {
+        live.database.as_ref().map_or("none", |database| &database.engine) != engine_name(facts.settings.database.engine)
+    })
+}
+
+/// The engine's name in records and environments.
+pub fn engine_name(engine: Engine) -> &'static str {
+    match engine {
+        Engine::None => "none",
+        Engine::Sqlite => "sqlite",
+        Engine::Mysql => "mysql",
+        Engine::Postgres => "postgres",
+    }
+}
+
+fn data(facts: &Facts, opens: bool) -> Result<Data> {
+    let wanted = &facts.settings.database;
+    match wanted.engine {
+        Engine::Mysql | Engine::Postgres => {
+            let engine = engine_name(wanted.engine);
+            return Err(Error::new(format!("[database] engine = \"{engine}\" is not in this receiver yet"))
+                .hint("use engine = \"sqlite\", or \"none\" where the application looks after its database itself"));
+        }
+        Engine::None => return Ok(Data::None),
+        Engine::Sqlite => {}
+    }
+    let Some(database) = facts.live.and_then(|live| live.database.clone()) else { return Ok(Data::Fresh) };
+    if database.engine != "sqlite" {
+        return Err(Error::new(format!("the live version's data is in {}, and sqlite cannot carry it over", database.engine)));
+    }
+    if !opens {
+        return Ok(Data::Join(database));
+    }
+    let carry = if facts.options.carry_shared { Carry::Shared } else { wanted.carry };
+    Ok(Data::Carried(carry, database))
+}
+
+fn reason(facts: &Facts, schema: &SchemaPlan, version: Version) -> String {
+    let Some(_) = facts.live else { return "nothing is live yet".to_owned() };
+    match (facts.options.schema, schema.changed) {
+        (Some(SchemaSaid::Same), _) => format!("the push says that the schema is the same: it joins version {version}"),
+        (Some(SchemaSaid::New), _) => format!("the push says that the schema is new: version {version} opens"),
+        (None, SchemaChanged::Yes) if engine_changes(facts) => format!("the database engine changes: version {version} opens"),
+        (None, SchemaChanged::Yes) => format!("the schema changed: version {version} opens"),
+        (None, SchemaChanged::No) => format!("the schema is the same: it joins version {version}"),
+        (None, SchemaChanged::Ask) => {
+            format!("files alone cannot tell: the framework is asked whether it joins version {version}")
+        }
+    }
+}
+
+impl Plan {
+    /// What changed in the schema, in a line.
+    pub fn schema_line(&self) -> String {
+        let files = match self.schema.files.as_slice() {
+            [] => String::new(),
+            [one] => format!(": {one}"),
+            [first, rest @ ..] => format!(": {first} and {} more", rest.len()),
+        };
+        match self.schema.changed {
+            SchemaChanged::Yes if self.schema.files.is_empty() => format!("{} → version {}", self.reason_short(), self.version),
+            SchemaChanged::Yes => format!("changed{files} → version {}", self.version),
+            SchemaChanged::No if self.schema.files.is_empty() => format!("unchanged, version {}", self.version),
+            SchemaChanged::No => format!("taken as unchanged{files}, version {}", self.version),
+            SchemaChanged::Ask => format!("perhaps changed{files}: the framework is asked"),
+        }
+    }
+
+    fn reason_short(&self) -> &str {
+        self.reason.split(':').next().unwrap_or_default()
+    }
+
+    /// The plan in words, a line each.
+    pub fn words(&self) -> Vec<String> {
+        let mut lines = vec![format!(
+            "{}: {} {} — {}",
+            self.app,
+            if self.action == Action::Skip { "skip" } else { "deploy" },
+            &self.revision[..12],
+            self.reason
+        )];
+        let total = usize::try_from(self.files.total).unwrap_or(usize::MAX);
+        let files = plural(total, "file", "files");
+        lines.push(format!(
+            "export     {} {files}, {} changed, {}",
+            text::grouped(self.files.total),
+            text::grouped(self.files.changed),
+            text::bytes(self.bytes)
+        ));
+        lines.push(format!("schema     {} ({})", self.schema_line(), self.schema.detector));
+        for file in self.schema.files.iter().skip(1) {
+            lines.push(format!("           {file}"));
+        }
+        if !self.stages.is_empty() {
+            lines.push(format!("stages     {}", self.stages.join(", ")));
+        }
+        lines.push(format!("database   {}", self.data_words()));
+        lines
+    }
+
+    fn data_words(&self) -> String {
+        match &self.data {
+            Data::None => "none: the application looks after its data itself".to_owned(),
+            Data::Join(database) => format!("{}, shared with the live release", database.name),
+            Data::Fresh => "a new and empty one".to_owned(),
+            Data::Carried(Carry::Copy, from) => format!("a new one, copied from {} (rehearsed first)", from.name),
+            Data::Carried(Carry::Empty, from) => {
+                format!("a new one, filled by the migration from {} (rehearsed first)", from.name)
+            }
+            Data::Carried(Carry::Shared, from) => {
+                format!("{} itself, changed in place: a rollback will not bring its old schema back", from.name)
+            }
+        }
+    }
+}

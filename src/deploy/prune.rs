@@ -1,0 +1,228 @@
+//! Removes what is no longer kept. Deciding what goes is pure, and knows only releases that are
+//! complete: what it does not know, it never touches.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::joblog::JobLog;
+use super::look::Scene;
+use super::opening;
+use crate::app::guard::Guard;
+use crate::app::journal::Event;
+use crate::app::record::{DatabaseRecord, Record};
+use crate::app::settings::Keep;
+use crate::app::{App, ReleaseId, Version};
+use crate::data::{Limit, sqlite};
+use crate::support::files::DirectoryLock;
+use crate::support::text::plural;
+use crate::support::{Result, clock, files};
+use crate::vcs::Repository;
+
+/// What a selection depends on.
+#[derive(Debug)]
+pub struct Facts<'a> {
+    /// The complete releases, oldest first.
+    pub releases: Vec<&'a Record>,
+    /// What is live.
+    pub live: Option<&'a ReleaseId>,
+    /// What became live, in order.
+    pub lives: Vec<&'a ReleaseId>,
+    /// When each was left.
+    pub left_at: BTreeMap<ReleaseId, Timestamp>,
+    /// Withdrawn by rollbacks.
+    pub withdrawn: BTreeSet<ReleaseId>,
+    /// Pinned.
+    pub pinned: BTreeSet<ReleaseId>,
+    /// What somebody runs in.
+    pub in_use: BTreeSet<ReleaseId>,
+    /// How much is kept.
+    pub keep: &'a Keep,
+    /// How long a version can be rolled back to with its data, after it was left.
+    pub window: Duration,
+    /// Now.
+    pub now: Timestamp,
+}
+
+/// What goes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Selection {
+    /// These releases.
+    pub releases: Vec<ReleaseId>,
+    /// These versions, with the databases that are theirs alone.
+    pub versions: Vec<Version>,
+}
+
+/// Decides what goes.
+///
+/// Never the live release, the one before it, a pinned one, one in which something runs, the newest
+/// good one, or a version in its rollback window.
+pub fn select(facts: &Facts) -> Selection {
+    let Some(live) = facts.live else { return Selection::default() };
+    let good: Vec<&Record> = facts.releases.iter().filter(|record| !facts.withdrawn.contains(&record.id)).copied().collect();
+    let before = facts.lives.iter().rev().find(|id| ***id != *live && good.iter().any(|record| record.id == ***id));
+    let mut kept: BTreeSet<&ReleaseId> = BTreeSet::from([live]);
+    kept.extend(before);
+    kept.extend(good.last().map(|record| &record.id));
+    kept.extend(&facts.pinned);
+    kept.extend(&facts.in_use);
+    let in_live: Vec<&&Record> = good.iter().filter(|record| record.id.version == live.version).collect();
+    kept.extend(in_live.iter().rev().take(facts.keep.releases as usize).map(|record| &record.id));
+    for version in kept_versions(facts, live, &kept) {
+        // Of a version that is not live, the newest good one, or the newest there is.
+        let of_it = |record: &&&Record| record.id.version == version;
+        let newest = good.iter().rev().find(of_it).or_else(|| facts.releases.iter().rev().find(of_it));
+        kept.extend(newest.map(|record| &record.id));
+    }
+    let goes: Vec<ReleaseId> =
+        facts.releases.iter().map(|record| &record.id).filter(|id| !kept.contains(id)).cloned().collect();
+    let staying: BTreeSet<Version> = kept.iter().map(|id| id.version).collect();
+    let versions: BTreeSet<Version> = goes.iter().map(|id| id.version).filter(|version| !staying.contains(version)).collect();
+    Selection { releases: goes, versions: versions.into_iter().collect() }
+}
+
+/// The live version, the newest others as many as are kept, those in their window, and those of which
+/// something is kept anyway.
+fn kept_versions(facts: &Facts, live: &ReleaseId, kept: &BTreeSet<&ReleaseId>) -> BTreeSet<Version> {
+    let all: BTreeSet<Version> = facts.releases.iter().map(|record| record.id.version).collect();
+    let mut versions: BTreeSet<Version> = BTreeSet::from([live.version]);
+    versions.extend(kept.iter().map(|id| id.version));
+    let others = all.iter().rev().filter(|version| **version != live.version);
+    versions.extend(others.take((facts.keep.versions as usize).saturating_sub(1)));
+    let window = jiff::SignedDuration::try_from(facts.window).unwrap_or(jiff::SignedDuration::MAX);
+    for (id, left) in &facts.left_at {
+        // A clock that was set back makes `now` earlier than `left`: then the window is not over.
+        if facts.now.duration_since(*left) < window {
+            versions.insert(id.version);
+        }
+    }
+    versions
+}
+
+/// What would go now.
+pub fn selection(app: &App, keep: &Keep, window: Duration) -> Result<(Selection, Scene)> {
+    let scene = Scene::read(app)?;
+    let releases: Vec<&Record> = scene.releases.standing.iter().filter(|record| record.sealed.is_some()).collect();
+    let mut in_use = BTreeSet::new();
+    let places = working_directories();
+    for record in &releases {
+        let place = app.release(&record.id);
+        let runs_there = places.iter().any(|directory| directory.starts_with(&place));
+        if runs_there || DirectoryLock::try_take(&place, true).is_ok_and(|lock| lock.is_none()) {
+            in_use.insert(record.id.clone());
+        }
+    }
+    let selection = select(&Facts {
+        live: scene.live.as_ref(),
+        lives: scene.history.lives().collect(),
+        left_at: scene.history.left_at(),
+        withdrawn: scene.history.withdrawn(),
+        pinned: scene.history.pinned(),
+        in_use,
+        keep,
+        window,
+        now: clock::now(),
+        releases,
+    });
+    Ok((selection, scene))
+}
+
+/// Prunes, under the lock: the journal's line first, then one rename for each release.
+pub fn run(guard: &mut Guard, log: &JobLog, keep: &Keep) -> Result<Selection> {
+    let app = guard.app().clone();
+    let window = super::look::server_settings(&app)?.database.rollback_window;
+    let (selection, scene) = selection(&app, keep, window)?;
+    if selection == Selection::default() {
+        return Ok(selection);
+    }
+    for version in &selection.versions {
+        last_dump(&app, *version, &scene)?;
+    }
+    let versions = selection.versions.iter().map(|version| version.0).collect();
+    guard.append(None, Event::Prune { releases: selection.releases.clone(), versions })?;
+    for id in &selection.releases {
+        discard(guard, id)?;
+    }
+    for version in &selection.versions {
+        drop_version(guard, *version, &scene)?;
+    }
+    old_dumps(&app, keep)?;
+    let (releases, versions) = (selection.releases.len(), selection.versions.len());
+    let and = if versions == 0 { String::new() } else { format!(", {versions} {}", plural(versions, "version", "versions")) };
+    log.step("prune", format!("{releases} {}{and}", plural(releases, "release", "releases")));
+    Ok(selection)
+}
+
+/// Takes one release out of `versions/`, unless something began to run in it meanwhile.
+fn discard(guard: &Guard, id: &ReleaseId) -> Result<()> {
+    let app = guard.app();
+    let place = app.release(id);
+    if files::is_directory(&place) && DirectoryLock::try_take(&place, true)?.is_none() {
+        return Ok(());
+    }
+    guard.discard(id)?;
+    Repository::open(&app.repository())?.release(id.name.as_str())
+}
+
+/// The database that is a version's own, unless one that stays shares it.
+fn own_database(version: Version, scene: &Scene) -> Option<DatabaseRecord> {
+    let of = |record: &&Record| record.database.as_ref().is_some_and(|database| database.home == version);
+    let users: Vec<&Record> = scene.releases.standing.iter().filter(of).collect();
+    let shared = users.iter().any(|record| record.id.version != version);
+    users.iter().find(|record| record.id.version == version && !shared).and_then(|record| record.database.clone())
+}
+
+/// A version's database is dropped only after a last dump of it, synced and read back.
+fn last_dump(app: &App, version: Version, scene: &Scene) -> Result<()> {
+    let Some(database) = own_database(version, scene) else { return Ok(()) };
+    let file = opening::file_of(app, &database);
+    if !files::exists(&file) {
+        return Ok(());
+    }
+    let stamp = clock::now().strftime("%Y%m%dT%H%M%SZ");
+    let dump = app.dumps().join(format!("{}-{stamp}.sqlite3", database.name));
+    if files::exists(&dump) {
+        files::remove_file(&dump)?;
+    }
+    sqlite::dump(&file, &dump, &Limit::within(Duration::from_secs(24 * 3600)), &mut |_| {}).map(drop)
+}
+
+fn drop_version(guard: &Guard, version: Version, scene: &Scene) -> Result<()> {
+    let app = guard.app();
+    if let Some(database) = own_database(version, scene) {
+        sqlite::remove(&opening::file_of(app, &database))?;
+    }
+    files::remove_file(&app.last(version))?;
+    files::remove_empty_directory(&app.version(version))
+}
+
+/// Dumps that are older than `keep.dumps` go.
+fn old_dumps(app: &App, keep: &Keep) -> Result<()> {
+    for name in files::names_in(&app.dumps())? {
+        let path = app.dumps().join(&name);
+        let written = std::fs::metadata(&path).and_then(|about| about.modified());
+        let Ok(written) = written.map_err(drop).and_then(|written| Timestamp::try_from(written).map_err(drop)) else { continue };
+        let age = clock::now().duration_since(written);
+        if name.ends_with(".sqlite3") && age > jiff::SignedDuration::try_from(keep.dumps).unwrap_or(jiff::SignedDuration::MAX) {
+            files::remove_file(&path)?;
+        }
+    }
+    Ok(())
+}
+
+/// Deletes what was renamed away. Nobody waits for it, and nobody minds if two do it at once.
+pub fn empty_trash(app: &App) {
+    for name in files::names_in(&app.trash()).unwrap_or_default() {
+        if let Err(error) = files::remove_tree(&app.trash().join(name)) {
+            log::warn!("{}", error.one_line());
+        }
+    }
+}
+
+/// The working directories of all processes that we may ask.
+fn working_directories() -> BTreeSet<std::path::PathBuf> {
+    let Ok(processes) = std::fs::read_dir("/proc") else { return BTreeSet::new() };
+    processes.flatten().filter_map(|process| std::fs::read_link(process.path().join("cwd")).ok()).collect()
+}

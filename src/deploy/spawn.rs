@@ -1,0 +1,69 @@
+//! Starts a worker that outlives whoever asked for it.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::app::App;
+use crate::support::{Context, Error, Result};
+
+/// Starts a worker for the app, and returns when it stands on its own feet.
+///
+/// Where the user's systemd lingers (it outlives logins) the worker becomes a unit of it: a server
+/// that ends a login's processes then leaves it alone. Elsewhere it gets a session of its own.
+pub fn worker(app: &App) -> Result<()> {
+    if lingering() && by_systemd(app).is_ok() {
+        return Ok(());
+    }
+    let mut command = Command::new(program()?);
+    command.arg("--root").arg(app.root()).arg("work").arg(app.name().as_str());
+    command.env_clear().envs(environment()).current_dir(app.directory());
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().context(|| "cannot start a worker")?;
+    // It closes its output when it has a session of its own: before that, the end of the terminal
+    // would end it too.
+    let mut output = child.stdout.take().ok_or_else(|| Error::new("cannot start a worker"))?;
+    let _ = output.read(&mut [0; 1]);
+    Ok(())
+}
+
+/// The program itself, also where the running one was replaced since it started.
+pub fn program() -> Result<PathBuf> {
+    let program = std::env::current_exe().context(|| "cannot find this program")?;
+    let name = program.to_string_lossy();
+    Ok(name.strip_suffix(" (deleted)").map_or_else(|| program.clone(), PathBuf::from))
+}
+
+/// What a worker needs of our environment; no `GIT_*`, no agent, nothing of the pusher's.
+fn environment() -> Vec<(String, String)> {
+    let wanted = |name: &str| {
+        matches!(name, "PATH" | "HOME" | "LANG" | "USER" | "XDG_RUNTIME_DIR" | "RUST_LOG" | "RUST_BACKTRACE")
+            || cfg!(debug_assertions) && name.starts_with("RECEIVER_TEST_")
+    };
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .filter(|(name, _)| wanted(name))
+        .collect()
+}
+
+fn lingering() -> bool {
+    let uid = rustix::process::getuid().as_raw();
+    let user = crate::support::user_name();
+    Path::new("/var/lib/systemd/linger").join(&user).exists()
+        && Path::new(&format!("/run/user/{uid}/systemd/private")).exists()
+}
+
+fn by_systemd(app: &App) -> Result<()> {
+    let uid = rustix::process::getuid().as_raw();
+    let mut command = Command::new("systemd-run");
+    command.args(["--user", "--quiet", "--collect", "--property=KillMode=mixed"]);
+    command.arg(format!("--description=receiver deploys {}", app.name()));
+    for (name, value) in environment() {
+        command.arg(format!("--setenv={name}={value}"));
+    }
+    command.arg("--").arg(program()?).arg("--root").arg(app.root()).arg("work").arg(app.name().as_str());
+    command.env("XDG_RUNTIME_DIR", format!("/run/user/{uid}"));
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let status = command.status().context(|| "cannot start systemd-run")?;
+    if status.success() { Ok(()) } else { Err(Error::new("systemd-run could not start a worker")) }
+}

@@ -1,0 +1,79 @@
+//! How a job ended, in the words that the pusher, the journal and `attach` get.
+
+use crate::app::journal::Outcome;
+use crate::app::{App, ReleaseId};
+use crate::support::Error;
+
+/// The end of a job.
+#[derive(Debug)]
+pub struct Verdict {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The release that it made or went to.
+    pub release: Option<ReleaseId>,
+    /// Why, for the journal; absent where it is live.
+    pub why: Option<String>,
+    /// What is said before the last line.
+    pub notes: Vec<String>,
+    /// The last line.
+    pub line: String,
+    /// The exit code.
+    pub code: u8,
+}
+
+impl Verdict {
+    /// A release is live.
+    pub fn live(id: &ReleaseId) -> Verdict {
+        Verdict {
+            outcome: Outcome::Live,
+            release: Some(id.clone()),
+            why: None,
+            notes: Vec::new(),
+            line: format!("live: {id}"),
+            code: 0,
+        }
+    }
+
+    /// There was nothing to do.
+    pub fn skipped(release: Option<ReleaseId>, why: &str) -> Verdict {
+        let why = Some(why.to_owned());
+        let line = format!("nothing to do: {}", why.as_deref().unwrap_or_default());
+        Verdict { outcome: Outcome::Skipped, release, why, notes: Vec::new(), line, code: 0 }
+    }
+
+    /// An order that is no deploy was carried out.
+    pub fn done(line: impl Into<String>) -> Verdict {
+        let line = line.into();
+        Verdict { outcome: Outcome::Skipped, release: None, why: None, notes: Vec::new(), line, code: 0 }
+    }
+
+    /// It did not become live: what is live now, why, and what to type.
+    pub fn not_live(app: &App, live: Option<&ReleaseId>, outcome: Outcome, error: &Error) -> Verdict {
+        let still = live.map_or_else(|| "nothing is live yet".to_owned(), |id| format!("still {id}"));
+        let why = error.to_string();
+        let next = match outcome {
+            Outcome::Superseded => "nothing to type".to_owned(),
+            Outcome::Cancelled => format!("`receiver deploy {}` begins again", app.name()),
+            _ => format!("push a fix, or `receiver deploy {}` to try again", app.name()),
+        };
+        let notes = error.causes().into_iter().map(|cause| format!("caused by: {cause}"));
+        let hint = error.innermost_hint().map(|hint| format!("hint: {hint}"));
+        Verdict {
+            outcome,
+            release: None,
+            why: Some(error.one_line()),
+            notes: notes.chain(hint).collect(),
+            line: format!("NOT LIVE: {still}; {why}; {next}"),
+            code: error.exit_code(),
+        }
+    }
+
+    /// The same, with what is to be looked at after the switch; exit code 3.
+    #[must_use]
+    pub fn attention(mut self, error: &Error) -> Verdict {
+        self.notes.push(format!("needs attention: {}", error.one_line()));
+        self.notes.extend(error.innermost_hint().map(|hint| format!("hint: {hint}")));
+        self.code = 3;
+        self
+    }
+}
