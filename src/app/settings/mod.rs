@@ -34,4 +34,6 @@ pub use stage::{Action, Stage, StageName};
 pub use values::RelativePath;
 
 #[cfg(test)]
+mod reference;
+#[cfg(test)]
 mod tests;
