@@ -242,6 +242,12 @@ impl FromStr for Statuses {
     }
 }
 
+/// All patterns become one automaton, and its size is what each path of a tree costs: a push must not make
+/// that large.
+const MOST_PATTERNS: usize = 64;
+/// Of one pattern, in bytes.
+const LONGEST_PATTERN: usize = 256;
+
 /// Patterns of paths in a tree: `*` stays in its directory, `**` does not.
 #[derive(Clone, Debug)]
 pub struct Globs {
@@ -267,9 +273,8 @@ read_from_text!(Pattern, "a pattern of paths, such as \"**/migrations/*.py\"");
 impl FromStr for Pattern {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        // `a{b,c}{b,c}…` grows into one alternative each; nobody writes a pattern that long
-        if text.is_empty() || text.len() > 512 {
-            return Err("is empty, or longer than 512 bytes".to_owned());
+        if text.is_empty() || text.len() > LONGEST_PATTERN {
+            return Err(format!("is empty, or longer than {LONGEST_PATTERN} bytes"));
         }
         if text.starts_with('/') || text.split('/').any(|part| part == "..") {
             return Err("leads out of the tree: patterns are relative to it".to_owned());
@@ -282,8 +287,8 @@ impl FromStr for Pattern {
 impl<'de> Deserialize<'de> for Globs {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let patterns = Vec::<Pattern>::deserialize(deserializer)?;
-        if patterns.is_empty() || patterns.len() > 256 {
-            return Err(serde::de::Error::custom("must have 1 to 256 patterns"));
+        if patterns.is_empty() || patterns.len() > MOST_PATTERNS {
+            return Err(serde::de::Error::custom(format!("must have 1 to {MOST_PATTERNS} patterns")));
         }
         let mut set = GlobSetBuilder::new();
         for Pattern(glob) in &patterns {
@@ -345,6 +350,25 @@ mod tests {
         assert_eq!("200-399".parse(), Ok(Statuses { first: 200, last: 399 }));
         for bad in ["", "200-", "399-200", "99", "700", "+20", "200 - 300"] {
             assert!(bad.parse::<Statuses>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_star_stays_in_its_directory() {
+        #[derive(Deserialize)]
+        struct File {
+            paths: Globs,
+        }
+        let globs = |text: &str| toml::from_str::<File>(&format!("paths = {text}")).map(|file| file.paths);
+        let migrations = globs("['**/migrations/*.py', 'db/*.sql']").unwrap();
+        assert!(migrations.is_match("migrations/0001.py"));
+        assert!(migrations.is_match("a/b/migrations/0001.py"));
+        assert!(!migrations.is_match("a/migrations/old/0001.py"));
+        assert!(migrations.is_match("db/x.sql"));
+        assert!(!migrations.is_match("app/db/x.sql"));
+        assert_eq!(migrations.patterns(), ["**/migrations/*.py", "db/*.sql"]);
+        for bad in ["[]", "['']", "['/etc/*']", "['../*']", "['a[']", "['{']"] {
+            assert!(globs(bad).is_err(), "{bad}");
         }
     }
 

@@ -363,6 +363,17 @@ fn a_flood_of_keys_is_read_in_time() {
     assert_eq!(complaints(&flood).len(), 21);
 }
 
+#[test]
+fn hostile_patterns_end_as_settings_or_as_an_error() {
+    for pattern in
+        ["{a,b}".repeat(51), "*?".repeat(128), "**/".repeat(85), "[!a]".repeat(64), "{".repeat(256)]
+    {
+        let patterns = vec![format!("'{pattern}'"); 64].join(",");
+        let _ = load(&format!("schema.paths = [{patterns}]"), "");
+        assert_eq!(complaints(&format!("schema.paths = [{patterns}, 'x']")).len(), 1);
+    }
+}
+
 proptest! {
     #[test]
     fn no_bytes_at_all_panic(repo in prop::collection::vec(any::<u8>(), 0..400), server in ".{0,200}") {
