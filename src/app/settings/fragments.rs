@@ -43,6 +43,8 @@ pub(super) struct Fragment {
     pub(super) entries: Vec<Entry>,
     /// Paths that are said, but whose value was refused.
     pub(super) refused: Vec<Vec<String>>,
+    /// Whether the file could be taken for TOML: if not, what it would have said is not known.
+    pub(super) is_toml: bool,
     /// What is not sound, in the order of the lines.
     pub(super) complaints: Vec<Complaint>,
 }
@@ -86,28 +88,23 @@ impl Fragment {
 /// than a small stack can free. Such a tree is taken apart here, without recursion.
 pub(super) fn parse(text: &str) -> Result<Spanned<DeTable<'_>>, Vec<(Option<usize>, String)>> {
     let (table, errors) = DeTable::parse_recoverable(text);
-    let tree = Spanned::new(table.span(), DeValue::Table(table.into_inner()));
-    if depth_reaches(&tree, DEEPEST) {
-        dismantle(tree);
-        return Err(vec![(None, format!("has tables or arrays more than {DEEPEST} deep in one another"))]);
+    if let Some(at) = too_deep(table.get_ref()) {
+        dismantle(table.into_inner());
+        return Err(vec![(Some(at), format!("more than {DEEPEST} tables or arrays in one another"))]);
     }
-    if !errors.is_empty() {
-        let wrong =
-            |error: &toml::de::Error| (error.span().map(|span| span.start), error.message().to_owned());
-        return Err(errors.iter().map(wrong).collect());
+    if errors.is_empty() {
+        return Ok(table);
     }
-    let span = tree.span();
-    match tree.into_inner() {
-        DeValue::Table(table) => Ok(Spanned::new(span, table)),
-        _ => Err(Vec::new()),
-    }
+    let wrong = |error: &toml::de::Error| (error.span().map(|span| span.start), error.message().to_owned());
+    Err(errors.iter().map(wrong).collect())
 }
 
-fn depth_reaches(tree: &Spanned<DeValue<'_>>, limit: usize) -> bool {
-    let mut waiting = vec![(tree, 0)];
+/// The byte where something lies deeper than [`DEEPEST`].
+fn too_deep(table: &DeTable<'_>) -> Option<usize> {
+    let mut waiting: Vec<_> = table.values().map(|value| (value, 1)).collect();
     while let Some((value, depth)) = waiting.pop() {
-        if depth > limit {
-            return true;
+        if depth > DEEPEST {
+            return Some(value.span().start);
         }
         match value.get_ref() {
             DeValue::Table(table) => waiting.extend(table.values().map(|value| (value, depth + 1))),
@@ -115,11 +112,11 @@ fn depth_reaches(tree: &Spanned<DeValue<'_>>, limit: usize) -> bool {
             _ => {}
         }
     }
-    false
+    None
 }
 
-fn dismantle(tree: Spanned<DeValue<'_>>) {
-    let mut waiting = vec![tree];
+fn dismantle(table: DeTable<'_>) {
+    let mut waiting: Vec<_> = table.into_iter().map(|(_, value)| value).collect();
     while let Some(value) = waiting.pop() {
         match value.into_inner() {
             DeValue::Table(table) => waiting.extend(table.into_iter().map(|(_, value)| value)),
@@ -241,6 +238,7 @@ impl Walk<'_> {
         }
         self.wrong.sort();
         let complain = |(line, text): &(usize, String)| Complaint::new(self.file.name, Some(*line), text);
+        self.found.is_toml = true;
         self.found.complaints = self.wrong.iter().map(complain).collect();
         self.found
     }

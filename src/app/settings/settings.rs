@@ -286,15 +286,19 @@ impl Settings {
     pub fn load(repo_file: Option<&[u8]>, server_file: Option<&[u8]>, server_name: &str) -> Result<Settings> {
         let mut inputs = Inputs::defaults();
         let mut complaints = Vec::new();
+        let mut all_known = true;
         let repo = (File { owner: Owner::Code, name: REPOSITORY_FILE }, repo_file);
         let server = (File { owner: Owner::Server, name: server_name }, server_file);
         for (file, bytes) in [repo, server] {
             let Some(bytes) = bytes else { continue };
             let mut fragment = Fragment::read(file, bytes);
             complaints.append(&mut fragment.complaints);
+            all_known &= fragment.is_toml;
             inputs.overlay(file, fragment);
         }
-        complaints.extend(incomplete(&inputs));
+        if all_known {
+            complaints.extend(incomplete(&inputs));
+        }
         complaints.extend(contradictions(&inputs)?);
         if complaints.is_empty() { Settings::from_inputs(inputs) } else { Err(refusal(&complaints)) }
     }

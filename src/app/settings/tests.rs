@@ -228,8 +228,9 @@ fn tables_that_lack_something_are_refused_only_once_both_files_are_read() {
     assert_eq!(settings.processes["mailer"], Process { command: "mail".to_owned(), overlap: true });
     assert_eq!(complaints("[cron.clean]\nat = 'daily'"), ["receiver.toml:2: 'cron.clean': has no command"]);
     assert_eq!(complaints("[process.mailer]"), ["receiver.toml:1: 'process.mailer' is empty"]);
-    // what is there, but wrong, is not missing
+    // what is there, but wrong, is not missing; nor is what stands in a file that cannot be read
     assert_eq!(complaints("[process.mailer]\ncommand = 5").len(), 1);
+    assert_eq!(complaints_of("[process.mailer\n", "[process.mailer]\noverlap = true").len(), 1);
 }
 
 #[test]
