@@ -1,10 +1,12 @@
 //! An app on this server: its names, its place on disk, and the only way to write there.
 
 pub mod guard;
+pub mod init;
 pub mod journal;
 pub mod layout;
 pub mod names;
 pub mod record;
+pub mod settings;
 
 pub use guard::Guard;
 pub use layout::{App, Root};
