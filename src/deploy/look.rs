@@ -9,7 +9,7 @@ use super::queue::Options;
 use crate::app::init::{self, Framework};
 use crate::app::journal::History;
 use crate::app::record::{self, Record, Releases};
-use crate::app::settings::{Action as StageAction, Settings, StageName};
+use crate::app::settings::{Action as StageAction, Engine, Settings, StageName};
 use crate::app::{App, ReleaseId, Revision};
 use crate::schema::{self, Fingerprint, Said, TreeFile};
 use crate::support::{Context, Error, Result, files};
@@ -217,15 +217,16 @@ fn tree_files(tree: &Tree) -> impl Iterator<Item = TreeFile> {
 
 /// Without a word on what to do, only a static site is deployed; a schema wants a word on its engine.
 fn refuse_unsaid(app: &App, tree: &Tree, settings: &Settings, fingerprint: &Fingerprint) -> Result<()> {
-    let framework = init::detect(&|path| tree.has(path));
-    let said = tree.has("receiver.toml") || settings.has_stages() || settings.database.engine_said;
-    if !said && framework != Framework::Static {
-        let what = match framework {
+    let facts = init::detect(&|directory| tree.names_in(directory));
+    let none_said = settings.database.engine_said && settings.database.engine == Engine::None;
+    let said = tree.has("receiver.toml") || settings.has_stages() || none_said;
+    if !said && facts.framework != Framework::Static {
+        let what = match facts.framework {
             Framework::Unknown => "nothing says how this tree becomes a running application".to_owned(),
             other => format!("this looks like {other}, and nothing says how it is deployed"),
         };
         return Err(Error::new(format!("{what}: there is no receiver.toml in it"))
-            .hint(format!("add this file as receiver.toml (`receiver init` writes it, too):\n\n{}", init::advice(framework))));
+            .hint(format!("add this file as receiver.toml (`receiver init` writes it, too):\n\n{}", init::missing_file_advice(&facts))));
     }
     if !fingerprint.files.is_empty() && !settings.database.engine_said {
         return Err(Error::new(format!(

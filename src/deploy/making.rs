@@ -13,7 +13,6 @@ use super::stop::Stopper;
 use super::underway::{Step, Underway};
 use super::{plan, prune};
 use crate::app::guard::Guard;
-use crate::app::journal::Event;
 use crate::app::record::{Record, StageRun};
 use crate::app::settings::{Action, Settings, StageName};
 use crate::app::{App, ReleaseId, ReleaseName, Version};
@@ -336,13 +335,6 @@ impl<'a> Making<'a> {
         self.guard.seal(&mut self.record)?;
         death::point("sealed");
         Ok(())
-    }
-
-    /// Writes down that it is live, after the switch.
-    pub fn journal_live(&mut self, by: &str) -> Result<()> {
-        let release = self.record.id.clone();
-        let before = self.previous.as_ref().map(|previous| previous.id.clone());
-        self.guard.append(Some(by), Event::Live { release, before, rollback: false }).map(drop)
     }
 }
 

@@ -1,9 +1,27 @@
-//! The way of a push.
+//! The way of a push: from a hook's line to a verdict.
+//!
+//! [`hook`] refuses or queues; [`worker`] takes the lock, lets [`recovery`] mend what a death left,
+//! and does what [`queue`] holds; [`look`] sees, [`plan`] decides, [`run`] deploys by way of
+//! [`making`], [`stage`], [`opening`] and [`switch`]; [`rollback`] goes back; [`prune`] tidies up.
+//! What is said on the way stands in the job's [`joblog`], which [`follow`] reads to the pusher.
 
 pub mod environment;
 pub mod follow;
+pub mod hook;
 pub mod joblog;
+pub mod look;
+pub mod making;
+pub mod opening;
+pub mod plan;
+pub mod prune;
 pub mod queue;
+pub mod recovery;
+pub mod rollback;
+pub mod run;
 pub mod spawn;
 pub mod stage;
+pub mod stop;
 pub mod switch;
+pub mod underway;
+pub mod verdict;
+pub mod worker;

@@ -170,6 +170,8 @@ fn schema(facts: &Facts) -> SchemaPlan {
             let files = difference.files.iter().map(ToString::to_string).collect();
             let changed = match difference.changed {
                 Changed::Yes => SchemaChanged::Yes,
+                // What the command prints is known only when the release is built.
+                _ if facts.settings.schema.command.is_some() => SchemaChanged::Ask,
                 Changed::No => SchemaChanged::No,
                 // Without a stage that would change a schema nobody is asked.
                 Changed::Ask if facts.settings.stage(crate::app::settings::StageName::Syncdb).is_none() => SchemaChanged::No,

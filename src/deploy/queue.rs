@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::app::journal::refuse_newer;
 use crate::app::layout::FORMAT;
 use crate::app::{App, ReleaseId, Revision};
-use crate::support::{Context, Result, clock, files};
+use crate::support::{Context, Error, Result, clock, files};
 
 /// What is to be done.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -68,6 +68,45 @@ pub struct Options {
     /// `-o max-pause=…`, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_pause_ms: Option<u64>,
+}
+
+impl Options {
+    /// Reads one option: `schema=same`, `schema=new`, `carry=shared`, `max-pause=10s`.
+    pub fn take(&mut self, option: &str) -> Result<()> {
+        match option.split_once('=') {
+            Some(("schema", "same")) => self.schema = Some(SchemaSaid::Same),
+            Some(("schema", "new")) => self.schema = Some(SchemaSaid::New),
+            Some(("carry", "shared")) => self.carry_shared = true,
+            Some(("max-pause", length)) => {
+                let length: jiff::SignedDuration = length.parse().map_err(|_| Options::refuse(option))?;
+                let pause = u64::try_from(length.as_millis()).map_err(|_| Options::refuse(option))?;
+                self.max_pause_ms = Some(pause);
+            }
+            _ => return Err(Options::refuse(option)),
+        }
+        Ok(())
+    }
+
+    fn refuse(option: &str) -> Error {
+        let shown: String = option.escape_default().take(80).collect();
+        Error::usage(format!("'{shown}' is no option of a push"))
+            .hint("there are: plan, schema=same, schema=new, carry=shared, max-pause=10s")
+    }
+
+    /// The options as they are written, for the journal.
+    pub fn words(&self) -> Vec<String> {
+        let mut words = Vec::new();
+        match self.schema {
+            Some(SchemaSaid::Same) => words.push("schema=same".to_owned()),
+            Some(SchemaSaid::New) => words.push("schema=new".to_owned()),
+            None => {}
+        }
+        if self.carry_shared {
+            words.push("carry=shared".to_owned());
+        }
+        words.extend(self.max_pause_ms.map(|pause| format!("max-pause={pause}ms")));
+        words
+    }
 }
 
 /// What a push says of its schema.

@@ -89,4 +89,12 @@ impl Underway {
             _ => None,
         }
     }
+
+    /// What will be live when it succeeds.
+    pub fn goal(&self) -> Option<&ReleaseId> {
+        match &self.step {
+            Step::Release { id, .. } | Step::Rollback { to: id, .. } => Some(id),
+            Step::Taken => None,
+        }
+    }
 }

@@ -76,4 +76,13 @@ impl Verdict {
         self.code = 3;
         self
     }
+
+    /// The verdict that the journal has already, for who did not get to hear it.
+    pub fn told(app: &App, live: Option<&ReleaseId>, outcome: Outcome, release: Option<&ReleaseId>, why: Option<&str>) -> Verdict {
+        match (outcome, release) {
+            (Outcome::Live, Some(id)) => Verdict::live(id),
+            (Outcome::Skipped, _) => Verdict::skipped(release.cloned(), why.unwrap_or("it was done")),
+            _ => Verdict::not_live(app, live, outcome, &Error::new(why.unwrap_or("it failed"))),
+        }
+    }
 }

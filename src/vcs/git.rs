@@ -110,6 +110,21 @@ impl Repository {
         old == new || self.inner.graph_descendant_of(new, old).unwrap_or(false)
     }
 
+    /// Whether commits of `new` that no branch has yet lack their parents: it comes from a shallow clone.
+    pub fn lacks_history(&self, new: &Revision) -> Result<bool> {
+        let walk = (|| {
+            let mut walk = self.inner.revwalk()?;
+            walk.push(ObjectId::from_str(new.as_str())?)?;
+            walk.hide_glob("refs/heads/*")?;
+            walk.collect::<Result<Vec<_>, _>>()
+        })();
+        match walk {
+            Ok(_) => Ok(false),
+            Err(error) if error.code() == git2::ErrorCode::NotFound => Ok(true),
+            Err(error) => Err(error).context(|| "cannot read the history of what is pushed"),
+        }
+    }
+
     /// Everything in a revision, with what is wrong about its names.
     pub fn tree(&self, revision: &Revision) -> Result<Tree> {
         let top = self.commit(revision)?.tree_id();

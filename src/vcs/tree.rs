@@ -63,6 +63,20 @@ impl Tree {
             || self.directories.iter().any(|directory| directory == path.as_bytes())
     }
 
+    /// The names in a directory, those that are UTF-8; `""` is the top.
+    pub fn names_in(&self, directory: &str) -> Vec<String> {
+        let inside = |path: &[u8]| {
+            let rest = if directory.is_empty() {
+                path
+            } else {
+                path.strip_prefix(directory.as_bytes())?.strip_prefix(b"/")?
+            };
+            (!rest.contains(&b'/')).then(|| std::str::from_utf8(rest).ok().map(str::to_owned))?
+        };
+        let paths = self.entries.iter().map(|entry| &entry.path).chain(&self.directories);
+        paths.filter_map(|path| inside(path)).collect()
+    }
+
     /// The submodules.
     pub fn submodules(&self) -> impl Iterator<Item = &Entry> {
         self.entries.iter().filter(|entry| entry.kind == Kind::Submodule)

@@ -1,0 +1,261 @@
+//! What a death left is finished or undone, whatever state it is in.
+//!
+//! There is one question: does `current` point to what was being made? If it does, the switch
+//! happened, and all that comes after it is done again; each step of it is harmless twice. If not,
+//! everything before the switch is undone, in an order that may itself be interrupted anywhere.
+
+use std::path::Path;
+
+use super::joblog::{self, JobLog};
+use super::look::Scene;
+use super::opening;
+use super::queue::{Job, Order};
+use super::switch;
+use super::underway::{Step, Underway};
+use super::verdict::Verdict;
+use super::worker;
+use crate::app::guard::Guard;
+use crate::app::journal::{Event, History, Outcome};
+use crate::app::record::{self, Record, Releases};
+use crate::app::{App, ReleaseId, Version};
+use crate::data::sqlite::{self, Fence};
+use crate::support::{Error, Result, death, files};
+use crate::vcs::Repository;
+
+/// Finishes or undoes what a dead worker left, and sweeps up after it. Says what was done.
+pub fn recover(guard: &mut Guard) -> Result<Vec<String>> {
+    let app = guard.app().clone();
+    let mut told: Vec<String> = guard.take_told().into_iter().collect();
+    match Underway::read(&app) {
+        Ok(Some(underway)) => told.push(resume(guard, underway)?),
+        Ok(None) => {}
+        Err(error) if files::read_text(&app.underway()).is_ok_and(|text| text.is_some_and(|text| is_newer(&text))) => {
+            return Err(error);
+        }
+        Err(error) => {
+            let aside = app.state(&format!("underway.damaged-{}", guard.next_seq()));
+            files::move_new(&app.underway(), &aside)?;
+            told.push(format!("{}; it lies beside its place now", error.one_line()));
+        }
+    }
+    told.extend(sweep(guard)?);
+    for what in &told {
+        guard.append(None, Event::Recover { what: what.clone() })?;
+    }
+    Ok(told)
+}
+
+fn is_newer(text: &str) -> bool {
+    let value: Option<serde_json::Value> = serde_json::from_str(text).ok();
+    value.and_then(|value| value.get("format")?.as_u64()).is_some_and(|format| format > u64::from(crate::app::layout::FORMAT))
+}
+
+/// What recovery would do, for `doctor`: nothing is changed.
+pub fn foresee(app: &App) -> Result<Vec<String>> {
+    let mut told = Vec::new();
+    if let Some(underway) = Underway::read(app)? {
+        let live = record::live(app)?;
+        told.push(match (&underway.step, underway.goal()) {
+            (_, Some(goal)) if live.as_ref() == Some(goal) => format!("a worker died after the switch to {goal}: it will be finished"),
+            (Step::Taken, _) | (_, None) => "a worker died before it did anything: its job will be begun again".to_owned(),
+            (_, Some(goal)) => format!("a worker died before the switch to {goal}: it will be undone"),
+        });
+    }
+    let releases = Releases::read(app)?;
+    let unsealed = releases.standing.iter().filter(|record| record.sealed.is_none());
+    told.extend(unsealed.map(|record| format!("{} is not complete: it will be removed", record.id)));
+    Ok(told)
+}
+
+fn resume(guard: &mut Guard, underway: Underway) -> Result<String> {
+    let app = guard.app().clone();
+    let job = underway.job.clone();
+    let log = JobLog::open(&app, &job.id)?;
+    if let Some(verdict) = told_verdict(&app, &job)? {
+        if joblog::end(&app, &job.id).is_none() {
+            worker::say(&log, &verdict);
+        }
+        job.remove(&app)?;
+        Underway::clear(guard)?;
+        return Ok(format!("a worker died after the verdict on {}: nothing was left to do", job.id));
+    }
+    let goal = underway.goal().cloned();
+    if let Some(goal) = goal
+        && record::live(&app)?.as_ref() == Some(&goal)
+    {
+        log.step("recover", format!("the worker died after the switch to {goal}: finished now"));
+        let rollback = matches!(underway.step, Step::Rollback { .. });
+        finish(guard, &job.by, &goal, rollback)?;
+        worker::close(guard, &job, &log, &Verdict::live(&goal))?;
+        return Ok(format!("a worker died after the switch to {goal}: finished"));
+    }
+    undo(guard, &underway, "the worker died")?;
+    let what = underway.release().map_or_else(|| job.id.clone(), ToString::to_string);
+    if begin_again(&app, &job)? {
+        let mut job = job;
+        job.deaths += 1;
+        job.put(&app)?;
+        Underway::clear(guard)?;
+        log.step("recover", "the worker died; what it had done is undone, and it begins again");
+        return Ok(format!("a worker died in {what}: undone, and begun again"));
+    }
+    let live = record::live(&app)?;
+    let why = if job.deaths > 0 { "the worker died for the second time" } else { "the worker died" };
+    let verdict = Verdict::not_live(&app, live.as_ref(), Outcome::Failed, &Error::new(why));
+    worker::close(guard, &job, &log, &verdict)?;
+    Ok(format!("a worker died in {what}: undone"))
+}
+
+/// The verdict on a job, where the journal has it.
+fn told_verdict(app: &App, job: &Job) -> Result<Option<Verdict>> {
+    let live = record::live(app)?;
+    let history = History::read(app)?;
+    Ok(history.entries().iter().find_map(|entry| match &entry.event {
+        Event::Verdict { job: ended, outcome, release, why, .. } if *ended == job.id => {
+            Some(Verdict::told(app, live.as_ref(), *outcome, release.as_ref(), why.as_deref()))
+        }
+        _ => None,
+    }))
+}
+
+/// Once more, if nobody overtook it; a second death is its verdict.
+fn begin_again(app: &App, job: &Job) -> Result<bool> {
+    if job.deaths > 0 {
+        return Ok(false);
+    }
+    Ok(match &job.order {
+        Order::Push { branch, new, .. } => Repository::open(&app.repository())?.tip(branch)?.as_ref() == Some(new),
+        _ => true,
+    })
+}
+
+/// All that comes after the switch to a release; harmless when done again.
+pub fn finish(guard: &mut Guard, by: &str, id: &ReleaseId, rollback: bool) -> Result<()> {
+    let app = guard.app().clone();
+    let underway = Underway::read(&app)?;
+    let (since, before) = underway.map_or((guard.next_seq(), None), |underway| (underway.seq, underway.before));
+    let told = |history: &History, wanted: &dyn Fn(&Event) -> bool| {
+        history.entries().iter().any(|entry| entry.seq >= since && wanted(&entry.event))
+    };
+    let history = History::read(&app)?;
+    if rollback {
+        if let Some(before) = before.clone().filter(|before| before != id)
+            && !told(&history, &|event| matches!(event, Event::Withdraw { release } if *release == before))
+        {
+            guard.append(Some(by), Event::Withdraw { release: before })?;
+        }
+    } else {
+        switch::mark_last(guard, id.version, Some(id))?;
+    }
+    death::point("last-moved");
+    if !told(&history, &|event| matches!(event, Event::Live { release, .. } if release == id)) {
+        guard.append(Some(by), Event::Live { release: id.clone(), before, rollback })?;
+    }
+    death::point("journaled");
+    Ok(())
+}
+
+/// Undoes all that was done before a switch that did not happen. Each step is harmless when done
+/// again, and none touches what is live but to take its fence back.
+pub fn undo(guard: &mut Guard, underway: &Underway, why: &str) -> Result<()> {
+    let app = guard.app().clone();
+    unfence_live(&app)?;
+    match &underway.step {
+        Step::Taken => Ok(()),
+        Step::Rollback { to, crosses } => if *crosses { fence_again(&app, to) } else { Ok(()) },
+        Step::Release { id, opens } => discard_release(guard, id, *opens, why),
+    }
+}
+
+/// What is live takes writes.
+fn unfence_live(app: &App) -> Result<()> {
+    let Some(live) = record::live(app)? else { return Ok(()) };
+    let Some(file) = database_of(app, &live)? else { return Ok(()) };
+    if files::exists(&file) && sqlite::fence(&file)? != Fence::Open {
+        sqlite::unfence(&file)?;
+    }
+    Ok(())
+}
+
+/// The target of a rollback that did not happen is retired still.
+fn fence_again(app: &App, to: &ReleaseId) -> Result<()> {
+    let live = record::live(app)?.map(|live| database_of(app, &live)).transpose()?.flatten();
+    match database_of(app, to)? {
+        Some(file) if live.as_ref() != Some(&file) => {
+            let limit = crate::data::Limit::within(std::time::Duration::from_secs(10));
+            sqlite::Hold::take(&file, &limit)?.fence(&format!("version {} of {} is retired", to.version, app.name()))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn database_of(app: &App, id: &ReleaseId) -> Result<Option<std::path::PathBuf>> {
+    let record = Record::read(&app.record(id))?;
+    Ok(record.and_then(|record| record.database).map(|database| opening::file_of(app, &database)))
+}
+
+fn discard_release(guard: &mut Guard, id: &ReleaseId, opens: bool, why: &str) -> Result<()> {
+    let app = guard.app().clone();
+    // The version that it opened is its alone: no other release of it can be complete.
+    let alone = opens && !Releases::read(&app)?.standing.iter().any(|other| {
+        other.id.version == id.version && other.sealed.is_some() && other.id != *id
+    });
+    for directory in [app.rehearsal(id.version), app.previous_snapshot(id.version)] {
+        files::remove_tree(&directory)?;
+    }
+    if alone {
+        files::remove_tree(&app.database(id.version))?;
+    }
+    let record = Record::read(&app.record(id)).ok().flatten();
+    let place = app.release(id);
+    if files::exists(&place) {
+        let trash = app.trash().join(format!("{}-{}-{}", id.version, id.name, std::process::id()));
+        files::move_new(&place, &trash)?;
+    }
+    match record {
+        Some(mut record) => guard.fail(&mut record, why)?,
+        None => files::remove_file(&app.record(id))?,
+    }
+    Repository::open(&app.repository())?.release(id.name.as_str())?;
+    if alone {
+        files::remove_file(&app.last(id.version))?;
+        files::remove_empty_directory(&app.version(id.version))?;
+    }
+    Ok(())
+}
+
+/// What no account of what was under way tells of: releases that were never sealed, and files that
+/// were being prepared.
+fn sweep(guard: &mut Guard) -> Result<Vec<String>> {
+    let app = guard.app().clone();
+    let mut told = Vec::new();
+    let scene = Scene::read(&app);
+    let Ok(scene) = scene else { return Ok(told) };
+    let unsealed: Vec<&Record> = scene.releases.standing.iter().filter(|record| record.sealed.is_none()).collect();
+    for record in unsealed {
+        if scene.live.as_ref() == Some(&record.id) {
+            return Err(Error::new(format!("the record of the live release {} is not sealed", record.id))
+                .hint("it was changed by hand: put it back as it was"));
+        }
+        discard_release(guard, &record.id, record.opens, "the worker died")?;
+        told.push(format!("{} was not complete: removed", record.id));
+    }
+    let mut places = vec![app.directory().to_owned(), app.directory().join("receiver"), app.queue(), app.failed()];
+    places.extend(record::versions(&app)?.into_iter().map(|version: Version| app.version(version)));
+    for place in places {
+        sweep_prepared(&place)?;
+    }
+    Ok(told)
+}
+
+fn sweep_prepared(place: &Path) -> Result<()> {
+    for name in files::names_in(place)? {
+        let Some(rest) = name.strip_prefix(files::TEMPORARY) else { continue };
+        // A hook that lives may be preparing its job just now.
+        let pid = rest.split('-').next().unwrap_or_default();
+        if !Path::new("/proc").join(pid).exists() {
+            files::remove_file(&place.join(name))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,225 @@
+//! Back to a release that was live before: a switch with no export and no build.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::joblog::JobLog;
+use super::look::Scene;
+use super::opening;
+use super::queue::Job;
+use super::underway::{Step, Underway};
+use super::verdict::Verdict;
+use super::{recovery, switch};
+use crate::app::guard::Guard;
+use crate::app::journal::Outcome;
+use crate::app::record::{self, Record};
+use crate::app::{App, ReleaseId, Version};
+use crate::data::{Limit, sqlite};
+use crate::support::{Error, Result, death};
+
+/// What a rollback will do, decided before anything is done.
+#[derive(Clone, Debug, Serialize)]
+pub struct RollbackPlan {
+    /// What is live now.
+    pub from: ReleaseId,
+    /// What will be.
+    pub to: ReleaseId,
+    /// Whether the database changes with it.
+    pub crosses: bool,
+    /// What stays behind in the newer database, as sentences.
+    pub stays_behind: Vec<String>,
+}
+
+/// Where a rollback goes to.
+#[derive(Clone, Debug)]
+pub enum Target<'a> {
+    /// The release that was live before.
+    Before,
+    /// This one.
+    Release(&'a ReleaseId),
+}
+
+/// Finds the release that a person means: its id, or any part of its name that fits only one.
+pub fn find(scene: &Scene, part: &str) -> Result<ReleaseId> {
+    let complete = scene.releases.standing.iter().filter(|record| record.sealed.is_some());
+    let shown = part.escape_default();
+    let fits = |record: &&Record| {
+        let id = record.id.to_string();
+        id == part || (part.len() >= 3 && (id.contains(part) || record.revision.as_str().starts_with(part)))
+    };
+    let found: Vec<&ReleaseId> = complete.filter(fits).map(|record| &record.id).collect();
+    match found.as_slice() {
+        [one] => Ok((*one).clone()),
+        [] => Err(Error::usage(format!("no kept release is named '{shown}'")).hint("`receiver list` shows them")),
+        many => {
+            let names = many.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            Err(Error::usage(format!("'{shown}' fits several releases: {names}")))
+        }
+    }
+}
+
+/// The newest good release of a version.
+pub fn last_of(scene: &Scene, version: Version) -> Result<ReleaseId> {
+    let withdrawn = scene.history.withdrawn();
+    let of_it = scene.releases.standing.iter().filter(|record| record.id.version == version && record.sealed.is_some());
+    let newest: Vec<&Record> = of_it.collect();
+    let good = newest.iter().rev().find(|record| !withdrawn.contains(&record.id)).or(newest.last());
+    good.map(|record| record.id.clone())
+        .ok_or_else(|| Error::usage(format!("version {version} has no release")).hint("`receiver list` shows the versions"))
+}
+
+/// Decides where a rollback goes. Order is the journal's: clocks and names play no part.
+pub fn plan(app: &App, scene: &Scene, target: &Target) -> Result<RollbackPlan> {
+    let Some(from) = scene.live.clone() else { return Err(Error::new("nothing is live yet")) };
+    let to = match target {
+        Target::Release(id) => (*id).clone(),
+        Target::Before => {
+            let withdrawn = scene.history.withdrawn();
+            let mut before = scene.history.lives().rev();
+            let found = before.find(|id| **id != from && !withdrawn.contains(id) && scene.releases.sealed(id).is_some());
+            let nothing = || Error::new(format!("nothing was live before {from} that is still kept")).hint("`receiver list` shows what is kept");
+            found.cloned().ok_or_else(nothing)?
+        }
+    };
+    let database = |id: &ReleaseId| scene.releases.sealed(id).and_then(|record| record.database.clone());
+    if scene.releases.sealed(&to).is_none() {
+        return Err(Error::usage(format!("{to} is not a complete release")));
+    }
+    let (old, new) = (database(&to), database(&from));
+    let crosses = old != new && new.is_some();
+    let mut stays_behind = Vec::new();
+    if let (true, Some(old), Some(new)) = (crosses, &old, &new) {
+        let left = scene.history.left_at().get(&to).map_or_else(|| "it was left".to_owned(), ToString::to_string);
+        stays_behind.push(format!("{} is as it was at {left}; what was written since stays in {}", old.name, new.name));
+        stays_behind.extend(row_differences(&opening::file_of(app, old), &opening::file_of(app, new))?);
+    }
+    Ok(RollbackPlan { from, to, crosses, stays_behind })
+}
+
+/// Which tables have another number of rows in the newer database, a line each.
+fn row_differences(old: &PathBuf, new: &PathBuf) -> Result<Vec<String>> {
+    let limit = Limit::within(Duration::from_secs(30));
+    let (old, new) = (sqlite::rows(old, &limit)?, sqlite::rows(new, &limit)?);
+    let mut lines = Vec::new();
+    for (table, rows) in &new {
+        let shown = table.escape_debug();
+        match old.get(table) {
+            None => lines.push(format!("{shown}: a table of the newer version, with {rows} rows")),
+            Some(before) if before != rows => lines.push(format!("{shown}: {rows} rows in the newer, {before} in the older")),
+            Some(_) => {}
+        }
+    }
+    Ok(lines)
+}
+
+impl RollbackPlan {
+    /// The plan in words, a line each.
+    pub fn words(&self) -> Vec<String> {
+        let mut lines = vec![format!("from {} to {}", self.from, self.to)];
+        if self.crosses {
+            lines.push("the database changes with it; what stays behind:".to_owned());
+            lines.extend(self.stays_behind.iter().map(|line| format!("  {line}")));
+        } else {
+            lines.push("the database stays the same: nothing is left behind".to_owned());
+        }
+        lines
+    }
+
+    /// Where data would stay behind, somebody has to have said that it may.
+    pub fn refuse_loss(&self, app: &App, without_new_data: bool) -> Result<()> {
+        if !self.crosses || without_new_data {
+            return Ok(());
+        }
+        let stays = self.stays_behind.join("; ");
+        Err(Error::new(format!("a rollback from version {} to {} leaves new data behind: {stays}", self.from.version, self.to.version))
+            .hint(format!("`receiver rollback {} {} --without-new-data` goes all the same", app.name(), self.to)))
+    }
+}
+
+/// Goes back, as the job asks.
+pub fn run(guard: &mut Guard, job: &Job, log: &JobLog, underway: &mut Underway, target: &Target, without: bool) -> Verdict {
+    let app = guard.app().clone();
+    match attempt(guard, job, log, underway, target, without) {
+        Ok((id, after)) => {
+            let verdict = Verdict::live(&id);
+            match after {
+                Ok(()) => verdict,
+                Err(error) => verdict.attention(&error),
+            }
+        }
+        Err(error) => {
+            let live = record::live(&app).ok().flatten();
+            let mut verdict = Verdict::not_live(&app, live.as_ref(), Outcome::Failed, &error);
+            let still = live.map_or_else(|| "nothing is live".to_owned(), |id| format!("still {id}"));
+            verdict.line = format!("NOT ROLLED BACK: {still}; {error}; `receiver list {}` shows what is kept", app.name());
+            verdict
+        }
+    }
+}
+
+type After = Result<()>;
+
+fn attempt(
+    guard: &mut Guard,
+    job: &Job,
+    log: &JobLog,
+    underway: &mut Underway,
+    target: &Target,
+    without: bool,
+) -> Result<(ReleaseId, After)> {
+    let app = guard.app().clone();
+    let scene = Scene::read(&app)?;
+    let plan = plan(&app, &scene, target)?;
+    if plan.from == plan.to {
+        return Ok((plan.to, Ok(())));
+    }
+    plan.refuse_loss(&app, without)?;
+    log.begin(format!("{}: back from {} to {}", app.name(), plan.from, plan.to));
+    underway.step = Step::Rollback { to: plan.to.clone(), crosses: plan.crosses };
+    underway.write(guard)?;
+    death::point("rollback-begun");
+    let switched = change_database(&app, &scene, &plan).and_then(|()| switch::to(guard, &plan.to));
+    if let Err(error) = switched
+        && record::live(&app)?.as_ref() != Some(&plan.to)
+    {
+        recovery::undo(guard, underway, "the rollback failed")?;
+        return Err(error);
+    }
+    death::point("rollback-switched");
+    for line in &plan.stays_behind {
+        log.note(line.clone());
+    }
+    let after = recovery::finish(guard, &job.by, &plan.to, true).and_then(|()| mark_last(guard, &plan));
+    Ok((plan.to, after))
+}
+
+/// Retires the newer database, then opens the older one: in between both refuse writes, and lose none.
+fn change_database(app: &App, scene: &Scene, plan: &RollbackPlan) -> Result<()> {
+    if !plan.crosses {
+        return Ok(());
+    }
+    let database = |id: &ReleaseId| scene.releases.sealed(id).and_then(|record| record.database.clone());
+    if let Some(new) = database(&plan.from) {
+        let hold = sqlite::Hold::take(&opening::file_of(app, &new), &Limit::within(Duration::from_secs(10)))?;
+        hold.fence(&format!("version {} of {} is retired", plan.from.version, app.name()))?;
+    }
+    death::point("rollback-fenced");
+    match database(&plan.to) {
+        Some(old) => sqlite::unfence(&opening::file_of(app, &old)),
+        None => Ok(()),
+    }
+}
+
+/// `last` of a version that was left points to its newest release that is not withdrawn.
+fn mark_last(guard: &Guard, plan: &RollbackPlan) -> Result<()> {
+    let scene = Scene::read(guard.app())?;
+    let withdrawn = scene.history.withdrawn();
+    for version in [plan.from.version, plan.to.version] {
+        let mut of_it = scene.releases.standing.iter().rev().filter(|record| record.id.version == version);
+        let newest = of_it.find(|record| record.sealed.is_some() && !withdrawn.contains(&record.id));
+        switch::mark_last(guard, version, newest.map(|record| &record.id))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,214 @@
+//! A deploy, from a job to its verdict. [`deploy`] reads as its own summary.
+
+use std::time::Duration;
+
+use super::joblog::JobLog;
+use super::look::{self, Look, Scene, Submodules};
+use super::making::Making;
+use super::opening::{self, Opening};
+use super::plan::{Action, SchemaChanged};
+use super::queue::{Job, Options, Order, SchemaSaid};
+use super::stop::Stopper;
+use super::underway::Underway;
+use super::verdict::Verdict;
+use super::{recovery, switch};
+use crate::app::guard::Guard;
+use crate::app::journal::Outcome;
+use crate::app::{App, ReleaseId};
+use crate::data::{Limit, sqlite};
+use crate::schema::Fingerprint;
+use crate::support::{Context, Error, Result, death};
+use crate::vcs::Repository;
+
+/// How an attempt ended that did not fail.
+enum Ended {
+    /// The release is live; an error is what went wrong after the switch.
+    Live(ReleaseId, Result<()>),
+    /// There was nothing to do.
+    Skipped(Option<ReleaseId>, String),
+    /// The framework says that something is pending: the schema changed after all.
+    Pending,
+}
+
+/// Deploys what the job asks for.
+pub fn deploy(guard: &mut Guard, job: &Job, log: &JobLog, underway: &mut Underway) -> Verdict {
+    let app = guard.app().clone();
+    let stopper = Stopper::new(&app);
+    let mut options = job.options.clone();
+    loop {
+        match attempt(guard, job, &options, log, underway, &stopper) {
+            Ok(Ended::Live(id, after)) => {
+                let verdict = Verdict::live(&id);
+                return match after {
+                    Ok(()) => verdict,
+                    Err(error) => verdict.attention(&error),
+                };
+            }
+            Ok(Ended::Skipped(live, why)) => return Verdict::skipped(live, &why),
+            Ok(Ended::Pending) => {
+                log.step("schema", "something is pending: the deploy begins again, in a version that opens");
+                options.schema = Some(SchemaSaid::New);
+            }
+            Err(error) => {
+                let live = crate::app::record::live(&app).ok().flatten();
+                return match stopper.reason() {
+                    Some(reason) => Verdict::not_live(&app, live.as_ref(), Outcome::Cancelled, &Error::new(reason)),
+                    None => Verdict::not_live(&app, live.as_ref(), Outcome::Failed, &error),
+                };
+            }
+        }
+    }
+}
+
+/// One attempt. Whatever fails in it before the switch is undone, and what was live still is.
+fn attempt(
+    guard: &mut Guard,
+    job: &Job,
+    options: &Options,
+    log: &JobLog,
+    underway: &mut Underway,
+    stopper: &Stopper,
+) -> Result<Ended> {
+    let app = guard.app().clone();
+    stopper.check()?;
+    let scene = Scene::read(&app)?;
+    refuse_locked(&app, &scene)?;
+    let look = look(&app, job, options, &scene)?;
+    if look.plan.action == Action::Skip {
+        return Ok(Ended::Skipped(scene.live, look.plan.reason));
+    }
+    announce(log, &look);
+    let made = make(guard, job, log, underway, &look, &scene, stopper);
+    match made {
+        Ok(Made::Ready(id)) => {
+            let after = go_live(guard, job, &id);
+            Ok(Ended::Live(id, after))
+        }
+        Ok(Made::Pending) => {
+            recovery::undo(guard, underway, "the framework says that something is pending: it is made again in a version that opens")?;
+            Ok(Ended::Pending)
+        }
+        Err(error) if is_live(&app, underway) => {
+            // Only what comes after the rename can fail here: its directory's sync.
+            let id = underway.release().cloned().ok_or_else(|| Error::new("nothing was under way"))?;
+            Ok(Ended::Live(id, Err(error)))
+        }
+        Err(error) => {
+            let reason = stopper.reason().map_or_else(|| error.one_line(), str::to_owned);
+            recovery::undo(guard, underway, &reason)?;
+            Err(error)
+        }
+    }
+}
+
+fn is_live(app: &App, underway: &Underway) -> bool {
+    underway.release().is_some() && crate::app::record::live(app).ok().flatten().as_ref() == underway.release()
+}
+
+fn refuse_locked(app: &App, scene: &Scene) -> Result<()> {
+    let Some(why) = scene.history.locked() else { return Ok(()) };
+    Err(Error::new(format!("{} is locked: {why}", app.name()))
+        .hint(format!("`receiver unlock {}` lets deploys through again", app.name())))
+}
+
+fn look(app: &App, job: &Job, options: &Options, scene: &Scene) -> Result<Look> {
+    let revision = job.revision().ok_or_else(|| Error::new("this job deploys nothing"))?;
+    let again = matches!(job.order, Order::Deploy { reconcile: false, .. });
+    let repository = Repository::open(&app.repository())?;
+    look::at(app, &repository, scene, &look::Request { revision, options, again, submodules: Submodules::Fetch })
+}
+
+fn announce(log: &JobLog, look: &Look) {
+    for key in look.settings.not_in_force_yet() {
+        log.step("note", format!("{key} is set, and this receiver does not act on it yet"));
+    }
+    log.step("schema", look.plan.schema_line());
+}
+
+/// A release that was made.
+enum Made {
+    /// It is complete.
+    Ready(ReleaseId),
+    /// The framework says that it belongs into a new version.
+    Pending,
+}
+
+/// Makes the release, up to its seal. Nothing of it changes what is live.
+fn make(
+    guard: &mut Guard,
+    job: &Job,
+    log: &JobLog,
+    underway: &mut Underway,
+    look: &Look,
+    scene: &Scene,
+    stopper: &Stopper,
+) -> Result<Made> {
+    let mut making = Making::begin(guard, log, job, underway, look, scene, stopper)?;
+    let opening = Opening::planned(making.app(), &look.plan.data, making.version())?;
+    making.export()?;
+    making.link_shared()?;
+    opening.prepare(making.app())?;
+    making.use_database(&opening);
+    making.build()?;
+    if is_pending(&mut making, look, &opening)? {
+        return Ok(Made::Pending);
+    }
+    if look.plan.opens {
+        opening::open(&mut making, &opening)?;
+    } else {
+        let environment = making.environment.clone();
+        making.stage(crate::app::settings::StageName::Check, &environment, Duration::MAX)?;
+        death::point("checked");
+    }
+    making.stopper.check()?;
+    making.seal()?;
+    let id = making.id().clone();
+    switch::to(making.guard, &id)?;
+    death::point("switched");
+    Ok(Made::Ready(id))
+}
+
+/// Where files alone cannot tell: what the built release says of its schema.
+fn is_pending(making: &mut Making, look: &Look, opening: &Opening) -> Result<bool> {
+    let mut pending = false;
+    if let Some(command) = &look.settings.schema.command {
+        let mut fingerprint = look.fingerprint.clone();
+        let output = making.schema_output(command)?;
+        let hash = git2::Oid::hash_object(git2::ObjectType::Blob, &output).context(|| "cannot hash a schema")?;
+        fingerprint.command_output = Some(hash.to_string());
+        let before: Option<Fingerprint> = making.previous_schema().and_then(|schema| schema.clone().try_into().ok());
+        pending = before.is_some_and(|before| before.command_output != fingerprint.command_output);
+        making.set_schema(toml::Table::try_from(&fingerprint).context(|| "cannot write down the schema")?);
+    }
+    if look.plan.schema.changed != SchemaChanged::Ask {
+        return Ok(false);
+    }
+    if look.settings.schema.command.is_some() || look.question.is_none() {
+        return Ok(pending);
+    }
+    Ok(!ask(making, opening)?)
+}
+
+/// Asks the framework whether nothing is pending, on a copy of the live database that it may do with
+/// as it likes.
+fn ask(making: &Making, opening: &Opening) -> Result<bool> {
+    let app = making.app();
+    let unhurried = Duration::from_secs(3600);
+    let Some(database) = &opening.database else { return making.nothing_pending(&making.environment, unhurried) };
+    let copy = app.rehearsal(making.version()).join("question.sqlite3");
+    sqlite::remove(&copy)?;
+    sqlite::snapshot(&opening::file_of(app, database), &copy, &Limit::within(unhurried), &mut |_| {})?;
+    sqlite::strip(&copy)?;
+    let environment = making.environment.with(opening::variables(&copy));
+    let answer = making.nothing_pending(&environment, unhurried);
+    let removed = sqlite::remove(&copy);
+    let nothing = answer?;
+    removed?;
+    making.log.step("schema", if nothing { "the framework says that nothing is pending" } else { "the framework says that something is pending" });
+    Ok(nothing)
+}
+
+/// What comes after the rename: nothing of it can take the release back.
+fn go_live(guard: &mut Guard, job: &Job, id: &ReleaseId) -> Result<()> {
+    recovery::finish(guard, &job.by, id, false)
+}
