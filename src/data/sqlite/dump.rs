@@ -60,7 +60,7 @@ pub fn load(from: &Path, into: &Path, scratch: &Path, limit: &Limit<'_>) -> Resu
     if fence(into)? != Fence::Open {
         return Err(Error::new(format!("{}: it is retired, and takes no writes", cannot())));
     }
-    place::create(scratch)?;
+    place::make(scratch)?;
     let result = prepare(from, scratch, limit).and_then(|()| replace(scratch, into, limit));
     place::abandon(scratch);
     result.context(cannot)
@@ -74,8 +74,7 @@ fn prepare(from: &Path, scratch: &Path, limit: &Limit<'_>) -> Result<()> {
     File::open(&file).context(cannot)?.take(16).read_to_end(&mut start).context(cannot)?;
     if start == MAGIC {
         let source = open::reader(&file)?;
-        let mut target = open::writer(scratch)?;
-        copy::at_one_moment(&source, &file, || copy::pages(&source, &mut target, limit, &mut |_| {}))?;
+        copy::at_one_moment(&source, &file, || copy::fill(&source, scratch, limit, &mut |_| {}))?;
     } else {
         let text = fs::read(&file).context(cannot)?;
         let name = from.display().to_string();

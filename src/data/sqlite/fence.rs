@@ -6,22 +6,26 @@
 //! rows; and for what a cascade does.
 //!
 //! **Virtual tables** cannot have triggers. Those of FTS3, FTS4, FTS5 and R*Tree are fenced through the
-//! tables that they keep their content in, with `RAISE(FAIL)`: with `ABORT` SQLite would roll back a
-//! statement from within the module's own write, and version 3.40.1 (Debian 12) crashes there. A write
-//! to them fails as `constraint failed`, at the statement or at its commit; FTS4 may call it a malformed
-//! image, which it is not.
+//! tables that they keep their content in. Two things matter there, or SQLite crashes in the app (both were
+//! seen, in 3.40.1 of Debian 12 and in 3.54.1): the triggers say `RAISE(FAIL)`, as `ABORT` rolls a statement
+//! back from within the module's own write; and the tables that the full-text modules write when they are
+//! flushed ([`FLUSHED`]) have none, as SQLite flushes them again before it runs such a trigger, without end.
+//! The refusal arrives as `constraint failed`; FTS4 may call it a malformed image, which it is not.
 //!
 //! **What goes past the fence** (each of these was tried, also through a connection that was open before):
 //! - `CREATE TABLE`, and writes to that new table ([`fence`] then finds gaps); `ALTER TABLE`,
 //!   `CREATE INDEX`, `DROP TRIGGER`, `VACUUM`, `PRAGMA user_version`; `DROP TABLE`, unless foreign keys
-//!   are on and it would empty a table that another, fenced one refers to with a cascade;
+//!   are on and it would cascade into another, fenced table;
 //! - writes to SQLite's own tables (`sqlite_sequence`, `ANALYZE`);
-//! - `INSERT OR IGNORE` and `UPDATE OR IGNORE` of an FTS4 or R*Tree table: it writes nothing, but ignores
-//!   the refusal as it was told to;
+//! - an FTS5 table with neither content nor sizes (`content='', columnsize=0`), and `optimize` of any;
+//! - `INSERT OR IGNORE` and `UPDATE OR IGNORE` of a virtual table: nothing is written, but the refusal is
+//!   ignored, as the statement says;
+//! - the words of a full-text table, if a transaction goes on after the refusal and commits: no row is
+//!   written, but the index may keep or lose words until `INSERT INTO t (t) VALUES ('rebuild')`;
 //! - incremental blob writes, and connections that switched triggers off.
 //!
 //! Nothing that SQL can do stops DDL in connections that are open. A write version of 3 in the file's
-//! header would, but such a connection never looks again, and stays read-only after [`unfence`].
+//! header would, but a connection that has seen it stays read-only for good, also after [`unfence`].
 
 use std::path::Path;
 
@@ -34,6 +38,9 @@ use crate::support::{Context, Result};
 /// that begins with `receiver_`.
 pub(super) const OURS: &str =
     "type = 'trigger' AND name GLOB 'receiver_fence_*' AND sql GLOB '*SELECT RAISE(*, ''receiver: *'";
+
+/// The tables behind virtual ones that are written when the module is flushed, by the ends of their names.
+const FLUSHED: [&str; 4] = ["_data", "_idx", "_segdir", "_segments"];
 
 /// How far a database is fenced.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,7 +87,7 @@ fn remove(path: &Path) -> Result<()> {
 pub(super) fn raise(connection: &Connection, why: &str) -> rusqlite::Result<()> {
     drop_all(connection)?;
     let message = open::text(&format!("receiver: {why}"));
-    for (number, (table, shadow)) in open::tables(connection)?.iter().enumerate() {
+    for (number, (table, shadow)) in fenceable(connection)?.iter().enumerate() {
         let table = open::quoted(table);
         let how = if *shadow { "FAIL" } else { "ABORT" };
         for event in ["insert", "update", "delete"] {
@@ -91,6 +98,13 @@ pub(super) fn raise(connection: &Connection, why: &str) -> rusqlite::Result<()> 
         }
     }
     Ok(())
+}
+
+/// The tables that get triggers, and whether each is one behind a virtual table.
+fn fenceable(connection: &Connection) -> rusqlite::Result<Vec<(String, bool)>> {
+    let mut tables = open::tables(connection)?;
+    tables.retain(|(name, shadow)| !(*shadow && FLUSHED.iter().any(|end| name.ends_with(end))));
+    Ok(tables)
 }
 
 fn drop_all(connection: &Connection) -> rusqlite::Result<()> {
@@ -113,7 +127,7 @@ fn state(connection: &Connection) -> rusqlite::Result<Fence> {
         "SELECT count(*) FROM sqlite_schema WHERE {OURS} AND tbl_name = ?1 COLLATE NOCASE"
     ))?;
     let mut gaps = Vec::new();
-    for (table, _) in open::tables(connection)? {
+    for (table, _) in fenceable(connection)? {
         if fenced.query_row([&table], |row| row.get::<_, u32>(0))? < 3 {
             gaps.push(table);
         }

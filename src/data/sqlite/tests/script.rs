@@ -38,8 +38,8 @@ fn rows_are_brought_from_the_previous_database_which_stays_as_it_is() {
 #[test]
 fn an_error_names_file_and_line_and_nothing_is_kept() {
     let sandbox = Sandbox::new();
-    for (sql, why) in [
-        ("SELECT 1;\n\nSELECT\n  nothing;", "db/schema.sql:4: no such column: nothing"),
+    let cases = [
+        ("SELECT 1;\n\nSELECT\n  absent;", "db/schema.sql:4: no such column: absent"),
         (
             "-- a comment; here\nCREATE TABLE a (x);\nCRATE TABLE b;",
             "db/schema.sql:3: near \"CRATE\": syntax error",
@@ -70,8 +70,9 @@ fn an_error_names_file_and_line_and_nothing_is_kept() {
             "CREATE TABLE p (id INTEGER PRIMARY KEY); CREATE TABLE c (p REFERENCES p (id)); INSERT INTO c VALUES (1)",
             "could not be committed: FOREIGN KEY constraint failed",
         ),
-    ] {
-        let path = sandbox.database(&format!("{}", sql.len()), "");
+    ];
+    for (number, (sql, why)) in cases.iter().enumerate() {
+        let path = sandbox.database(&format!("case-{number}"), "");
         let error = run(&path, sql, None).unwrap_err();
         assert!(error.contains(why), "{sql}: {error}");
         assert!(is_empty(&path).unwrap(), "{sql}");

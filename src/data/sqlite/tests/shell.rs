@@ -10,11 +10,11 @@ fn talk(path: &Path, access: Access, input: &str) -> (bool, String, String) {
 fn rows_are_printed_and_errors_do_not_end_the_shell() {
     let sandbox = Sandbox::new();
     let path = sandbox.database("3", "");
-    let input = "CREATE TABLE t (a, b);\nINSERT INTO t VALUES (1, 'x\ty\u{1b}'), (NULL,\n  x'0aff');\nSELECT *\nFROM t; SELECT nothing;\nSELECT 1.5 AS half";
+    let input = "CREATE TABLE t (a, b);\nINSERT INTO t VALUES (1, 'x\ty\u{1b}'), (NULL,\n  x'0aff');\nSELECT *\nFROM t; SELECT absent;\nSELECT 1.5 AS half";
     let (succeeded, output, errors) = talk(&path, Access::Write, input);
     assert!(!succeeded);
     assert_eq!(output, "a\tb\n1\tx\\ty\\u{1b}\nNULL\tX'0AFF'\nhalf\n1.5\n");
-    assert_eq!(errors, "error: no such column: nothing\n");
+    assert_eq!(errors, "error: no such column: absent\n");
 }
 
 #[test]
