@@ -69,7 +69,8 @@ impl Schema {
             }
         }
         compare(&self.others, &newer.others, &mut lines);
-        lines
+        // Names come from the app, and lines go to a terminal.
+        lines.iter().map(|line| line.replace(char::is_control, "\u{fffd}")).collect()
     }
 }
 

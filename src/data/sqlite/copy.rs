@@ -5,8 +5,9 @@
 //! comes from the same moment, in steps, so that it can be stopped and watched. In WAL mode nobody
 //! waits for it.
 //!
-//! `VACUUM INTO` was measured against it: it takes several times as long (it builds every table and
-//! index anew), it gives tables without an `INTEGER PRIMARY KEY` new rowids, and it leaves WAL mode.
+//! `VACUUM INTO` was measured against it (340 MB with two indexes: 1.5 to 2.5 s, and the backup 0.6 to
+//! 1.5 s): it builds every table and index anew, may give rows of tables without an `INTEGER PRIMARY KEY`
+//! other rowids, needs every function and collation of the app, and leaves WAL mode.
 
 use std::path::Path;
 use std::thread;

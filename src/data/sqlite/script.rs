@@ -1,11 +1,12 @@
 //! `.sql` stages, run by receiver itself: no client program, all files in one transaction.
 
+use std::ffi::CString;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
+use rusqlite::{Connection, Statement};
 
 use super::lexer::{self, Token};
 use super::{open, place};
@@ -125,10 +126,16 @@ fn run(
 
 /// Runs one statement to its end; the rows that it may answer are nobody's.
 fn execute(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
-    let mut statement = connection.prepare(sql)?;
+    let mut statement = prepare(connection, sql)?;
     let mut rows = statement.raw_query();
     while rows.next()?.is_some() {}
     Ok(())
+}
+
+/// Prepares one statement. SQLite would stop reading at a zero byte and run what stands before it.
+pub(super) fn prepare<'a>(connection: &'a Connection, sql: &str) -> rusqlite::Result<Statement<'a>> {
+    CString::new(sql)?;
+    connection.prepare(sql)
 }
 
 /// Whether a statement is one that a whole file is often wrapped in: it would change nothing here.

@@ -67,7 +67,7 @@ pub fn shell(
 
 fn answer(connection: &Connection, sql: &str, refusal: &Refusal, output: &mut dyn Write) -> Result<()> {
     let why = |error: rusqlite::Error| Error::new(refusal.take().unwrap_or_else(|| script::told(&error).1));
-    let mut statement = connection.prepare(sql).map_err(why)?;
+    let mut statement = script::prepare(connection, sql).map_err(why)?;
     let columns = statement.column_count();
     let names = statement.column_names().map(plain).collect::<Vec<_>>().join("\t");
     let mut rows = statement.raw_query();

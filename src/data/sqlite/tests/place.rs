@@ -119,3 +119,25 @@ fn a_place_beneath_a_link_is_found_and_a_link_itself_is_not() {
     symlink(path.parent().unwrap(), &link).unwrap();
     assert!(!is_empty(&link.join("app.sqlite3")).unwrap());
 }
+
+#[test]
+fn what_only_the_app_can_compute_is_not_held_against_it() {
+    let sandbox = Sandbox::new();
+    let path = sandbox.database(
+        "3",
+        "PRAGMA foreign_keys=OFF; CREATE TABLE t (a CHECK (abs(a) > 0), b); CREATE INDEX i ON t (b COLLATE NOCASE);
+         CREATE TABLE u (a REFERENCES t (b)); CREATE INDEX j ON u (abs(a));
+         INSERT INTO t VALUES (1, 'x'), (2, 'y');
+         INSERT INTO u VALUES (7);
+         PRAGMA writable_schema=ON;
+         UPDATE sqlite_schema SET sql = replace(replace(sql, 'abs(', 'its_own('), 'NOCASE', 'theirs');",
+    );
+    let copy = sandbox.path("4");
+    snapshot(&path, &copy, &patience(), &mut silent).unwrap();
+    verify(&copy, &path, &patience()).unwrap();
+    examine(&copy, 1, &patience()).unwrap();
+    census(&copy, &patience()).unwrap();
+    retire(&copy);
+    let to = sandbox.root.path().join("dump");
+    assert_eq!(super::dump(&copy, &to, &patience(), &mut silent).unwrap()["t"], 2);
+}

@@ -48,6 +48,7 @@ fn an_error_names_file_and_line_and_nothing_is_kept() {
             "CREATE TABLE a (x UNIQUE); INSERT INTO a VALUES (1);\nINSERT INTO a VALUES (1)",
             "db/schema.sql:2: UNIQUE constraint failed: a.x",
         ),
+        ("CREATE TABLE a (x);\nDELETE FROM a \0 WHERE x = 1", "db/schema.sql:2: nul byte found"),
         ("ROLLBACK", "db/schema.sql:1: all files are one transaction, which may not be ended here"),
         (
             "COMMIT;\nEND TRANSACTION; ATTACH '/tmp/x' AS x",
