@@ -11,11 +11,11 @@ use crate::app::journal::History;
 use crate::app::record::{self, Record, Releases};
 use crate::app::settings::{Action as StageAction, Engine, Settings, StageName};
 use crate::app::{App, ReleaseId, Revision};
-use crate::schema::{self, Fingerprint, Said, TreeFile};
+use crate::schema::{self, Fingerprint, Question, Said, TreeFile};
 use crate::support::{Context, Error, Result, files};
 use crate::vcs::export::{self, Size};
 use crate::vcs::submodules::{self, Part};
-use crate::vcs::{Kind, Repository, Tree};
+use crate::vcs::{self, Kind, Repository, Tree};
 
 /// What is there of an app.
 #[derive(Debug)]
@@ -60,7 +60,7 @@ pub struct Look {
     /// How large it is.
     pub size: Size,
     /// How the framework is asked whether something is pending.
-    pub question: Option<String>,
+    pub question: Option<Question>,
 }
 
 /// Whether submodules are fetched: never by a hook.
@@ -90,7 +90,7 @@ pub fn at(app: &App, repository: &Repository, scene: &Scene, request: &Request) 
     refuse(&tree.complaints)?;
     let settings = settings(app, repository, &tree)?;
     let said = Words::of(&settings);
-    let fingerprint = schema::fingerprint(tree_files(&tree), &said.said());
+    let fingerprint = fingerprint(&tree, &said)?;
     refuse_unsaid(app, &tree, &settings, &fingerprint)?;
     refuse_links(repository, &tree, &settings)?;
     refuse_lfs(repository, &tree)?;
@@ -106,13 +106,13 @@ pub fn at(app: &App, repository: &Repository, scene: &Scene, request: &Request) 
     parts.insert(0, Part { repository: repository.path().to_owned(), tree });
     let size = export::measure(repository, &parts)?;
     let live = scene.live_record(app)?;
-    let difference = live.map(|live| difference(repository, live, &fingerprint)).transpose()?;
+    let difference = live.map(|live| difference(repository, live, &fingerprint, &said)).transpose()?;
     let changed_files = match live {
         // The revision of a release is held by a ref; where it is gone all the same, all is new.
         Some(live) => repository.changed_files(&live.revision, request.revision).unwrap_or(parts[0].tree.entries.len()),
         None => parts[0].tree.entries.len(),
     };
-    let question = schema::question(&fingerprint, &said.said());
+    let question = schema::question(fingerprint.detector, &said.said());
     let plan = plan::decide(&Facts {
         app: app.name(),
         revision: request.revision,
@@ -122,7 +122,6 @@ pub fn at(app: &App, repository: &Repository, scene: &Scene, request: &Request) 
         next_version: scene.releases.next_version(),
         detector: fingerprint.detector.to_string(),
         difference,
-        can_ask: question.is_some(),
         size,
         changed_files,
         again: request.again,
@@ -173,7 +172,7 @@ pub fn server_settings(app: &App) -> Result<Settings> {
 /// What the settings say about the schema, kept where [`Said`] can borrow it.
 struct Words {
     paths: Option<Vec<String>>,
-    command: bool,
+    command: Option<String>,
     syncdb: Option<String>,
     sql: Vec<String>,
 }
@@ -191,7 +190,7 @@ impl Words {
         }
         Words {
             paths: settings.schema.paths.as_ref().map(|globs| globs.patterns().to_vec()),
-            command: settings.schema.command.is_some(),
+            command: settings.schema.command.clone(),
             syncdb,
             sql,
         }
@@ -200,19 +199,26 @@ impl Words {
     fn said(&self) -> Said<'_> {
         Said {
             paths: self.paths.as_deref(),
-            command: self.command,
+            command: self.command.as_deref(),
             syncdb: self.syncdb.as_deref(),
             sql: &self.sql,
         }
     }
 }
 
-fn tree_files(tree: &Tree) -> impl Iterator<Item = TreeFile> {
-    tree.entries.iter().filter(|entry| entry.kind != Kind::Submodule).map(|entry| TreeFile {
-        path: entry.path.clone(),
-        oid: entry.id.to_string(),
+fn fingerprint(tree: &Tree, words: &Words) -> Result<Fingerprint> {
+    let files: Vec<(&vcs::Entry, String)> = tree
+        .entries
+        .iter()
+        .filter(|entry| entry.kind != Kind::Submodule)
+        .map(|entry| (entry, entry.id.to_string()))
+        .collect();
+    let files = files.iter().map(|(entry, id)| TreeFile {
+        path: &entry.path,
+        oid: id,
         is_link: entry.kind == Kind::Link,
-    })
+    });
+    schema::fingerprint(files, &words.said())
 }
 
 /// Without a word on what to do, only a static site is deployed; a schema wants a word on its engine.
@@ -271,13 +277,13 @@ fn refuse_lfs(repository: &Repository, tree: &Tree) -> Result<()> {
     Ok(())
 }
 
-fn difference(repository: &Repository, live: &Record, new: &Fingerprint) -> Result<schema::Difference> {
+fn difference(repository: &Repository, live: &Record, new: &Fingerprint, words: &Words) -> Result<schema::Difference> {
     let recorded: Fingerprint = live
         .schema
         .clone()
         .try_into()
         .context(|| format!("the record of {} does not say what its schema was", live.id))?;
-    schema::compare(&recorded, new, &mut |id| {
+    schema::compare(&recorded, new, &words.said(), &mut |id| {
         let id = id.parse().context(|| format!("'{}' is not an object", id.escape_default()))?;
         repository.read(id)
     })

@@ -16,7 +16,7 @@ use crate::app::guard::Guard;
 use crate::app::record::{Record, StageRun};
 use crate::app::settings::{Action, Settings, StageName};
 use crate::app::{App, ReleaseId, ReleaseName, Version};
-use crate::schema::Detector;
+use crate::schema::{Answer, Detector};
 use crate::support::text::{grouped, plural};
 use crate::support::{Context, Error, Result, clock, death, files, text};
 use crate::vcs::{Repository, export};
@@ -126,8 +126,8 @@ impl<'a> Making<'a> {
     }
 
     /// What its schema is kept in.
-    pub fn detector(&self) -> &Detector {
-        &self.look.fingerprint.detector
+    pub fn detector(&self) -> Detector {
+        self.look.fingerprint.detector
     }
 
     /// How long writers may be held.
@@ -281,10 +281,12 @@ impl<'a> Making<'a> {
     /// Whether the framework, asked on a database, says that nothing is pending. `false` where it
     /// cannot be asked.
     pub fn nothing_pending(&self, environment: &Environment, most: Duration) -> Result<bool> {
-        let Some(question) = &self.look.question else { return Ok(false) };
+        let Some(question) = self.look.question.as_ref().filter(|question| question.answer == Answer::Status) else {
+            return Ok(false);
+        };
         let run = Stage {
             name: "question",
-            command: question,
+            command: &question.command,
             directory: &self.directory,
             environment,
             timeout: most.min(Duration::from_secs(300)),

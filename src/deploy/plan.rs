@@ -31,8 +31,6 @@ pub struct Facts<'a> {
     pub detector: String,
     /// How its schema differs from the live release's; absent where nothing is live.
     pub difference: Option<Difference>,
-    /// Whether the framework can be asked where files alone cannot tell.
-    pub can_ask: bool,
     /// How large the revision is.
     pub size: Size,
     /// How many of its files differ from the live release's.
@@ -167,16 +165,11 @@ fn schema(facts: &Facts) -> SchemaPlan {
     let (changed, files) = match &facts.difference {
         None => (SchemaChanged::Yes, Vec::new()),
         Some(difference) => {
-            let files = difference.files.iter().map(ToString::to_string).collect();
+            let files = difference.files.iter().map(|file| file.path.clone()).collect();
             let changed = match difference.changed {
                 Changed::Yes => SchemaChanged::Yes,
-                // What the command prints is known only when the release is built.
-                _ if facts.settings.schema.command.is_some() => SchemaChanged::Ask,
                 Changed::No => SchemaChanged::No,
-                // Without a stage that would change a schema nobody is asked.
-                Changed::Ask if facts.settings.stage(crate::app::settings::StageName::Syncdb).is_none() => SchemaChanged::No,
-                Changed::Ask if facts.can_ask => SchemaChanged::Ask,
-                Changed::Ask => SchemaChanged::Yes,
+                Changed::Ask(_) => SchemaChanged::Ask,
             };
             (changed, files)
         }

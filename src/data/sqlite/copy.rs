@@ -9,6 +9,7 @@
 //! 1.5 s): it builds every table and index anew, may give rows of tables without an `INTEGER PRIMARY KEY`
 //! other rowids, needs every function and collation of the app, and leaves WAL mode.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -19,6 +20,13 @@ use rusqlite::backup::{Backup, StepResult};
 use super::{open, place};
 use crate::data::{Limit, Progress};
 use crate::support::{Context, Result};
+
+/// Makes a copy one that is only read: in one file, which its owner may not write either.
+pub fn freeze(copy: &Path) -> Result<()> {
+    open::journal_mode(&open::writer(copy)?, copy, "delete")?;
+    std::fs::set_permissions(copy, std::fs::Permissions::from_mode(0o400))
+        .context(|| format!("cannot make {} read-only", copy.display()))
+}
 
 /// How many pages are copied between two looks at the limit: 8 MiB of the usual size.
 const PAGES: i32 = 2048;

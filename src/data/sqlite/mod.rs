@@ -23,7 +23,7 @@ mod script;
 mod shell;
 
 pub use canon::schema;
-pub use copy::{checkpoint_and_sync, snapshot};
+pub use copy::{checkpoint_and_sync, freeze, snapshot};
 pub use dump::{dump, load, read_back};
 pub use fence::{Fence, fence, strip, unfence};
 pub use hold::Hold;
