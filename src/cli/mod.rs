@@ -1,1 +1,239 @@
-//! (to come)
+//! The commands: one file each. Arguments, one call into the library, print.
+//!
+//! stdout is data, stderr is talk. The exit codes are those of design.md, section 6.
+
+mod app;
+mod attach;
+mod completions;
+mod config;
+mod create;
+mod db;
+mod demo;
+mod deploy;
+mod doctor;
+mod env;
+mod files;
+mod history;
+mod hook;
+mod init;
+mod list;
+mod man;
+mod pin;
+mod plan;
+mod prune;
+mod request;
+mod rollback;
+mod run;
+mod show;
+mod status;
+mod talk;
+mod verify;
+mod watch;
+mod work;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
+
+use crate::app::Root;
+use crate::support::Result;
+
+/// `git push` to your own server: a live release, a database for each schema version, and a way back.
+#[derive(Parser)]
+#[command(name = "receiver", version, max_term_width = 100, after_help = AFTER, disable_help_subcommand = true)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const AFTER: &str = "\
+Begin with `receiver demo`: the whole story in a temporary directory, in seconds.
+Then: `receiver create APP`, add the remote that it prints, and `git push`.
+
+Exit: 0 done, or nothing to do; 1 failed (what is live is unchanged), or something found;
+2 wrong usage; 3 live, but something after the switch needs attention.";
+
+/// What every command understands.
+#[derive(Args, Clone, Debug)]
+pub struct Global {
+    /// The directory that the apps lie in [default: $RECEIVER_ROOT, or /srv]
+    #[arg(long, global = true, value_name = "DIR")]
+    root: Option<PathBuf>,
+    /// Print data as one JSON object
+    #[arg(long, global = true)]
+    json: bool,
+    /// Say only what went wrong
+    #[arg(short, long, global = true)]
+    quiet: bool,
+    /// Say more; twice: everything
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    verbose: u8,
+    /// When to use colours
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    color: Color,
+}
+
+/// When to use colours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// On a terminal.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+impl Global {
+    /// The root that all apps lie in.
+    pub fn root(&self) -> Result<Root> {
+        Root::find(self.root.as_deref())
+    }
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make a new app, no root needed; prints the remote to push to
+    Create(create::Create),
+    /// Write a receiver.toml for the framework that is found here (on the laptop)
+    Init(init::Init),
+    /// Deploy a revision as if it were pushed; without one, the branch's tip
+    Deploy(deploy::Deploy),
+    /// What a deploy would do: version, schema, stages, bytes
+    Plan(plan::Plan),
+    /// Back to the release that was live before, or to the one named
+    Rollback(rollback::Rollback),
+    /// Releases by version
+    List(list::List),
+    /// What is live, running, waiting, drifted
+    Status(status::Status),
+    /// All about one release, its output, or the configuration that holds
+    Show(show::Show),
+    /// The journal: every push, deploy, rollback, pin, removal
+    History(history::History),
+    /// Join a running deploy, or read the last one's end, with its exit code
+    Attach(attach::Attach),
+    /// Stop a running deploy cleanly
+    Cancel(attach::Cancel),
+    /// No deploys until further notice; every push is told why
+    Lock(attach::Lock),
+    /// Let deploys through again
+    Unlock(attach::Unlock),
+    /// Run a command in a release's environment: a console, a manage.py task
+    Run(run::Run),
+    /// Databases, the live one's where no version is named
+    Db(db::Db),
+    /// Settings and secrets of stages and processes, kept on the server
+    Env(env::Env),
+    /// The server's own settings of an app
+    Config(config::Config),
+    /// Bring a file into shared/, from stdin
+    Put(files::Put),
+    /// Read a file of shared/ to stdout
+    Get(files::Get),
+    /// Keep a release, whatever prune would do
+    Pin(pin::Pin),
+    /// Keep it no longer
+    Unpin(pin::Unpin),
+    /// Remove what is no longer kept
+    Prune(prune::Prune),
+    /// Compare a release with its revision, byte for byte
+    Verify(verify::Verify),
+    /// Look for the traps that others fell into, each with its cure
+    Doctor(doctor::Doctor),
+    /// Deploy what arrives by other ways than a hook
+    Watch(watch::Watch),
+    /// The whole story in a temporary directory, in seconds
+    Demo(demo::Demo),
+    /// Print a completion script for a shell
+    Completions(completions::Completions),
+    /// Print the manual page
+    Man(man::Man),
+    /// What git's hooks call
+    #[command(hide = true)]
+    Hook(hook::Hook),
+    /// What does what is queued
+    #[command(hide = true)]
+    Work(work::Work),
+}
+
+/// Parses, starts the logger, dispatches, prints one error.
+pub fn main() -> ExitCode {
+    main_with(std::env::args_os())
+}
+
+fn main_with(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+        }
+    };
+    start_logger(&cli.global);
+    let global = cli.global.clone();
+    match cli.command.run(&global) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            talk::error(&global, &error);
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn start_logger(global: &Global) {
+    let level = match (global.quiet, global.verbose) {
+        (true, _) => "error",
+        (false, 0) => "warn",
+        (false, 1) => "info",
+        (false, _) => "debug",
+    };
+    let environment = env_logger::Env::new().filter_or("RUST_LOG", level);
+    let style = match global.color {
+        Color::Auto => env_logger::WriteStyle::Auto,
+        Color::Always => env_logger::WriteStyle::Always,
+        Color::Never => env_logger::WriteStyle::Never,
+    };
+    let _ = env_logger::Builder::from_env(environment).write_style(style).format_target(false).try_init();
+}
+
+impl Command {
+    fn run(self, global: &Global) -> Result<u8> {
+        match self {
+            Command::Create(args) => args.run(global),
+            Command::Init(args) => args.run(global),
+            Command::Deploy(args) => args.run(global),
+            Command::Plan(args) => args.run(global),
+            Command::Rollback(args) => args.run(global),
+            Command::List(args) => args.run(global),
+            Command::Status(args) => args.run(global),
+            Command::Show(args) => args.run(global),
+            Command::History(args) => args.run(global),
+            Command::Attach(args) => args.run(global),
+            Command::Cancel(args) => args.run(global),
+            Command::Lock(args) => args.run(global),
+            Command::Unlock(args) => args.run(global),
+            Command::Run(args) => args.run(global),
+            Command::Db(args) => args.run(global),
+            Command::Env(args) => args.run(global),
+            Command::Config(args) => args.run(global),
+            Command::Put(args) => args.run(global),
+            Command::Get(args) => args.run(global),
+            Command::Pin(args) => args.run(global),
+            Command::Unpin(args) => args.run(global),
+            Command::Prune(args) => args.run(global),
+            Command::Verify(args) => args.run(global),
+            Command::Doctor(args) => args.run(global),
+            Command::Watch(args) => args.run(global),
+            Command::Demo(args) => args.run(global),
+            Command::Completions(args) => args.run(&mut Cli::command()),
+            Command::Man(args) => args.run(&Cli::command()),
+            Command::Hook(args) => args.run(global),
+            Command::Work(args) => args.run(global),
+        }
+    }
+}

@@ -64,14 +64,21 @@ pub fn asked(variable: impl Fn(&str) -> Option<String>) -> Result<Asked> {
 }
 
 /// Whether the push goes through: `false` refuses all of it, with a verdict line for each ref.
-pub fn pre_receive(app: &App, updates: &[Update], asked: Result<Asked>, output: &mut dyn Write) -> Result<bool> {
+pub fn pre_receive(
+    app: &App,
+    updates: &[Update],
+    asked: Result<Asked>,
+    output: &mut dyn Write,
+) -> Result<bool> {
     let settings = look::server_settings(app)?;
     let branch = settings.branch.as_str();
     let deployed = format!("refs/heads/{branch}");
     let update = updates.iter().find(|update| update.name == deployed);
     let judged = asked.and_then(|asked| match update {
         Some(update) => judge(app, branch, update, &asked, output),
-        None if asked.plan => Err(Error::new(format!("nothing in this push is deployed: {} deploys {branch}", app.name()))),
+        None if asked.plan => {
+            Err(Error::new(format!("nothing in this push is deployed: {} deploys {branch}", app.name())))
+        }
         None => Ok(()),
     });
     let Err(refusal) = judged else { return Ok(true) };
@@ -96,15 +103,17 @@ pub fn pre_receive(app: &App, updates: &[Update], asked: Result<Asked>, output: 
 
 fn judge(app: &App, branch: &str, update: &Update, asked: &Asked, output: &mut dyn Write) -> Result<()> {
     let Some(revision) = &update.new else {
-        return Err(Error::new(format!("{} deploys {branch}, which cannot be deleted", app.name()))
-            .hint(format!("on the server, `receiver config {} branch OTHER` deploys another one", app.name())));
+        return Err(Error::new(format!("{} deploys {branch}, which cannot be deleted", app.name())).hint(
+            format!("on the server, `receiver config {} branch OTHER` deploys another one", app.name()),
+        ));
     };
     let repository = Repository::open_in_hook(&app.repository())?;
     if let Some(why) = repository.refuse_non_commit(revision) {
         return Err(Error::new(why));
     }
     if repository.lacks_history(revision)? {
-        return Err(Error::new("it comes from a shallow clone, and its history is not here").hint("`git fetch --unshallow`, then push again"));
+        return Err(Error::new("it comes from a shallow clone, and its history is not here")
+            .hint("`git fetch --unshallow`, then push again"));
     }
     let scene = Scene::read(app)?;
     if let Some(why) = scene.history.locked()
@@ -112,7 +121,8 @@ fn judge(app: &App, branch: &str, update: &Update, asked: &Asked, output: &mut d
     {
         return Err(Error::new(format!("{} is locked: {why}", app.name())));
     }
-    let request = look::Request { revision, options: &asked.options, again: false, submodules: Submodules::Judge };
+    let request =
+        look::Request { revision, options: &asked.options, again: false, submodules: Submodules::Judge };
     let look = look::at(app, &repository, &scene, &request)?;
     if asked.plan {
         for line in look.plan.words() {
@@ -124,7 +134,13 @@ fn judge(app: &App, branch: &str, update: &Update, asked: &Asked, output: &mut d
 }
 
 /// Queues what is to be deployed, and follows it. Returns the exit code.
-pub fn post_receive(app: &App, updates: &[Update], asked: &Asked, by: &str, output: &mut dyn Write) -> Result<u8> {
+pub fn post_receive(
+    app: &App,
+    updates: &[Update],
+    asked: &Asked,
+    by: &str,
+    output: &mut dyn Write,
+) -> Result<u8> {
     let settings = look::server_settings(app)?;
     let branch = settings.branch.as_str();
     let deployed = format!("refs/heads/{branch}");
@@ -143,7 +159,10 @@ pub fn post_receive(app: &App, updates: &[Update], asked: &Asked, by: &str, outp
 fn ignore(app: &App, branch: &str, update: &Update, output: &mut dyn Write) {
     let what = if update.new.is_none() { " was deleted" } else { "" };
     // Nobody may be there to read it any more; the deploy is queued all the same.
-    let _ = write(output, &format!("=====> ignored: {}{what} ({} deploys {branch})", shown(&update.name), app.name()));
+    let _ = write(
+        output,
+        &format!("=====> ignored: {}{what} ({} deploys {branch})", shown(&update.name), app.name()),
+    );
 }
 
 fn queue(app: &App, branch: &str, update: &Update, new: &Revision, asked: &Asked, by: &str) -> Result<Job> {
@@ -187,13 +206,18 @@ mod tests {
         let given = |options: &'static [&str]| {
             asked(move |name| match name {
                 "GIT_PUSH_OPTION_COUNT" => Some(options.len().to_string()),
-                _ => options.get(name.strip_prefix("GIT_PUSH_OPTION_")?.parse::<usize>().ok()?).map(|o| (*o).to_owned()),
+                _ => options
+                    .get(name.strip_prefix("GIT_PUSH_OPTION_")?.parse::<usize>().ok()?)
+                    .map(|o| (*o).to_owned()),
             })
         };
         assert!(given(&["plan", "schema=new"]).unwrap().plan);
         assert_eq!(given(&["max-pause=1m"]).unwrap().options.max_pause_ms, Some(60_000));
         for bad in ["schema=maybe", "carry=copy", "x", "max-pause=-1s", ""] {
-            assert!(asked(|name| (name.ends_with('T')).then(|| "1".to_owned()).or(Some(bad.to_owned()))).is_err(), "{bad}");
+            assert!(
+                asked(|name| (name.ends_with('T')).then(|| "1".to_owned()).or(Some(bad.to_owned()))).is_err(),
+                "{bad}"
+            );
         }
     }
 }

@@ -109,7 +109,9 @@ pub fn at(app: &App, repository: &Repository, scene: &Scene, request: &Request) 
     let difference = live.map(|live| difference(repository, live, &fingerprint, &said)).transpose()?;
     let changed_files = match live {
         // The revision of a release is held by a ref; where it is gone all the same, all is new.
-        Some(live) => repository.changed_files(&live.revision, request.revision).unwrap_or(parts[0].tree.entries.len()),
+        Some(live) => {
+            repository.changed_files(&live.revision, request.revision).unwrap_or(parts[0].tree.entries.len())
+        }
         None => parts[0].tree.entries.len(),
     };
     let question = schema::question(fingerprint.detector, &said.said());
@@ -135,8 +137,12 @@ fn refuse(complaints: &[String]) -> Result<()> {
         [one] => Err(Error::new(format!("the revision cannot be deployed: {one}"))),
         many => {
             let shown = many.iter().take(20).map(|one| format!("\n  {one}")).collect::<String>();
-            let more = if many.len() > 20 { format!("\n  and {} more", many.len() - 20) } else { String::new() };
-            Err(Error::new(format!("the revision cannot be deployed, for {} reasons:{shown}{more}", many.len())))
+            let more =
+                if many.len() > 20 { format!("\n  and {} more", many.len() - 20) } else { String::new() };
+            Err(Error::new(format!(
+                "the revision cannot be deployed, for {} reasons:{shown}{more}",
+                many.len()
+            )))
         }
     }
 }
@@ -148,12 +154,16 @@ pub fn settings(app: &App, repository: &Repository, tree: &Tree) -> Result<Setti
         Some(entry) if matches!(entry.kind, Kind::File { .. }) => {
             let size = repository.size(entry.id)?;
             if size > MOST {
-                return Err(Error::new(format!("receiver.toml has {size} bytes; nobody writes that many settings")));
+                return Err(Error::new(format!(
+                    "receiver.toml has {size} bytes; nobody writes that many settings"
+                )));
             }
             Some(repository.read(entry.id)?)
         }
         Some(_) => return Err(Error::new("receiver.toml is a symlink or a submodule; a file is wanted")),
-        None if tree.has("receiver.toml") => return Err(Error::new("receiver.toml is a directory; a file is wanted")),
+        None if tree.has("receiver.toml") => {
+            return Err(Error::new("receiver.toml is a directory; a file is wanted"));
+        }
         None => None,
     };
     let from_server = server_file(app)?;
@@ -231,8 +241,10 @@ fn refuse_unsaid(app: &App, tree: &Tree, settings: &Settings, fingerprint: &Fing
             Framework::Unknown => "nothing says how this tree becomes a running application".to_owned(),
             other => format!("this looks like {other}, and nothing says how it is deployed"),
         };
-        return Err(Error::new(format!("{what}: there is no receiver.toml in it"))
-            .hint(format!("add this file as receiver.toml (`receiver init` writes it, too):\n\n{}", init::missing_file_advice(&facts))));
+        return Err(Error::new(format!("{what}: there is no receiver.toml in it")).hint(format!(
+            "add this file as receiver.toml (`receiver init` writes it, too):\n\n{}",
+            init::missing_file_advice(&facts)
+        )));
     }
     if !fingerprint.files.is_empty() && !settings.database.engine_said {
         return Err(Error::new(format!(
@@ -277,7 +289,12 @@ fn refuse_lfs(repository: &Repository, tree: &Tree) -> Result<()> {
     Ok(())
 }
 
-fn difference(repository: &Repository, live: &Record, new: &Fingerprint, words: &Words) -> Result<schema::Difference> {
+fn difference(
+    repository: &Repository,
+    live: &Record,
+    new: &Fingerprint,
+    words: &Words,
+) -> Result<schema::Difference> {
     let recorded: Fingerprint = live
         .schema
         .clone()

@@ -85,9 +85,21 @@ impl<'a> Making<'a> {
         let previous = scene.live.as_ref().and_then(|live| scene.releases.sealed(live)).cloned();
         let subject = Subject { id: &id, revision, branch, previous: scene.live.as_ref() };
         let environment = Environment::of(&app, &subject)?;
-        let max_pause = job.options.max_pause_ms.map_or(look.settings.database.max_pause, Duration::from_millis);
+        let max_pause =
+            job.options.max_pause_ms.map_or(look.settings.database.max_pause, Duration::from_millis);
         let directory = app.release(&id);
-        Ok(Making { guard, log: log.clone(), environment, fenced: false, stopper, look, record, previous, directory, max_pause })
+        Ok(Making {
+            guard,
+            log: log.clone(),
+            environment,
+            fenced: false,
+            stopper,
+            look,
+            record,
+            previous,
+            directory,
+            max_pause,
+        })
     }
 
     /// The app.
@@ -153,7 +165,11 @@ impl<'a> Making<'a> {
             .map_err(|error| self.stopper.check().err().unwrap_or(error))?;
         let files = &self.look.plan.files;
         let noun = plural(usize::try_from(files.total).unwrap_or(0), "file", "files");
-        self.log.timed("export", format!("{} {noun}, {} changed", grouped(files.total), grouped(files.changed)), begun);
+        self.log.timed(
+            "export",
+            format!("{} {noun}, {} changed", grouped(files.total), grouped(files.changed)),
+            begun,
+        );
         death::point("exported");
         Ok(())
     }
@@ -181,8 +197,14 @@ impl<'a> Making<'a> {
         } else {
             ("inodes", grouped(inodes), grouped(free_inodes))
         };
-        Err(Error::new(format!("the disk has too little {what}: {wanted} are wanted in {}, {free} are left", place.display()))
-            .hint(format!("free some, or keep less: `receiver config {} keep.releases 2`, then `receiver prune`", self.app().name())))
+        Err(Error::new(format!(
+            "the disk has too little {what}: {wanted} are wanted in {}, {free} are left",
+            place.display()
+        ))
+        .hint(format!(
+            "free some, or keep less: `receiver config {} keep.releases 2`, then `receiver prune`",
+            self.app().name()
+        )))
     }
 
     /// The bytes that the databases of an opening version will take: the rehearsal's and its own.
@@ -198,8 +220,15 @@ impl<'a> Making<'a> {
         for file in &shared.files {
             let source = self.app().shared().join(file.as_path());
             if !source.is_file() {
-                return Err(Error::new(format!("shared/{} is not there, and the release needs it", file.as_str()))
-                    .hint(format!("`receiver put {} {} < FILE` brings it", self.app().name(), file.as_str())));
+                return Err(Error::new(format!(
+                    "shared/{} is not there, and the release needs it",
+                    file.as_str()
+                ))
+                .hint(format!(
+                    "`receiver put {} {} < FILE` brings it",
+                    self.app().name(),
+                    file.as_str()
+                )));
             }
             self.link_one(file.as_path())?;
         }
@@ -231,7 +260,11 @@ impl<'a> Making<'a> {
         if let Some(parent) = place.parent() {
             files::make_directory(parent, 0o755)?;
         }
-        if files::is_directory(&place) { files::remove_tree(&place)? } else { files::remove_file(&place)? }
+        if files::is_directory(&place) {
+            files::remove_tree(&place)?
+        } else {
+            files::remove_file(&place)?
+        }
         // Relative, so that the app may be moved: from the link up to ROOT/APP, then down into shared/.
         let ups = path.components().count() + 2;
         let target: PathBuf = std::iter::repeat_n("..", ups).collect();
@@ -244,7 +277,8 @@ impl<'a> Making<'a> {
         let Action::Run(command) = &stage.action else { return Ok(()) };
         let begun = Instant::now();
         self.log.step(name.as_str(), environment.mask(command));
-        let environment = environment.with(stage.env.iter().map(|(name, value)| (name.as_str(), value.clone())));
+        let environment =
+            environment.with(stage.env.iter().map(|(name, value)| (name.as_str(), value.clone())));
         let run = Stage {
             name: name.as_str(),
             command,
@@ -281,7 +315,8 @@ impl<'a> Making<'a> {
     /// Whether the framework, asked on a database, says that nothing is pending. `false` where it
     /// cannot be asked.
     pub fn nothing_pending(&self, environment: &Environment, most: Duration) -> Result<bool> {
-        let Some(question) = self.look.question.as_ref().filter(|question| question.answer == Answer::Status) else {
+        let Some(question) = self.look.question.as_ref().filter(|question| question.answer == Answer::Status)
+        else {
             return Ok(false);
         };
         let run = Stage {
@@ -345,7 +380,8 @@ fn free_name(app: &App, revision: &crate::app::Revision, scene: &Scene) -> Resul
     let mut second = clock::now();
     loop {
         let name = ReleaseName::new(second, revision);
-        let known = scene.releases.standing.iter().chain(&scene.releases.failed).any(|record| record.id.name == name);
+        let known =
+            scene.releases.standing.iter().chain(&scene.releases.failed).any(|record| record.id.name == name);
         let told = scene.history.lives().any(|id| id.name == name);
         if !known && !told && !on_disk(app, &name)? {
             return Ok(name);

@@ -5,10 +5,14 @@
 //! [`making`], [`stage`], [`opening`] and [`switch`]; [`rollback`] goes back; [`prune`] tidies up.
 //! What is said on the way stands in the job's [`joblog`], which [`follow`] reads to the pusher.
 
+pub mod database;
+pub mod doctor;
 pub mod environment;
 pub mod follow;
+pub mod found;
 pub mod hook;
 pub mod joblog;
+pub mod listing;
 pub mod look;
 pub mod making;
 pub mod opening;
@@ -16,6 +20,7 @@ pub mod plan;
 pub mod prune;
 pub mod queue;
 pub mod recovery;
+pub mod request;
 pub mod rollback;
 pub mod run;
 pub mod spawn;
@@ -24,4 +29,5 @@ pub mod stop;
 pub mod switch;
 pub mod underway;
 pub mod verdict;
+pub mod verify;
 pub mod worker;

@@ -70,10 +70,9 @@ impl Opening {
             Data::None => Opening { database: None, source: Source::Nothing },
             Data::Join(database) => Opening { database: Some(database.clone()), source: Source::Nothing },
             Data::Fresh => Opening { database: Some(record_for(app, version)?), source: Source::Fresh },
-            Data::Carried(Carry::Shared, from) => Opening {
-                database: Some(from.clone()),
-                source: Source::Carried(Carry::Shared, from.clone()),
-            },
+            Data::Carried(Carry::Shared, from) => {
+                Opening { database: Some(from.clone()), source: Source::Carried(Carry::Shared, from.clone()) }
+            }
             Data::Carried(carry, from) => Opening {
                 database: Some(record_for(app, version)?),
                 source: Source::Carried(*carry, from.clone()),
@@ -153,7 +152,13 @@ impl Trial {
         self.prove(making, &before, &environment, most)
     }
 
-    fn stage(&self, making: &mut Making, name: StageName, environment: &Environment, most: Duration) -> Result<()> {
+    fn stage(
+        &self,
+        making: &mut Making,
+        name: StageName,
+        environment: &Environment,
+        most: Duration,
+    ) -> Result<()> {
         let Some(stage) = making.settings().stage(name).cloned() else { return Ok(()) };
         let Action::Sql(scripts) = &stage.action else { return making.stage(name, environment, most) };
         let begun = Instant::now();
@@ -161,7 +166,8 @@ impl Trial {
         for script in scripts {
             let path = making.directory().join(script.as_path());
             let text = files::read_limited(&path, 256 << 20)?;
-            texts.push(text.ok_or_else(|| Error::new(format!("{} is not in the revision", script.as_str())))?);
+            texts
+                .push(text.ok_or_else(|| Error::new(format!("{} is not in the revision", script.as_str())))?);
         }
         let scripts: Vec<Script> =
             scripts.iter().zip(&texts).map(|(script, text)| Script { name: script.as_str(), text }).collect();
@@ -176,7 +182,13 @@ impl Trial {
     }
 
     /// The proof that the app used the database that it was given (design.md, section 9).
-    fn prove(&self, making: &Making, before: &Census, environment: &Environment, most: Duration) -> Result<()> {
+    fn prove(
+        &self,
+        making: &Making,
+        before: &Census,
+        environment: &Environment,
+        most: Duration,
+    ) -> Result<()> {
         let runs = making.settings().stage(StageName::Syncdb).map(|stage| &stage.action);
         if !matches!(runs, Some(Action::Run(_))) {
             return Ok(());
@@ -199,11 +211,14 @@ fn unused(making: &Making) -> Error {
              \"NAME\": os.environ.get(\"RECEIVER_DATABASE_NAME\", BASE_DIR / \"db.sqlite3\")}}"
         }
         Detector::Rails => "in config/database.yml: production: { url: <%= ENV[\"DATABASE_URL\"] %> }",
-        Detector::Laravel => "in config/database.php, for sqlite: 'database' => env('RECEIVER_DATABASE_NAME')",
+        Detector::Laravel => {
+            "in config/database.php, for sqlite: 'database' => env('RECEIVER_DATABASE_NAME')"
+        }
         Detector::Prisma => "in schema.prisma: url = \"file:\" and RECEIVER_DATABASE_NAME, by env(…)",
         _ => "let it read DATABASE_URL, or the path in RECEIVER_DATABASE_NAME, from its environment",
     };
-    Error::new("syncdb did not touch the database of this version: the application uses another one").hint(lines)
+    Error::new("syncdb did not touch the database of this version: the application uses another one")
+        .hint(lines)
 }
 
 /// Does everything once on a copy, with nobody waiting; answers how long requests would have waited.
@@ -216,7 +231,10 @@ fn rehearse(making: &mut Making, carry: Carry, live: &Path) -> Result<Duration> 
     let trial = begin_trial(making, carry, &file, |making, to| {
         let log = making.log.clone();
         sqlite::snapshot(live, to, &Limit::within(UNHURRIED), &mut |progress| {
-            log.step("rehearse", format!("{} of {}", text::bytes(progress.done), text::bytes(progress.total)));
+            log.step(
+                "rehearse",
+                format!("{} of {}", text::bytes(progress.done), text::bytes(progress.total)),
+            );
         })
     })?;
     let found = database_files(making);
@@ -224,15 +242,18 @@ fn rehearse(making: &mut Making, carry: Carry, live: &Path) -> Result<Duration> 
     let pause = begun.elapsed();
     let result = migrated.and_then(|()| {
         if sqlite::schema(live)? != schema_before {
-            return Err(Error::new("syncdb changed the live database: it has to use the one that it is given")
-                .caused_by(unused(making)));
+            return Err(Error::new(
+                "syncdb changed the live database: it has to use the one that it is given",
+            )
+            .caused_by(unused(making)));
         }
         refuse_strays(making, &found)?;
         sqlite::examine(&trial.file, u64::MAX, &Limit::within(UNHURRIED))?;
         if carry == Carry::Copy && sqlite::schema(&trial.file)? == schema_before {
             making.log.step("schema", "the migration left the tables as they were");
         }
-        let environment = making.environment.with(variables(&trial.file)).with([("RECEIVER_REHEARSAL", "1".to_owned())]);
+        let environment =
+            making.environment.with(variables(&trial.file)).with([("RECEIVER_REHEARSAL", "1".to_owned())]);
         making.stage(StageName::Check, &environment, UNHURRIED)
     });
     end_trial(making, &trial)?;
@@ -327,7 +348,11 @@ fn carry_over(making: &mut Making, carry: Carry, live: &Path, own: &Path) -> Res
     }
     let left = most.saturating_sub(begun.elapsed());
     trial.migrate(making, None, left).map_err(|error| {
-        if limit.is_over() { error.hint("it took longer than in the rehearsal; try again, or give it a longer max_pause") } else { error }
+        if limit.is_over() {
+            error.hint("it took longer than in the rehearsal; try again, or give it a longer max_pause")
+        } else {
+            error
+        }
     })?;
     end_trial(making, &trial)?;
     sqlite::examine(own, broken.max(u64::from(carry != Carry::Copy) * u64::MAX), &limit)?;
@@ -344,7 +369,10 @@ fn carry_over(making: &mut Making, carry: Carry, live: &Path, own: &Path) -> Res
 
 /// One database for all versions: rehearsed on a copy, then changed in place just before the switch.
 fn share(making: &mut Making, live: &Path) -> Result<()> {
-    making.log.step("database", format!("{} is shared: its schema changes in place, and no rollback brings it back", shown(live)));
+    making.log.step(
+        "database",
+        format!("{} is shared: its schema changes in place, and no rollback brings it back", shown(live)),
+    );
     rehearse(making, Carry::Shared, live)?;
     making.stopper.pass();
     let trial = Trial { file: live.to_owned(), previous: None, copied: true };
@@ -374,7 +402,9 @@ fn database_files(making: &Making) -> Vec<(PathBuf, u64, Option<std::time::Syste
 }
 
 fn is_database(path: &Path) -> bool {
-    let named = path.extension().is_some_and(|end| ["sqlite3", "sqlite", "db", "db3"].iter().any(|known| end == *known));
+    let named = path
+        .extension()
+        .is_some_and(|end| ["sqlite3", "sqlite", "db", "db3"].iter().any(|known| end == *known));
     let mut magic = [0; 16];
     named
         || std::fs::File::open(path)
@@ -387,7 +417,8 @@ fn refuse_strays(making: &Making, before: &[(PathBuf, u64, Option<std::time::Sys
     let Some((stray, ..)) = after.iter().find(|file| !before.contains(file)) else { return Ok(()) };
     let name = stray.strip_prefix(making.directory()).unwrap_or(stray);
     let name = text::printable(&name.to_string_lossy());
-    Err(Error::new(format!("the application made a database of its own in the release: {name}")).caused_by(unused(making)))
+    Err(Error::new(format!("the application made a database of its own in the release: {name}"))
+        .caused_by(unused(making)))
 }
 
 /// What a version's opening costs, as the last one measured it; for a plan.

@@ -187,7 +187,8 @@ fn schema(facts: &Facts) -> SchemaPlan {
 /// Whether what keeps the data is another thing than for the live release.
 fn engine_changes(facts: &Facts) -> bool {
     facts.live.is_some_and(|live| {
-        live.database.as_ref().map_or("none", |database| &database.engine) != engine_name(facts.settings.database.engine)
+        live.database.as_ref().map_or("none", |database| &database.engine)
+            != engine_name(facts.settings.database.engine)
     })
 }
 
@@ -214,7 +215,10 @@ fn data(facts: &Facts, opens: bool) -> Result<Data> {
     }
     let Some(database) = facts.live.and_then(|live| live.database.clone()) else { return Ok(Data::Fresh) };
     if database.engine != "sqlite" {
-        return Err(Error::new(format!("the live version's data is in {}, and sqlite cannot carry it over", database.engine)));
+        return Err(Error::new(format!(
+            "the live version's data is in {}, and sqlite cannot carry it over",
+            database.engine
+        )));
     }
     if !opens {
         return Ok(Data::Join(database));
@@ -226,9 +230,15 @@ fn data(facts: &Facts, opens: bool) -> Result<Data> {
 fn reason(facts: &Facts, schema: &SchemaPlan, version: Version) -> String {
     let Some(_) = facts.live else { return "nothing is live yet".to_owned() };
     match (facts.options.schema, schema.changed) {
-        (Some(SchemaSaid::Same), _) => format!("the push says that the schema is the same: it joins version {version}"),
-        (Some(SchemaSaid::New), _) => format!("the push says that the schema is new: version {version} opens"),
-        (None, SchemaChanged::Yes) if engine_changes(facts) => format!("the database engine changes: version {version} opens"),
+        (Some(SchemaSaid::Same), _) => {
+            format!("the push says that the schema is the same: it joins version {version}")
+        }
+        (Some(SchemaSaid::New), _) => {
+            format!("the push says that the schema is new: version {version} opens")
+        }
+        (None, SchemaChanged::Yes) if engine_changes(facts) => {
+            format!("the database engine changes: version {version} opens")
+        }
         (None, SchemaChanged::Yes) => format!("the schema changed: version {version} opens"),
         (None, SchemaChanged::No) => format!("the schema is the same: it joins version {version}"),
         (None, SchemaChanged::Ask) => {
@@ -246,9 +256,13 @@ impl Plan {
             [first, rest @ ..] => format!(": {first} and {} more", rest.len()),
         };
         match self.schema.changed {
-            SchemaChanged::Yes if self.schema.files.is_empty() => format!("{} → version {}", self.reason_short(), self.version),
+            SchemaChanged::Yes if self.schema.files.is_empty() => {
+                format!("{} → version {}", self.reason_short(), self.version)
+            }
             SchemaChanged::Yes => format!("changed{files} → version {}", self.version),
-            SchemaChanged::No if self.schema.files.is_empty() => format!("unchanged, version {}", self.version),
+            SchemaChanged::No if self.schema.files.is_empty() => {
+                format!("unchanged, version {}", self.version)
+            }
             SchemaChanged::No => format!("taken as unchanged{files}, version {}", self.version),
             SchemaChanged::Ask => format!("perhaps changed{files}: the framework is asked"),
         }
@@ -291,12 +305,17 @@ impl Plan {
             Data::None => "none: the application looks after its data itself".to_owned(),
             Data::Join(database) => format!("{}, shared with the live release", database.name),
             Data::Fresh => "a new and empty one".to_owned(),
-            Data::Carried(Carry::Copy, from) => format!("a new one, copied from {} (rehearsed first)", from.name),
+            Data::Carried(Carry::Copy, from) => {
+                format!("a new one, copied from {} (rehearsed first)", from.name)
+            }
             Data::Carried(Carry::Empty, from) => {
                 format!("a new one, filled by the migration from {} (rehearsed first)", from.name)
             }
             Data::Carried(Carry::Shared, from) => {
-                format!("{} itself, changed in place: a rollback will not bring its old schema back", from.name)
+                format!(
+                    "{} itself, changed in place: a rollback will not bring its old schema back",
+                    from.name
+                )
             }
         }
     }

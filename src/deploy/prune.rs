@@ -61,8 +61,10 @@ pub struct Selection {
 /// good one, or a version in its rollback window.
 pub fn select(facts: &Facts) -> Selection {
     let Some(live) = facts.live else { return Selection::default() };
-    let good: Vec<&Record> = facts.releases.iter().filter(|record| !facts.withdrawn.contains(&record.id)).copied().collect();
-    let before = facts.lives.iter().rev().find(|id| ***id != *live && good.iter().any(|record| record.id == ***id));
+    let good: Vec<&Record> =
+        facts.releases.iter().filter(|record| !facts.withdrawn.contains(&record.id)).copied().collect();
+    let before =
+        facts.lives.iter().rev().find(|id| ***id != *live && good.iter().any(|record| record.id == ***id));
     let mut kept: BTreeSet<&ReleaseId> = BTreeSet::from([live]);
     kept.extend(before);
     kept.extend(good.last().map(|record| &record.id));
@@ -79,7 +81,8 @@ pub fn select(facts: &Facts) -> Selection {
     let goes: Vec<ReleaseId> =
         facts.releases.iter().map(|record| &record.id).filter(|id| !kept.contains(id)).cloned().collect();
     let staying: BTreeSet<Version> = kept.iter().map(|id| id.version).collect();
-    let versions: BTreeSet<Version> = goes.iter().map(|id| id.version).filter(|version| !staying.contains(version)).collect();
+    let versions: BTreeSet<Version> =
+        goes.iter().map(|id| id.version).filter(|version| !staying.contains(version)).collect();
     Selection { releases: goes, versions: versions.into_iter().collect() }
 }
 
@@ -104,7 +107,8 @@ fn kept_versions(facts: &Facts, live: &ReleaseId, kept: &BTreeSet<&ReleaseId>) -
 /// What would go now.
 pub fn selection(app: &App, keep: &Keep, window: Duration) -> Result<(Selection, Scene)> {
     let scene = Scene::read(app)?;
-    let releases: Vec<&Record> = scene.releases.standing.iter().filter(|record| record.sealed.is_some()).collect();
+    let releases: Vec<&Record> =
+        scene.releases.standing.iter().filter(|record| record.sealed.is_some()).collect();
     let mut in_use = BTreeSet::new();
     let places = working_directories();
     for record in &releases {
@@ -150,7 +154,11 @@ pub fn run(guard: &mut Guard, log: &JobLog, keep: &Keep) -> Result<Selection> {
     }
     old_dumps(&app, keep)?;
     let (releases, versions) = (selection.releases.len(), selection.versions.len());
-    let and = if versions == 0 { String::new() } else { format!(", {versions} {}", plural(versions, "version", "versions")) };
+    let and = if versions == 0 {
+        String::new()
+    } else {
+        format!(", {versions} {}", plural(versions, "version", "versions"))
+    };
     log.step("prune", format!("{releases} {}{and}", plural(releases, "release", "releases")));
     Ok(selection)
 }
@@ -171,7 +179,10 @@ fn own_database(version: Version, scene: &Scene) -> Option<DatabaseRecord> {
     let of = |record: &&Record| record.database.as_ref().is_some_and(|database| database.home == version);
     let users: Vec<&Record> = scene.releases.standing.iter().filter(of).collect();
     let shared = users.iter().any(|record| record.id.version != version);
-    users.iter().find(|record| record.id.version == version && !shared).and_then(|record| record.database.clone())
+    users
+        .iter()
+        .find(|record| record.id.version == version && !shared)
+        .and_then(|record| record.database.clone())
 }
 
 /// A version's database is dropped only after a last dump of it, synced and read back.
@@ -203,9 +214,15 @@ fn old_dumps(app: &App, keep: &Keep) -> Result<()> {
     for name in files::names_in(&app.dumps())? {
         let path = app.dumps().join(&name);
         let written = std::fs::metadata(&path).and_then(|about| about.modified());
-        let Ok(written) = written.map_err(drop).and_then(|written| Timestamp::try_from(written).map_err(drop)) else { continue };
+        let Ok(written) =
+            written.map_err(drop).and_then(|written| Timestamp::try_from(written).map_err(drop))
+        else {
+            continue;
+        };
         let age = clock::now().duration_since(written);
-        if name.ends_with(".sqlite3") && age > jiff::SignedDuration::try_from(keep.dumps).unwrap_or(jiff::SignedDuration::MAX) {
+        if name.ends_with(".sqlite3")
+            && age > jiff::SignedDuration::try_from(keep.dumps).unwrap_or(jiff::SignedDuration::MAX)
+        {
             files::remove_file(&path)?;
         }
     }
@@ -225,4 +242,17 @@ pub fn empty_trash(app: &App) {
 fn working_directories() -> BTreeSet<std::path::PathBuf> {
     let Ok(processes) = std::fs::read_dir("/proc") else { return BTreeSet::new() };
     processes.flatten().filter_map(|process| std::fs::read_link(process.path().join("cwd")).ok()).collect()
+}
+
+/// What goes, a line each.
+pub fn words(selection: &Selection) -> Vec<String> {
+    if *selection == Selection::default() {
+        return vec!["nothing to remove".to_owned()];
+    }
+    let releases = selection.releases.iter().map(|id| format!("release {id}"));
+    let versions = selection
+        .versions
+        .iter()
+        .map(|version| format!("version {version}, with its database (dumped first)"));
+    releases.chain(versions).collect()
 }

@@ -29,7 +29,10 @@ pub fn recover(guard: &mut Guard) -> Result<Vec<String>> {
     match Underway::read(&app) {
         Ok(Some(underway)) => told.push(resume(guard, underway)?),
         Ok(None) => {}
-        Err(error) if files::read_text(&app.underway()).is_ok_and(|text| text.is_some_and(|text| is_newer(&text))) => {
+        Err(error)
+            if files::read_text(&app.underway())
+                .is_ok_and(|text| text.is_some_and(|text| is_newer(&text))) =>
+        {
             return Err(error);
         }
         Err(error) => {
@@ -47,7 +50,9 @@ pub fn recover(guard: &mut Guard) -> Result<Vec<String>> {
 
 fn is_newer(text: &str) -> bool {
     let value: Option<serde_json::Value> = serde_json::from_str(text).ok();
-    value.and_then(|value| value.get("format")?.as_u64()).is_some_and(|format| format > u64::from(crate::app::layout::FORMAT))
+    value
+        .and_then(|value| value.get("format")?.as_u64())
+        .is_some_and(|format| format > u64::from(crate::app::layout::FORMAT))
 }
 
 /// What recovery would do, for `doctor`: nothing is changed.
@@ -56,8 +61,12 @@ pub fn foresee(app: &App) -> Result<Vec<String>> {
     if let Some(underway) = Underway::read(app)? {
         let live = record::live(app)?;
         told.push(match (&underway.step, underway.goal()) {
-            (_, Some(goal)) if live.as_ref() == Some(goal) => format!("a worker died after the switch to {goal}: it will be finished"),
-            (Step::Taken, _) | (_, None) => "a worker died before it did anything: its job will be begun again".to_owned(),
+            (_, Some(goal)) if live.as_ref() == Some(goal) => {
+                format!("a worker died after the switch to {goal}: it will be finished")
+            }
+            (Step::Taken, _) | (_, None) => {
+                "a worker died before it did anything: its job will be begun again".to_owned()
+            }
             (_, Some(goal)) => format!("a worker died before the switch to {goal}: it will be undone"),
         });
     }
@@ -124,7 +133,9 @@ fn begin_again(app: &App, job: &Job) -> Result<bool> {
         return Ok(false);
     }
     Ok(match &job.order {
-        Order::Push { branch, new, .. } => Repository::open(&app.repository())?.tip(branch)?.as_ref() == Some(new),
+        Order::Push { branch, new, .. } => {
+            Repository::open(&app.repository())?.tip(branch)?.as_ref() == Some(new)
+        }
         _ => true,
     })
 }
@@ -133,7 +144,8 @@ fn begin_again(app: &App, job: &Job) -> Result<bool> {
 pub fn finish(guard: &mut Guard, by: &str, id: &ReleaseId, rollback: bool) -> Result<()> {
     let app = guard.app().clone();
     let underway = Underway::read(&app)?;
-    let (since, before) = underway.map_or((guard.next_seq(), None), |underway| (underway.seq, underway.before));
+    let (since, before) =
+        underway.map_or((guard.next_seq(), None), |underway| (underway.seq, underway.before));
     let told = |history: &History, wanted: &dyn Fn(&Event) -> bool| {
         history.entries().iter().any(|entry| entry.seq >= since && wanted(&entry.event))
     };
@@ -162,7 +174,13 @@ pub fn undo(guard: &mut Guard, underway: &Underway, why: &str) -> Result<()> {
     unfence_live(&app)?;
     match &underway.step {
         Step::Taken => Ok(()),
-        Step::Rollback { to, crosses } => if *crosses { fence_again(&app, to) } else { Ok(()) },
+        Step::Rollback { to, crosses } => {
+            if *crosses {
+                fence_again(&app, to)
+            } else {
+                Ok(())
+            }
+        }
         Step::Release { id, opens } => discard_release(guard, id, *opens, why),
     }
 }
@@ -183,7 +201,11 @@ fn fence_again(app: &App, to: &ReleaseId) -> Result<()> {
     match database_of(app, to)? {
         Some(file) if live.as_ref() != Some(&file) => {
             let limit = crate::data::Limit::within(std::time::Duration::from_secs(10));
-            sqlite::Hold::take(&file, &limit)?.fence(&format!("version {} of {} is retired", to.version, app.name()))
+            sqlite::Hold::take(&file, &limit)?.fence(&format!(
+                "version {} of {} is retired",
+                to.version,
+                app.name()
+            ))
         }
         _ => Ok(()),
     }
@@ -197,9 +219,11 @@ fn database_of(app: &App, id: &ReleaseId) -> Result<Option<std::path::PathBuf>> 
 fn discard_release(guard: &mut Guard, id: &ReleaseId, opens: bool, why: &str) -> Result<()> {
     let app = guard.app().clone();
     // The version that it opened is its alone: no other release of it can be complete.
-    let alone = opens && !Releases::read(&app)?.standing.iter().any(|other| {
-        other.id.version == id.version && other.sealed.is_some() && other.id != *id
-    });
+    let alone = opens
+        && !Releases::read(&app)?
+            .standing
+            .iter()
+            .any(|other| other.id.version == id.version && other.sealed.is_some() && other.id != *id);
     for directory in [app.rehearsal(id.version), app.previous_snapshot(id.version)] {
         files::remove_tree(&directory)?;
     }
@@ -231,7 +255,8 @@ fn sweep(guard: &mut Guard) -> Result<Vec<String>> {
     let mut told = Vec::new();
     let scene = Scene::read(&app);
     let Ok(scene) = scene else { return Ok(told) };
-    let unsealed: Vec<&Record> = scene.releases.standing.iter().filter(|record| record.sealed.is_none()).collect();
+    let unsealed: Vec<&Record> =
+        scene.releases.standing.iter().filter(|record| record.sealed.is_none()).collect();
     for record in unsealed {
         if scene.live.as_ref() == Some(&record.id) {
             return Err(Error::new(format!("the record of the live release {} is not sealed", record.id))
@@ -240,7 +265,8 @@ fn sweep(guard: &mut Guard) -> Result<Vec<String>> {
         discard_release(guard, &record.id, record.opens, "the worker died")?;
         told.push(format!("{} was not complete: removed", record.id));
     }
-    let mut places = vec![app.directory().to_owned(), app.directory().join("receiver"), app.queue(), app.failed()];
+    let mut places =
+        vec![app.directory().to_owned(), app.directory().join("receiver"), app.queue(), app.failed()];
     places.extend(record::versions(&app)?.into_iter().map(|version: Version| app.version(version)));
     for place in places {
         sweep_prepared(&place)?;

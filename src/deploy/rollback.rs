@@ -52,7 +52,10 @@ pub fn find(scene: &Scene, part: &str) -> Result<ReleaseId> {
     let found: Vec<&ReleaseId> = complete.filter(fits).map(|record| &record.id).collect();
     match found.as_slice() {
         [one] => Ok((*one).clone()),
-        [] => Err(Error::usage(format!("no kept release is named '{shown}'")).hint("`receiver list` shows them")),
+        [] => {
+            Err(Error::usage(format!("no kept release is named '{shown}'"))
+                .hint("`receiver list` shows them"))
+        }
         many => {
             let names = many.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
             Err(Error::usage(format!("'{shown}' fits several releases: {names}")))
@@ -63,11 +66,16 @@ pub fn find(scene: &Scene, part: &str) -> Result<ReleaseId> {
 /// The newest good release of a version.
 pub fn last_of(scene: &Scene, version: Version) -> Result<ReleaseId> {
     let withdrawn = scene.history.withdrawn();
-    let of_it = scene.releases.standing.iter().filter(|record| record.id.version == version && record.sealed.is_some());
+    let of_it = scene
+        .releases
+        .standing
+        .iter()
+        .filter(|record| record.id.version == version && record.sealed.is_some());
     let newest: Vec<&Record> = of_it.collect();
     let good = newest.iter().rev().find(|record| !withdrawn.contains(&record.id)).or(newest.last());
-    good.map(|record| record.id.clone())
-        .ok_or_else(|| Error::usage(format!("version {version} has no release")).hint("`receiver list` shows the versions"))
+    good.map(|record| record.id.clone()).ok_or_else(|| {
+        Error::usage(format!("version {version} has no release")).hint("`receiver list` shows the versions")
+    })
 }
 
 /// Decides where a rollback goes. Order is the journal's: clocks and names play no part.
@@ -78,8 +86,12 @@ pub fn plan(app: &App, scene: &Scene, target: &Target) -> Result<RollbackPlan> {
         Target::Before => {
             let withdrawn = scene.history.withdrawn();
             let mut before = scene.history.lives().rev();
-            let found = before.find(|id| **id != from && !withdrawn.contains(id) && scene.releases.sealed(id).is_some());
-            let nothing = || Error::new(format!("nothing was live before {from} that is still kept")).hint("`receiver list` shows what is kept");
+            let found = before
+                .find(|id| **id != from && !withdrawn.contains(id) && scene.releases.sealed(id).is_some());
+            let nothing = || {
+                Error::new(format!("nothing was live before {from} that is still kept"))
+                    .hint("`receiver list` shows what is kept")
+            };
             found.cloned().ok_or_else(nothing)?
         }
     };
@@ -91,8 +103,12 @@ pub fn plan(app: &App, scene: &Scene, target: &Target) -> Result<RollbackPlan> {
     let crosses = old != new && new.is_some();
     let mut stays_behind = Vec::new();
     if let (true, Some(old), Some(new)) = (crosses, &old, &new) {
-        let left = scene.history.left_at().get(&to).map_or_else(|| "it was left".to_owned(), ToString::to_string);
-        stays_behind.push(format!("{} is as it was at {left}; what was written since stays in {}", old.name, new.name));
+        let left =
+            scene.history.left_at().get(&to).map_or_else(|| "it was left".to_owned(), ToString::to_string);
+        stays_behind.push(format!(
+            "{} is as it was at {left}; what was written since stays in {}",
+            old.name, new.name
+        ));
         stays_behind.extend(row_differences(&opening::file_of(app, old), &opening::file_of(app, new))?);
     }
     Ok(RollbackPlan { from, to, crosses, stays_behind })
@@ -107,7 +123,9 @@ fn row_differences(old: &PathBuf, new: &PathBuf) -> Result<Vec<String>> {
         let shown = table.escape_debug();
         match old.get(table) {
             None => lines.push(format!("{shown}: a table of the newer version, with {rows} rows")),
-            Some(before) if before != rows => lines.push(format!("{shown}: {rows} rows in the newer, {before} in the older")),
+            Some(before) if before != rows => {
+                lines.push(format!("{shown}: {rows} rows in the newer, {before} in the older"))
+            }
             Some(_) => {}
         }
     }
@@ -133,13 +151,27 @@ impl RollbackPlan {
             return Ok(());
         }
         let stays = self.stays_behind.join("; ");
-        Err(Error::new(format!("a rollback from version {} to {} leaves new data behind: {stays}", self.from.version, self.to.version))
-            .hint(format!("`receiver rollback {} {} --without-new-data` goes all the same", app.name(), self.to)))
+        Err(Error::new(format!(
+            "a rollback from version {} to {} leaves new data behind: {stays}",
+            self.from.version, self.to.version
+        ))
+        .hint(format!(
+            "`receiver rollback {} {} --without-new-data` goes all the same",
+            app.name(),
+            self.to
+        )))
     }
 }
 
 /// Goes back, as the job asks.
-pub fn run(guard: &mut Guard, job: &Job, log: &JobLog, underway: &mut Underway, target: &Target, without: bool) -> Verdict {
+pub fn run(
+    guard: &mut Guard,
+    job: &Job,
+    log: &JobLog,
+    underway: &mut Underway,
+    target: &Target,
+    without: bool,
+) -> Verdict {
     let app = guard.app().clone();
     match attempt(guard, job, log, underway, target, without) {
         Ok((id, after)) => {
@@ -153,7 +185,10 @@ pub fn run(guard: &mut Guard, job: &Job, log: &JobLog, underway: &mut Underway, 
             let live = record::live(&app).ok().flatten();
             let mut verdict = Verdict::not_live(&app, live.as_ref(), Outcome::Failed, &error);
             let still = live.map_or_else(|| "nothing is live".to_owned(), |id| format!("still {id}"));
-            verdict.line = format!("NOT ROLLED BACK: {still}; {error}; `receiver list {}` shows what is kept", app.name());
+            verdict.line = format!(
+                "NOT ROLLED BACK: {still}; {error}; `receiver list {}` shows what is kept",
+                app.name()
+            );
             verdict
         }
     }

@@ -52,7 +52,9 @@ pub fn deploy(guard: &mut Guard, job: &Job, log: &JobLog, underway: &mut Underwa
             Err(error) => {
                 let live = crate::app::record::live(&app).ok().flatten();
                 return match stopper.reason() {
-                    Some(reason) => Verdict::not_live(&app, live.as_ref(), Outcome::Cancelled, &Error::new(reason)),
+                    Some(reason) => {
+                        Verdict::not_live(&app, live.as_ref(), Outcome::Cancelled, &Error::new(reason))
+                    }
                     None => Verdict::not_live(&app, live.as_ref(), Outcome::Failed, &error),
                 };
             }
@@ -85,7 +87,11 @@ fn attempt(
             Ok(Ended::Live(id, after))
         }
         Ok(Made::Pending) => {
-            recovery::undo(guard, underway, "the framework says that something is pending: it is made again in a version that opens")?;
+            recovery::undo(
+                guard,
+                underway,
+                "the framework says that something is pending: it is made again in a version that opens",
+            )?;
             Ok(Ended::Pending)
         }
         Err(error) if is_live(&app, underway) => {
@@ -102,7 +108,8 @@ fn attempt(
 }
 
 fn is_live(app: &App, underway: &Underway) -> bool {
-    underway.release().is_some() && crate::app::record::live(app).ok().flatten().as_ref() == underway.release()
+    underway.release().is_some()
+        && crate::app::record::live(app).ok().flatten().as_ref() == underway.release()
 }
 
 fn refuse_locked(app: &App, scene: &Scene) -> Result<()> {
@@ -115,7 +122,12 @@ fn look(app: &App, job: &Job, options: &Options, scene: &Scene) -> Result<Look> 
     let revision = job.revision().ok_or_else(|| Error::new("this job deploys nothing"))?;
     let again = matches!(job.order, Order::Deploy { reconcile: false, .. });
     let repository = Repository::open(&app.repository())?;
-    look::at(app, &repository, scene, &look::Request { revision, options, again, submodules: Submodules::Fetch })
+    look::at(
+        app,
+        &repository,
+        scene,
+        &look::Request { revision, options, again, submodules: Submodules::Fetch },
+    )
 }
 
 fn announce(log: &JobLog, look: &Look) {
@@ -174,9 +186,11 @@ fn is_pending(making: &mut Making, look: &Look, opening: &Opening) -> Result<boo
     if let Some(command) = &look.settings.schema.command {
         let mut fingerprint = look.fingerprint.clone();
         let output = making.schema_output(command)?;
-        let hash = git2::Oid::hash_object(git2::ObjectType::Blob, &output).context(|| "cannot hash a schema")?;
+        let hash =
+            git2::Oid::hash_object(git2::ObjectType::Blob, &output).context(|| "cannot hash a schema")?;
         fingerprint.command_output = Some(hash.to_string());
-        let before: Option<Fingerprint> = making.previous_schema().and_then(|schema| schema.clone().try_into().ok());
+        let before: Option<Fingerprint> =
+            making.previous_schema().and_then(|schema| schema.clone().try_into().ok());
         pending = before.is_some_and(|before| before.command_output != fingerprint.command_output);
         making.set_schema(toml::Table::try_from(&fingerprint).context(|| "cannot write down the schema")?);
     }
@@ -194,7 +208,9 @@ fn is_pending(making: &mut Making, look: &Look, opening: &Opening) -> Result<boo
 fn ask(making: &Making, opening: &Opening) -> Result<bool> {
     let app = making.app();
     let unhurried = Duration::from_secs(3600);
-    let Some(database) = &opening.database else { return making.nothing_pending(&making.environment, unhurried) };
+    let Some(database) = &opening.database else {
+        return making.nothing_pending(&making.environment, unhurried);
+    };
     let copy = app.rehearsal(making.version()).join("question.sqlite3");
     sqlite::remove(&copy)?;
     sqlite::snapshot(&opening::file_of(app, database), &copy, &Limit::within(unhurried), &mut |_| {})?;
@@ -204,7 +220,14 @@ fn ask(making: &Making, opening: &Opening) -> Result<bool> {
     let removed = sqlite::remove(&copy);
     let nothing = answer?;
     removed?;
-    making.log.step("schema", if nothing { "the framework says that nothing is pending" } else { "the framework says that something is pending" });
+    making.log.step(
+        "schema",
+        if nothing {
+            "the framework says that nothing is pending"
+        } else {
+            "the framework says that something is pending"
+        },
+    );
     Ok(nothing)
 }
 

@@ -50,11 +50,13 @@ impl<'a> Stopper<'a> {
         if !fresh {
             state.looked = Some(Instant::now());
             let jobs = queue::waiting(self.app).unwrap_or_default();
-            state.reason = state.reason.or_else(|| jobs.iter().find_map(|job| match job.order {
-                Order::Cancel => Some("it was cancelled"),
-                Order::Rollback { .. } => Some("a rollback goes before it"),
-                _ => None,
-            }));
+            state.reason = state.reason.or_else(|| {
+                jobs.iter().find_map(|job| match job.order {
+                    Order::Cancel => Some("it was cancelled"),
+                    Order::Rollback { .. } => Some("a rollback goes before it"),
+                    _ => None,
+                })
+            });
         }
         match state.reason {
             Some(reason) => Err(Error::new(reason)),

@@ -78,7 +78,13 @@ impl Verdict {
     }
 
     /// The verdict that the journal has already, for who did not get to hear it.
-    pub fn told(app: &App, live: Option<&ReleaseId>, outcome: Outcome, release: Option<&ReleaseId>, why: Option<&str>) -> Verdict {
+    pub fn told(
+        app: &App,
+        live: Option<&ReleaseId>,
+        outcome: Outcome,
+        release: Option<&ReleaseId>,
+        why: Option<&str>,
+    ) -> Verdict {
         match (outcome, release) {
             (Outcome::Live, Some(id)) => Verdict::live(id),
             (Outcome::Skipped, _) => Verdict::skipped(release.cloned(), why.unwrap_or("it was done")),

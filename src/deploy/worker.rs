@@ -265,12 +265,20 @@ fn cancel_waiting(guard: &mut Guard) -> Result<Verdict> {
         let log = JobLog::open(&app, &job.id)?;
         journal_push(guard, job)?;
         let live = record::live(&app)?;
-        close(guard, job, &log, &Verdict::not_live(&app, live.as_ref(), Outcome::Cancelled, &Error::new("it was cancelled")))?;
+        close(
+            guard,
+            job,
+            &log,
+            &Verdict::not_live(&app, live.as_ref(), Outcome::Cancelled, &Error::new("it was cancelled")),
+        )?;
         cancelled += 1;
     }
-    let ran = History::read(&app)?.entries().iter().rev().take(2).any(|entry| {
-        matches!(&entry.event, Event::Verdict { outcome: Outcome::Cancelled, .. })
-    });
+    let ran = History::read(&app)?
+        .entries()
+        .iter()
+        .rev()
+        .take(2)
+        .any(|entry| matches!(&entry.event, Event::Verdict { outcome: Outcome::Cancelled, .. }));
     Ok(match (cancelled, ran) {
         (0, false) => Verdict::done("nothing runs or waits"),
         _ => Verdict::done("cancelled"),

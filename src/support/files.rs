@@ -80,6 +80,11 @@ pub fn move_new(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Renames within one open directory, replacing what is there.
+pub fn rename_at(directory: &impl rustix::fd::AsFd, from: &OsStr, to: &OsStr) -> std::io::Result<()> {
+    Ok(rustix::fs::renameat(directory, from, directory, to)?)
+}
+
 /// Makes a directory and those above it; one that is there is fine, a symlink in its place is not.
 pub fn make_directory(path: &Path, mode: u32) -> Result<()> {
     let made = std::fs::create_dir_all(path)

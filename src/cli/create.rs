@@ -1,0 +1,68 @@
+//! `receiver create`: a new app, without root.
+
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+
+use super::{Global, talk};
+use crate::app::AppName;
+use crate::app::settings::BranchName;
+use crate::deploy::found;
+use crate::support::{Error, Result};
+
+/// Arguments of `create`.
+#[derive(Args)]
+pub struct Create {
+    /// The app's name: a-z, 0-9 and -, at most 24 of them
+    #[arg(allow_hyphen_values = true)]
+    app: String,
+    /// What is pushed with
+    #[arg(long, value_name = "VCS", default_value = "git")]
+    vcs: Vcs,
+    /// The branch that is deployed
+    #[arg(long, value_name = "BRANCH")]
+    branch: Option<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Vcs {
+    Git,
+}
+
+#[derive(Serialize)]
+struct Created {
+    app: AppName,
+    created: bool,
+    remote: String,
+}
+
+impl Create {
+    /// Makes the app, and prints its remote.
+    pub fn run(self, global: &Global) -> Result<u8> {
+        let Vcs::Git = self.vcs;
+        let name: AppName = self.app.parse()?;
+        let branch = self.branch.as_deref().map(str::parse::<BranchName>).transpose();
+        let branch = branch.map_err(|why| Error::usage(format!("this cannot be a branch: {why}")))?;
+        let root = global.root()?;
+        let (app, created) = found::app(&root, &name, branch.as_ref())?;
+        let remote = app.repository().display().to_string();
+        let words = [remote.clone()];
+        if created {
+            talk::say(
+                global,
+                &format!("{name} is made in {}; on the laptop, or here:", app.directory().display()),
+            );
+            talk::say(global, &format!("  git remote add production {remote}"));
+            talk::say(
+                global,
+                &format!("  git push production {}", branch.as_ref().map_or("main", BranchName::as_str)),
+            );
+        } else {
+            talk::say(
+                global,
+                &format!("{name} is there already, in {}: nothing was changed", app.directory().display()),
+            );
+        }
+        talk::data(global, &Created { app: name, created, remote }, &words)?;
+        Ok(0)
+    }
+}

@@ -1,0 +1,35 @@
+//! `receiver hook NAME`: what git's hooks call. The app is found from the repository's place.
+
+use std::io::Read;
+use std::path::Path;
+
+use clap::Args;
+
+use super::Global;
+use crate::app::App;
+use crate::deploy::hook;
+use crate::support::{Context, Error, Result, user_name};
+
+/// Arguments of `hook`.
+#[derive(Args)]
+pub struct Hook {
+    /// pre-receive or post-receive
+    name: String,
+}
+
+impl Hook {
+    /// Does what the hook does.
+    pub fn run(self, _global: &Global) -> Result<u8> {
+        let app = App::of_repository(Path::new("."))?;
+        let mut input = Vec::new();
+        std::io::stdin().lock().read_to_end(&mut input).context(|| "cannot read what git says")?;
+        let updates = hook::updates(&input)?;
+        let asked = hook::asked(|name| std::env::var(name).ok());
+        let mut output = std::io::stderr();
+        match self.name.as_str() {
+            "pre-receive" => Ok(u8::from(!hook::pre_receive(&app, &updates, asked, &mut output)?)),
+            "post-receive" => hook::post_receive(&app, &updates, &asked?, &user_name(), &mut output),
+            other => Err(Error::usage(format!("there is no hook '{}'", other.escape_default()))),
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! `receiver run`: a command in a release's environment, with the terminal that is there.
+
+use std::os::unix::process::ExitStatusExt;
+use std::process::Command;
+
+use clap::Args;
+
+use super::{Global, app};
+use crate::deploy::environment::{Environment, Subject};
+use crate::deploy::look::Scene;
+use crate::deploy::{opening, rollback};
+use crate::support::files::DirectoryLock;
+use crate::support::{Context, Error, Result};
+
+/// Arguments of `run`.
+#[derive(Args)]
+pub struct Run {
+    /// The app
+    app: Option<String>,
+    /// The release to run in; the live one where none is named
+    #[arg(long, value_name = "RELEASE")]
+    release: Option<String>,
+    /// The command and its arguments, after --
+    #[arg(last = true, required = true, value_name = "CMD")]
+    command: Vec<String>,
+}
+
+impl Run {
+    /// Runs it, and passes its exit code on.
+    pub fn run(self, global: &Global) -> Result<u8> {
+        let app = app::pick(global, self.app.as_deref())?;
+        let scene = Scene::read(&app)?;
+        let id = match &self.release {
+            Some(part) => rollback::find(&scene, part)?,
+            None => scene.live.clone().ok_or_else(|| Error::new("nothing is live yet"))?,
+        };
+        let record = scene
+            .releases
+            .sealed(&id)
+            .ok_or_else(|| Error::new(format!("{id} is not a complete release")))?;
+        let subject = Subject { id: &id, revision: &record.revision, branch: &record.branch, previous: None };
+        let mut environment = Environment::of(&app, &subject)?;
+        if let Some(database) = &record.database {
+            for (name, value) in opening::variables(&opening::file_of(&app, database)) {
+                environment.set(name, value);
+            }
+        }
+        for name in ["TERM", "COLUMNS", "LINES"] {
+            if let Ok(value) = std::env::var(name) {
+                environment.set(name, value);
+            }
+        }
+        let directory = app.release(&id);
+        // Handed down to the command: prune leaves the release alone for as long as it runs.
+        let lock = DirectoryLock::try_take(&directory, false)?
+            .ok_or_else(|| Error::new(format!("{id} is being removed")))?;
+        lock.inherit()?;
+        let (program, arguments) = (&self.command[0], &self.command[1..]);
+        let status = Command::new("/usr/bin/env")
+            .arg("--")
+            .arg(program)
+            .args(arguments)
+            .current_dir(&directory)
+            .env_clear()
+            .envs(environment.pairs())
+            .status()
+            .context(|| format!("cannot run '{}'", program.escape_default()))?;
+        let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
+        Ok(u8::try_from(code).unwrap_or(1))
+    }
+}

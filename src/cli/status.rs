@@ -1,0 +1,44 @@
+//! `receiver status`: what is live, deploying, waiting, drifted.
+
+use clap::Args;
+use serde_json::json;
+
+use super::{Global, app, talk};
+use crate::deploy::listing::AppStatus;
+use crate::support::{Error, Result};
+
+/// Arguments of `status`.
+#[derive(Args)]
+pub struct Status {
+    /// The app; all of them where none is named
+    app: Option<String>,
+    /// For monitoring: exit 1 where something needs attention
+    #[arg(long)]
+    check: bool,
+}
+
+impl Status {
+    /// Prints the state of an app, or of all.
+    pub fn run(self, global: &Global) -> Result<u8> {
+        let apps = match &self.app {
+            Some(name) => vec![app::pick(global, Some(name))?],
+            None => global.root()?.apps()?,
+        };
+        let all: Vec<AppStatus> = apps.iter().map(AppStatus::read).collect::<Result<_>>()?;
+        if all.is_empty() {
+            talk::say(global, "there is no app yet; `receiver create APP` makes one");
+        }
+        let words: Vec<String> = all.iter().flat_map(AppStatus::words).collect();
+        talk::data(global, &json!({ "apps": all }), &words)?;
+        if !self.check {
+            return Ok(0);
+        }
+        let troubled = all.iter().find(|app| {
+            !app.attention.is_empty() || (app.tip.is_some() && !app.in_sync && app.deploying.is_none())
+        });
+        match troubled {
+            None => Ok(0),
+            Some(app) => Err(Error::new(format!("{} needs attention", app.app))),
+        }
+    }
+}

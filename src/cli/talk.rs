@@ -1,0 +1,48 @@
+//! What is said: data to stdout, talk to stderr, colours only where somebody sees them.
+
+use std::io::{IsTerminal, Write};
+
+use serde::Serialize;
+
+use super::{Color, Global};
+use crate::support::{Context, Error, Result};
+
+/// Prints data: `words`, a line each, or with `--json` the object.
+///
+/// A reader that is gone (`| head`) is no error.
+pub fn data(global: &Global, object: &impl Serialize, words: &[String]) -> Result<()> {
+    let mut output = std::io::stdout().lock();
+    if global.json {
+        let text = serde_json::to_string(object).context(|| "cannot write JSON")?;
+        let _ = writeln!(output, "{text}");
+        return Ok(());
+    }
+    for line in words {
+        if writeln!(output, "{line}").is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Says something to the person; not with `--quiet`.
+pub fn say(global: &Global, line: &str) {
+    if !global.quiet {
+        let _ = writeln!(std::io::stderr(), "{line}");
+    }
+}
+
+/// Prints an error.
+pub fn error(global: &Global, error: &Error) {
+    let text = error.render();
+    let coloured = match global.color {
+        Color::Always => true,
+        Color::Never => false,
+        Color::Auto => std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
+    };
+    let text = match text.strip_prefix("error:") {
+        Some(rest) if coloured => format!("\x1b[1;31merror:\x1b[0m{rest}"),
+        _ => text,
+    };
+    let _ = writeln!(std::io::stderr(), "{text}");
+}

@@ -1,0 +1,67 @@
+//! `receiver watch`: deploys what arrives by other ways than a hook.
+
+use std::sync::mpsc;
+use std::time::Duration;
+
+use clap::Args;
+use notify::{RecursiveMode, Watcher};
+
+use super::{Global, app, talk};
+use crate::app::App;
+use crate::deploy::{spawn, worker};
+use crate::support::{Context, Result};
+
+/// Arguments of `watch`.
+#[derive(Args)]
+#[command(after_help = "\
+Follows the refs on disk: a mirror's fetch, a pull by cron. A tip of the deployed branch that has no
+verdict yet is deployed, as if it were pushed.")]
+pub struct Watch {
+    /// The apps; all of them where none is named
+    #[arg(value_name = "APP")]
+    apps: Vec<String>,
+    /// Look once, and end
+    #[arg(long)]
+    once: bool,
+}
+
+impl Watch {
+    /// Watches until it is ended.
+    pub fn run(self, global: &Global) -> Result<u8> {
+        let apps: Vec<App> = match self.apps.as_slice() {
+            [] => global.root()?.apps()?,
+            names => names.iter().map(|name| app::pick(global, Some(name))).collect::<Result<_>>()?,
+        };
+        let (sender, changes) = mpsc::channel();
+        let mut watcher = notify::recommended_watcher(move |_| {
+            let _ = sender.send(());
+        })
+        .context(|| "cannot watch directories")?;
+        for app in &apps {
+            let repository = app.repository();
+            // Loose refs lie below refs/, packed ones in a file that is replaced beside it.
+            watcher
+                .watch(&repository.join("refs"), RecursiveMode::Recursive)
+                .context(|| format!("cannot watch {}", app.name()))?;
+            watcher
+                .watch(&repository, RecursiveMode::NonRecursive)
+                .context(|| format!("cannot watch {}", app.name()))?;
+        }
+        loop {
+            for app in &apps {
+                if let Some(tip) = worker::undeployed_tip(app) {
+                    talk::say(global, &format!("{}: {} arrived", app.name(), tip.short()));
+                    spawn::worker(app)?;
+                }
+            }
+            if self.once {
+                return Ok(0);
+            }
+            // The limit is for filesystems that tell nobody.
+            if changes.recv_timeout(Duration::from_secs(30)).is_ok() {
+                // A fetch moves many refs: wait until it is quiet.
+                while changes.recv_timeout(Duration::from_millis(200)).is_ok() {}
+            }
+        }
+    }
+}

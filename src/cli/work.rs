@@ -1,0 +1,41 @@
+//! `receiver work APP`: the worker, which outlives whoever started it.
+
+use clap::Args;
+use rustix::fs::Mode;
+
+use super::{Global, app};
+use crate::deploy::worker;
+use crate::support::{Context, Result};
+
+/// Arguments of `work`.
+#[derive(Args)]
+pub struct Work {
+    /// The app
+    app: String,
+}
+
+impl Work {
+    /// Does what is queued.
+    pub fn run(self, global: &Global) -> Result<u8> {
+        // A session of its own: no terminal and no hang-up reaches it. It fails only where there is
+        // one already, as under systemd.
+        let _ = rustix::process::setsid();
+        rustix::process::umask(Mode::from_raw_mode(0o022));
+        rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
+            .context(|| "cannot look after what stages leave")?;
+        release_output()?;
+        let app = app::pick(global, Some(&self.app))?;
+        worker::work(&app)?;
+        Ok(0)
+    }
+}
+
+/// Closes the pipe that tells the starter that we stand on our own feet.
+fn release_output() -> Result<()> {
+    let null = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/null")
+        .context(|| "cannot open /dev/null")?;
+    rustix::stdio::dup2_stdout(&null).context(|| "cannot let go of the output")
+}

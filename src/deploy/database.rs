@@ -1,0 +1,152 @@
+//! `receiver db`: the databases of an app's versions, in and out.
+
+use std::io::BufReader;
+use std::path::PathBuf;
+
+use serde::Serialize;
+use serde_json::json;
+
+use super::look::Scene;
+use super::opening;
+use super::request::{PATIENT, Reply, Streams, scratch};
+use crate::app::guard::Guard;
+use crate::app::journal::Event;
+use crate::app::record::DatabaseRecord;
+use crate::app::{App, ReleaseId, Version};
+use crate::data::Limit;
+use crate::data::sqlite::{self, Access, Fence};
+use crate::support::text::bytes;
+use crate::support::{Context, Error, Result, clock, files};
+
+/// A version's database, as `db list` shows it.
+#[derive(Debug, Serialize)]
+pub struct Listed {
+    /// The version.
+    pub version: Version,
+    /// The engine.
+    pub engine: String,
+    /// The database's name.
+    pub name: String,
+    /// Whether the live release uses it.
+    pub live: bool,
+    /// Whether it refuses writes.
+    pub retired: bool,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// Where it lies.
+    pub path: String,
+}
+
+/// The databases of all versions, newest first.
+pub fn list(app: &App) -> Result<Vec<Listed>> {
+    let scene = Scene::read(app)?;
+    let live = live_database(&scene);
+    let mut listed: Vec<Listed> = Vec::new();
+    for record in scene.releases.standing.iter().rev().filter(|record| record.sealed.is_some()) {
+        let Some(database) = &record.database else { continue };
+        if listed.iter().any(|other| other.version == record.id.version) {
+            continue;
+        }
+        let file = opening::file_of(app, database);
+        listed.push(Listed {
+            version: record.id.version,
+            engine: database.engine.clone(),
+            name: database.name.clone(),
+            live: live.as_ref() == Some(database),
+            retired: sqlite::fence(&file)? != Fence::Open,
+            bytes: sqlite::size(&file)?,
+            path: file.display().to_string(),
+        });
+    }
+    Ok(listed)
+}
+
+impl Listed {
+    /// A line for people.
+    pub fn words(&self) -> String {
+        let state = match (self.live, self.retired) {
+            (true, _) => "live",
+            (false, true) => "retired: it refuses writes",
+            (false, false) => "takes writes",
+        };
+        format!("{:>3}  {:<33} {:>9}  {state}", self.version.0, self.name, bytes(self.bytes))
+    }
+}
+
+fn live_database(scene: &Scene) -> Option<DatabaseRecord> {
+    scene
+        .live
+        .as_ref()
+        .and_then(|live| scene.releases.sealed(live))
+        .and_then(|record| record.database.clone())
+}
+
+/// The database of a version, or the live one's, and a release that uses it.
+fn find(app: &App, version: Option<Version>) -> Result<(ReleaseId, PathBuf)> {
+    let scene = Scene::read(app)?;
+    let id = match version {
+        Some(version) => super::rollback::last_of(&scene, version)?,
+        None => scene.live.clone().ok_or_else(|| Error::new("nothing is live yet"))?,
+    };
+    let database = scene.releases.sealed(&id).and_then(|record| record.database.clone());
+    let database = database
+        .ok_or_else(|| Error::new(format!("receiver keeps no database for version {}", id.version)))?;
+    Ok((id, opening::file_of(app, &database)))
+}
+
+/// Writes a database to the output: one file, a SQLite database, without receiver's own objects.
+pub fn dump(app: &App, version: Option<Version>, streams: &mut Streams) -> Result<Reply> {
+    let (_, file) = find(app, version)?;
+    let place = scratch(app, "dump");
+    files::remove_file(&place)?;
+    let dumped = sqlite::dump(&file, &place, &Limit::within(PATIENT), &mut |_| {}).and_then(|_| {
+        let mut dump = std::fs::File::open(&place).context(|| "cannot read the dump")?;
+        std::io::copy(&mut dump, streams.output).context(|| "cannot hand out the dump")
+    });
+    files::remove_file(&place)?;
+    dumped.map(|_| Reply::default())
+}
+
+/// Puts what the input holds (a SQLite database, or SQL) in the place of what a database holds; what
+/// it held before is kept as a dump.
+pub fn load(guard: &mut Guard, version: Option<Version>, by: &str, streams: &mut Streams) -> Result<Reply> {
+    let app = guard.app().clone();
+    let (id, file) = find(&app, version)?;
+    let incoming = scratch(&app, "load");
+    let stamp = clock::now().strftime("%Y%m%dT%H%M%SZ");
+    let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let before = app.dumps().join(format!("{name}-before-load-{stamp}.sqlite3"));
+    files::remove_file(&incoming)?;
+    files::remove_file(&before)?;
+    let limit = Limit::within(PATIENT);
+    let loaded = (|| {
+        let mut to =
+            std::fs::File::create_new(&incoming).context(|| "cannot take in what is to be loaded")?;
+        std::io::copy(streams.input, &mut to).context(|| "cannot take in what is to be loaded")?;
+        sqlite::dump(&file, &before, &limit, &mut |_| {})?;
+        sqlite::load(&incoming, &file, &scratch(&app, "loading").join("new.sqlite3"), &limit)
+    })();
+    files::remove_file(&incoming)?;
+    loaded?;
+    guard.append(Some(by), Event::Change { what: format!("database {name} loaded") })?;
+    let words =
+        format!("{name} (version {}) is loaded; what it held before is in {}", id.version, before.display());
+    Ok(Reply::new(words, json!({ "database": name, "before": before.display().to_string() })))
+}
+
+/// Statements in, rows out.
+pub fn shell(app: &App, version: Option<Version>, read_only: bool, streams: &mut Streams) -> Result<Reply> {
+    let (_, file) = find(app, version)?;
+    let access = if read_only { Access::Read } else { Access::Write };
+    if sqlite::shell(&file, access, BufReader::new(&mut streams.input), streams.output, streams.talk)? {
+        return Ok(Reply::default());
+    }
+    Err(Error::new("not every statement succeeded"))
+}
+
+/// The address of a database, for an application's settings.
+pub fn url(app: &App, version: Option<Version>) -> Result<Reply> {
+    let (_, file) = find(app, version)?;
+    let url = sqlite::url(&file);
+    Ok(Reply::new(url.clone(), json!({ "url": url })))
+}

@@ -1,0 +1,263 @@
+//! The traps that others fell into, each looked for, each with its cure.
+
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::look::{self, Scene};
+use super::{found, opening, recovery, worker};
+use crate::app::{App, guard};
+use crate::data::sqlite::{self, Fence};
+use crate::support::files;
+use crate::support::text::{bytes, grouped};
+
+/// One thing that was looked at.
+#[derive(Clone, Debug, Serialize)]
+pub struct Finding {
+    /// What was looked at.
+    pub check: &'static str,
+    /// Whether it is as it should be.
+    pub ok: bool,
+    /// What was seen.
+    pub what: String,
+    /// What to do about it; empty where it is fine.
+    pub cure: String,
+}
+
+impl Finding {
+    fn fine(check: &'static str, what: impl Into<String>) -> Finding {
+        Finding { check, ok: true, what: what.into(), cure: String::new() }
+    }
+
+    fn trouble(check: &'static str, what: impl Into<String>, cure: impl Into<String>) -> Finding {
+        Finding { check, ok: false, what: what.into(), cure: cure.into() }
+    }
+
+    /// A line or two for people.
+    pub fn words(&self) -> Vec<String> {
+        let mark = if self.ok { "ok     " } else { "trouble" };
+        let mut lines = vec![format!("{mark}  {:<11} {}", self.check, self.what)];
+        if !self.ok {
+            lines.push(format!("         cure        {}", self.cure));
+        }
+        lines
+    }
+}
+
+/// Looks at an app. Nothing is changed.
+pub fn examine(app: &App) -> Vec<Finding> {
+    let checks: [fn(&App) -> Vec<Finding>; 8] = [git, hooks, owner, settings, state, live, databases, space];
+    checks.iter().flat_map(|check| check(app)).collect()
+}
+
+fn git(_: &App) -> Vec<Finding> {
+    match duct::cmd!("git", "--version").stderr_null().read() {
+        Ok(version) => vec![Finding::fine("git", version)],
+        Err(_) => vec![Finding::trouble("git", "git is not installed", "install it: `apt install git`")],
+    }
+}
+
+/// A push does nothing at all where its hooks are not what they were made as.
+fn hooks(app: &App) -> Vec<Finding> {
+    let place = app.repository().join("hooks");
+    let mut findings = Vec::new();
+    let again = format!(
+        "`receiver create {}` in another root shows how they are made; copy hooks/ from there",
+        app.name()
+    );
+    for (name, text) in found::HOOKS {
+        let path = place.join(name);
+        let same = files::read_text(&path).ok().flatten().is_some_and(|there| there == text);
+        let runs = std::fs::metadata(&path).is_ok_and(|about| about.permissions().mode() & 0o111 != 0);
+        if !same || !runs {
+            findings.push(Finding::trouble(
+                "hooks",
+                format!("{} is not receiver's, or cannot run", path.display()),
+                again.clone(),
+            ));
+        }
+    }
+    let program = place.join("receiver");
+    if !std::fs::metadata(&program).is_ok_and(|about| about.permissions().mode() & 0o111 != 0) {
+        let cure = format!("`ln -sfn $(command -v receiver) {}`", program.display());
+        findings.push(Finding::trouble("hooks", format!("{} leads to no program", program.display()), cure));
+    }
+    let effective =
+        duct::cmd!("git", "config", "core.hooksPath").dir(app.repository()).env("GIT_DIR", ".").read();
+    if effective.as_deref().ok() != Some("hooks") {
+        let cure = format!("`git -C {} config core.hooksPath hooks`", app.repository().display());
+        findings.push(Finding::trouble(
+            "hooks",
+            "the repository looks for its hooks elsewhere, so they never run",
+            cure,
+        ));
+    }
+    if findings.is_empty() {
+        findings.push(Finding::fine("hooks", "in place"));
+    }
+    findings
+}
+
+fn owner(app: &App) -> Vec<Finding> {
+    let me = rustix::process::getuid().as_raw();
+    let other = [app.repository(), app.versions(), app.queue(), app.shared()]
+        .into_iter()
+        .find(|path| std::fs::symlink_metadata(path).is_ok_and(|about| about.uid() != me));
+    match other {
+        None => vec![Finding::fine("owner", "everything belongs to you")],
+        Some(path) => vec![Finding::trouble(
+            "owner",
+            format!(
+                "{} belongs to somebody else: git refuses it, or its files cannot be removed",
+                path.display()
+            ),
+            format!("as root: `chown -R {me} {}`", app.directory().display()),
+        )],
+    }
+}
+
+fn settings(app: &App) -> Vec<Finding> {
+    match look::server_settings(app) {
+        Ok(settings) => vec![Finding::fine("settings", format!("{} is deployed", settings.branch.as_str()))],
+        Err(error) => vec![Finding::trouble(
+            "settings",
+            error.one_line(),
+            format!("correct {}", app.server_config().display()),
+        )],
+    }
+}
+
+fn state(app: &App) -> Vec<Finding> {
+    let scene = match Scene::read(app) {
+        Ok(scene) => scene,
+        Err(error) => {
+            let cure = error.innermost_hint().unwrap_or("see what the sentence names").to_owned();
+            return vec![Finding::trouble("state", error.one_line(), cure)];
+        }
+    };
+    let mut findings = Vec::new();
+    let next = format!("the next push or command mends it; or now: `receiver deploy {}`", app.name());
+    if let Some(damage) = scene.history.damage(app) {
+        findings.push(Finding::trouble("journal", damage, next.clone()));
+    }
+    for what in &scene.releases.unknown {
+        findings.push(Finding::trouble(
+            "releases",
+            what.clone(),
+            "look at it, and move it away; receiver leaves it alone",
+        ));
+    }
+    if guard::holder(app).is_none() {
+        for what in recovery::foresee(app).unwrap_or_else(|error| vec![error.one_line()]) {
+            findings.push(Finding::trouble("recovery", what, next.clone()));
+        }
+        if let Some(tip) = worker::undeployed_tip(app) {
+            findings.push(Finding::trouble(
+                "branch",
+                format!("the tip {} was never deployed: its hook was lost", tip.short()),
+                next,
+            ));
+        }
+    }
+    if findings.is_empty() {
+        findings.push(Finding::fine(
+            "state",
+            format!("{} releases, nothing left over", scene.releases.standing.len()),
+        ));
+    }
+    findings
+}
+
+fn live(app: &App) -> Vec<Finding> {
+    match crate::app::record::live(app) {
+        Ok(Some(id)) => vec![Finding::fine("current", format!("points to {id}"))],
+        Ok(None) => vec![Finding::fine("current", "nothing is live yet")],
+        Err(error) => {
+            let cure = error.innermost_hint().unwrap_or_default().to_owned();
+            vec![Finding::trouble("current", error.one_line(), cure)]
+        }
+    }
+}
+
+/// The live database takes writes, the retired ones refuse them.
+fn databases(app: &App) -> Vec<Finding> {
+    let Ok(scene) = Scene::read(app) else { return Vec::new() };
+    let of = |id| scene.releases.sealed(id).and_then(|record| record.database.clone());
+    let live = scene.live.as_ref().and_then(of);
+    let mut databases: Vec<_> =
+        scene.releases.standing.iter().filter_map(|record| record.database.clone()).collect();
+    databases.sort_by_key(|database| database.home);
+    databases.dedup();
+    databases.iter().map(|database| {
+        let file = opening::file_of(app, database);
+        let is_live = live.as_ref() == Some(database);
+        let name = &database.name;
+        match sqlite::fence(&file) {
+            Err(error) => Finding::trouble("database", error.one_line(), "put the file back from a dump or a backup"),
+            Ok(Fence::Open) if is_live => Finding::fine("database", format!("{name} is live")),
+            Ok(_) if is_live => Finding::trouble(
+                "database",
+                format!("{name} is live, and refuses writes: a worker died between fence and switch"),
+                format!("`receiver deploy {}` takes the fence back first", app.name()),
+            ),
+            Ok(Fence::Whole) => Finding::fine("database", format!("{name} is retired, and refuses writes")),
+            Ok(Fence::Gaps(tables)) => Finding::trouble(
+                "database",
+                format!("{name} is retired, and these tables take writes all the same: {}", tables.join(", ")),
+                "somebody changed its schema after the switch: find out who still uses it",
+            ),
+            Ok(Fence::Open) => Finding::trouble(
+                "database",
+                format!("{name} is not live, and takes writes: what is written there is lost to the live version"),
+                "find out who took its fence down",
+            ),
+        }
+    }).collect()
+}
+
+fn space(app: &App) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if let Ok((free, inodes)) = files::free_space(app.directory()) {
+        let least = 256 << 20;
+        let what = format!(
+            "{} and {} inodes are free",
+            bytes(free),
+            if inodes == u64::MAX { "all".to_owned() } else { grouped(inodes) }
+        );
+        findings.push(if free < least || inodes < 10_000 {
+            Finding::trouble("disk", what, format!("`receiver prune {}`, or keep less", app.name()))
+        } else {
+            Finding::fine("disk", what)
+        });
+    }
+    let network = files::filesystem_magic(app.directory()).is_ok_and(files::is_network_filesystem);
+    if network {
+        findings.push(Finding::trouble(
+            "disk",
+            "the app lies on a network filesystem, where locks promise less",
+            "move it to a local one",
+        ));
+    }
+    if kills_sessions() && !Path::new("/var/lib/systemd/linger").join(crate::support::user_name()).exists() {
+        findings.push(Finding::trouble(
+            "session",
+            "systemd ends what a login started when the login ends (KillUserProcesses=yes)",
+            "`loginctl enable-linger`, so that deploys outlive the pusher's connection",
+        ));
+    }
+    let trash = files::names_in(&app.trash()).map_or(0, |names| names.len());
+    if trash > 0 && guard::holder(app).is_none() {
+        findings.push(Finding::trouble(
+            "trash",
+            format!("{trash} removed releases are not deleted yet"),
+            format!("`receiver prune {}`", app.name()),
+        ));
+    }
+    findings
+}
+
+fn kills_sessions() -> bool {
+    let text = std::fs::read_to_string("/etc/systemd/logind.conf").unwrap_or_default();
+    text.lines().any(|line| line.trim().eq_ignore_ascii_case("KillUserProcesses=yes"))
+}

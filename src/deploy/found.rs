@@ -1,0 +1,111 @@
+//! Founds an app: its directory, its repository with the constant hooks, its state. Without root.
+//!
+//! All of it is made beside its place and takes its place by one rename: an app is there wholly or not.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use super::spawn;
+use crate::app::layout::FORMAT;
+use crate::app::settings::BranchName;
+use crate::app::{App, AppName, Root};
+use crate::support::{Context, Error, Result, clock, files};
+
+/// The hooks and their texts, the same for every app.
+pub const HOOKS: [(&str, &str); 2] = [
+    ("pre-receive", include_str!("../../hooks/pre-receive")),
+    ("post-receive", include_str!("../../hooks/post-receive")),
+];
+
+/// Makes an app. Where it is there already nothing is changed, and the answer's second part is `false`.
+pub fn app(root: &Root, name: &AppName, branch: Option<&BranchName>) -> Result<(App, bool)> {
+    let app = root.place(name);
+    if app.is_created() {
+        return Ok((app, false));
+    }
+    if !root.path().is_dir() {
+        files::make_directory(root.path(), 0o755)?;
+    }
+    if files::is_network_filesystem(files::filesystem_magic(root.path())?) {
+        return Err(Error::new(format!(
+            "{} lies on a network filesystem, where locks and renames promise less",
+            root.path().display()
+        ))
+        .hint("name a local directory: `receiver --root DIR create …`"));
+    }
+    refuse_taken(app.directory())?;
+    // Made as an app in a root of its own beside its place.
+    let workshop = root.path().join(format!(".receiver-creates-{name}-{}", std::process::id()));
+    files::remove_tree(&workshop)?;
+    let made = make(&workshop, name, branch, root).and_then(|made| {
+        files::remove_empty_directory(app.directory())?;
+        files::move_new(made.directory(), app.directory())
+    });
+    let swept = files::remove_tree(&workshop);
+    made?;
+    swept?;
+    Ok((app, true))
+}
+
+fn refuse_taken(place: &Path) -> Result<()> {
+    if !files::exists(place) {
+        return Ok(());
+    }
+    let what = if !files::is_directory(place) {
+        "is no directory"
+    } else if files::names_in(place)?.is_empty()
+        && std::fs::read_dir(place).is_ok_and(|mut all| all.next().is_none())
+    {
+        return Ok(());
+    } else {
+        "holds something that receiver did not make"
+    };
+    Err(Error::new(format!("{} {what}", place.display())).hint("choose another name, or move it away"))
+}
+
+fn make(workshop: &Path, name: &AppName, branch: Option<&BranchName>, root: &Root) -> Result<App> {
+    let app = Root::find(Some(workshop))?.place(name);
+    for (directory, mode) in app.directories() {
+        files::make_directory(&directory, mode)?;
+    }
+    make_repository(&app, branch.map_or("main", BranchName::as_str))?;
+    if let Some(branch) = branch.filter(|branch| branch.as_str() != "main") {
+        let line = format!("branch = {:?}\n", branch.as_str());
+        files::write_atomic(&app.server_config(), line.as_bytes(), 0o600)?;
+    }
+    let marker = format!(
+        "format = {FORMAT}\napp = \"{name}\"\nvcs = \"git\"\ncreated = \"{}\"\nroot = {:?}\n",
+        clock::now(),
+        root.path().display().to_string()
+    );
+    files::write_atomic(&app.marker(), marker.as_bytes(), 0o644)?;
+    Ok(app)
+}
+
+fn make_repository(app: &App, branch: &str) -> Result<()> {
+    let place = app.repository();
+    let mut options = git2::RepositoryInitOptions::new();
+    options.bare(true).no_reinit(true).external_template(false).initial_head(branch);
+    let repository = git2::Repository::init_opts(&place, &options)
+        .context(|| format!("cannot make {}", place.display()))?;
+    let settings = [
+        ("receive.advertisePushOptions", "true"),
+        // A global core.hooksPath would switch our hooks off, silently.
+        ("core.hooksPath", "hooks"),
+        ("transfer.hideRefs", "refs/receiver"),
+    ];
+    let mut config = repository.config().context(|| "cannot configure the repository")?;
+    for (key, value) in settings {
+        config.set_str(key, value).context(|| format!("cannot set {key}"))?;
+    }
+    let hooks = place.join("hooks");
+    files::remove_tree(&hooks)?;
+    files::make_directory(&hooks, 0o755)?;
+    for (name, text) in HOOKS {
+        let hook = hooks.join(name);
+        files::write_atomic(&hook, text.as_bytes(), 0o755)?;
+        std::fs::set_permissions(&hook, std::fs::Permissions::from_mode(0o755))
+            .context(|| format!("cannot make {} executable", hook.display()))?;
+    }
+    files::link_new(&spawn::program()?, &hooks.join("receiver"))
+}

@@ -1,0 +1,269 @@
+//! Requests: everything that changes an app, or reads its secrets, without being a deploy.
+//!
+//! Each is a value that says what is wanted. Today it is carried out in the same process; where an
+//! app has several users it will be sent, as it stands, to the side that owns the lock. Streams go
+//! beside it: what is long or secret is in no request.
+
+use std::io::{Read, Write};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::environment::Kept;
+use super::joblog::JobLog;
+use super::look::{self, Scene};
+use super::{database, prune};
+use crate::app::guard::Guard;
+use crate::app::journal::Event;
+use crate::app::settings::{self, RelativePath};
+use crate::app::{App, ReleaseId, Version};
+use crate::support::{Context, Error, Result, beneath, files};
+
+/// What is wanted.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "kebab-case")]
+pub enum Request {
+    /// Keep a release.
+    Pin {
+        /// The release.
+        release: ReleaseId,
+    },
+    /// Keep it no longer.
+    Unpin {
+        /// The release.
+        release: ReleaseId,
+    },
+    /// Remove what is no longer kept.
+    Prune,
+    /// The variables of stages and processes.
+    EnvList,
+    /// Set one; its value comes by the input.
+    EnvSet {
+        /// Its name.
+        name: String,
+    },
+    /// Forget one.
+    EnvUnset {
+        /// Its name.
+        name: String,
+    },
+    /// Set one of the server's settings.
+    ConfigSet {
+        /// Its key, dotted.
+        key: String,
+        /// Its value, as TOML or as plain text.
+        value: String,
+    },
+    /// Back to the default.
+    ConfigUnset {
+        /// Its key, dotted.
+        key: String,
+    },
+    /// Bring a file into `shared/`; its content comes by the input.
+    Put {
+        /// Where, below `shared/`.
+        path: RelativePath,
+    },
+    /// Read a file of `shared/` to the output.
+    Get {
+        /// Where, below `shared/`.
+        path: RelativePath,
+    },
+    /// A database to the output.
+    DbDump {
+        /// The version; the live one where none is named.
+        version: Option<Version>,
+    },
+    /// A database from the input.
+    DbLoad {
+        /// The version; the live one where none is named.
+        version: Option<Version>,
+    },
+    /// Statements by the input, rows to the output.
+    DbShell {
+        /// The version; the live one where none is named.
+        version: Option<Version>,
+        /// Whether it only looks.
+        read_only: bool,
+    },
+    /// The address of a database.
+    DbUrl {
+        /// The version; the live one where none is named.
+        version: Option<Version>,
+    },
+}
+
+/// What goes beside a request.
+pub struct Streams<'a> {
+    /// What comes in.
+    pub input: &'a mut dyn Read,
+    /// Data that goes out.
+    pub output: &'a mut dyn Write,
+    /// Talk.
+    pub talk: &'a mut dyn Write,
+}
+
+/// The answer: for people, and for scripts.
+#[derive(Clone, Debug, Default)]
+pub struct Reply {
+    /// A line each.
+    pub words: Vec<String>,
+    /// The same as an object.
+    pub data: Value,
+}
+
+impl Reply {
+    /// An answer.
+    pub fn new(words: impl Into<String>, data: Value) -> Reply {
+        Reply { words: vec![words.into()], data }
+    }
+}
+
+/// Carries out a request for `by`. What changes the app waits for its lock first.
+pub fn carry_out(app: &App, request: &Request, by: &str, streams: &mut Streams) -> Result<Reply> {
+    match request {
+        Request::EnvList => env_list(app),
+        Request::Get { path } => get(app, path, streams),
+        Request::DbDump { version } => database::dump(app, *version, streams),
+        Request::DbShell { version, read_only } => database::shell(app, *version, *read_only, streams),
+        Request::DbUrl { version } => database::url(app, *version),
+        Request::Prune => run_prune(app, streams),
+        Request::Pin { release } | Request::Unpin { release } => {
+            let pins = matches!(request, Request::Pin { .. });
+            pin(&mut lock(app, streams)?, release, pins, by)
+        }
+        Request::EnvSet { name } => {
+            let value = read_value(streams)?;
+            let words = format!("{name} is set; what is deployed from now on finds it");
+            change_env(&mut lock(app, streams)?, name, Some(value), by)
+                .map(|()| Reply::new(words, json!({ "set": name })))
+        }
+        Request::EnvUnset { name } => {
+            let words = format!("{name} is forgotten");
+            change_env(&mut lock(app, streams)?, name, None, by)
+                .map(|()| Reply::new(words, json!({ "unset": name })))
+        }
+        Request::ConfigSet { key, value } => change_config(&mut lock(app, streams)?, key, Some(value), by),
+        Request::ConfigUnset { key } => change_config(&mut lock(app, streams)?, key, None, by),
+        Request::Put { path } => put(app, path, by, streams),
+        Request::DbLoad { version } => {
+            let mut guard = lock(app, streams)?;
+            database::load(&mut guard, *version, by, streams)
+        }
+    }
+}
+
+/// Takes the lock; says so when that takes a while.
+pub fn lock(app: &App, streams: &mut Streams) -> Result<Guard> {
+    let mut guard = Guard::wait(app, "a command", |holder| {
+        let doing = holder.map_or_else(|| "somebody else".to_owned(), |holder| holder.doing);
+        let _ = writeln!(streams.talk, "waiting for {doing} to end");
+    })?;
+    for told in super::recovery::recover(&mut guard)? {
+        let _ = writeln!(streams.talk, "recovered: {told}");
+    }
+    Ok(guard)
+}
+
+fn pin(guard: &mut Guard, release: &ReleaseId, pins: bool, by: &str) -> Result<Reply> {
+    let scene = Scene::read(guard.app())?;
+    if pins && scene.releases.sealed(release).is_none() {
+        return Err(Error::usage(format!("{release} is not a complete release")));
+    }
+    let release_is_pinned = scene.history.pinned().contains(release);
+    let word = if pins { "pinned" } else { "not pinned" };
+    if release_is_pinned == pins {
+        return Ok(Reply::new(
+            format!("{release} is {word} already"),
+            json!({ "release": release, "pinned": pins }),
+        ));
+    }
+    let release_name = release.clone();
+    let event =
+        if pins { Event::Pin { release: release_name } } else { Event::Unpin { release: release_name } };
+    guard.append(Some(by), event)?;
+    Ok(Reply::new(format!("{release} is {word}"), json!({ "release": release, "pinned": pins })))
+}
+
+fn run_prune(app: &App, streams: &mut Streams) -> Result<Reply> {
+    let mut guard = lock(app, streams)?;
+    let keep = look::server_settings(app)?.keep;
+    let log = JobLog::open(app, "prune")?;
+    let gone = prune::run(&mut guard, &log, &keep)?;
+    drop(guard);
+    prune::empty_trash(app);
+    let data = serde_json::to_value(&gone).context(|| "cannot write down what went")?;
+    Ok(Reply { words: prune::words(&gone), data })
+}
+
+fn env_list(app: &App) -> Result<Reply> {
+    let kept = Kept::read(app)?.values;
+    let words = kept
+        .iter()
+        .map(|(name, value)| format!("{name}={}", crate::support::text::printable(value)))
+        .collect();
+    Ok(Reply { words, data: json!({ "app": app.name(), "env": kept }) })
+}
+
+fn read_value(streams: &mut Streams) -> Result<String> {
+    let mut value = String::new();
+    streams.input.take(1 << 20).read_to_string(&mut value).context(|| "the value has to be UTF-8 text")?;
+    // The line's end belongs to `echo`, not to the value.
+    if value.ends_with('\n') {
+        value.pop();
+    }
+    if value.contains('\0') {
+        return Err(Error::usage("a value cannot have a zero byte"));
+    }
+    Ok(value)
+}
+
+fn change_env(guard: &mut Guard, name: &str, value: Option<String>, by: &str) -> Result<()> {
+    Kept::refuse_name(name)?;
+    let mut kept = Kept::read(guard.app())?;
+    let what = match value {
+        Some(value) => {
+            kept.values.insert(name.to_owned(), value);
+            format!("env {name} set")
+        }
+        None if kept.values.remove(name).is_some() => format!("env {name} unset"),
+        None => return Err(Error::usage(format!("there is no variable {name}"))),
+    };
+    kept.write(guard)?;
+    guard.append(Some(by), Event::Change { what }).map(drop)
+}
+
+fn change_config(guard: &mut Guard, key: &str, value: Option<&str>, by: &str) -> Result<Reply> {
+    let path = guard.app().server_config();
+    let before = files::read_text(&path)?.unwrap_or_default();
+    let (after, words) = match value {
+        Some(value) => (settings::server_config_set(&before, key, value)?, format!("{key} is set")),
+        None => (settings::server_config_unset(&before, key)?, format!("{key} is as by default")),
+    };
+    // A person wrote this file by hand: their comments, their modes.
+    guard.write(&path, after.as_bytes(), 0o600)?;
+    guard.append(Some(by), Event::Change { what: format!("config {key}") })?;
+    Ok(Reply::new(words, json!({ "key": key, "value": value })))
+}
+
+fn put(app: &App, path: &RelativePath, by: &str, streams: &mut Streams) -> Result<Reply> {
+    let bytes = beneath::write(&app.shared(), path.as_path(), streams.input, 0o640)?;
+    lock(app, streams)?.append(Some(by), Event::Change { what: format!("shared/{path}") })?;
+    Ok(Reply::new(format!("shared/{path} has {bytes} bytes now"), json!({ "path": path, "bytes": bytes })))
+}
+
+fn get(app: &App, path: &RelativePath, streams: &mut Streams) -> Result<Reply> {
+    let mut file = beneath::read(&app.shared(), path.as_path())?;
+    std::io::copy(&mut file, streams.output).context(|| format!("cannot hand out shared/{path}"))?;
+    Ok(Reply::default())
+}
+
+/// A place for what a stream brings, before it is looked at: 0700, ours alone.
+pub fn scratch(app: &App, name: &str) -> PathBuf {
+    app.dumps().join(format!(".{name}-{}", std::process::id()))
+}
+
+/// How long a command may take that a person started.
+pub const PATIENT: Duration = Duration::from_secs(24 * 3600);

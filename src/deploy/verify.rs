@@ -1,0 +1,121 @@
+//! Compares a release with its revision, byte for byte. What stages added is counted, not judged.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::fmt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::look::{self, Scene};
+use crate::app::{App, ReleaseId};
+use crate::support::text::printable_bytes;
+use crate::support::{Context, Error, Result};
+use crate::vcs::submodules::{self, Part};
+use crate::vcs::{Entry, Kind, Repository};
+
+/// What a comparison found.
+#[derive(Debug, Serialize)]
+pub struct Found {
+    /// Files and symlinks of the revision that were compared.
+    pub compared: usize,
+    /// Files and symlinks that the revision does not have.
+    pub extra: usize,
+    /// What is not as it was pushed.
+    pub differences: Vec<Difference>,
+}
+
+/// A file that is not as it was pushed.
+#[derive(Debug, Serialize)]
+pub struct Difference {
+    /// Its path, safe for a terminal.
+    pub path: String,
+    /// What is wrong with it.
+    pub what: &'static str,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path, self.what)
+    }
+}
+
+/// Compares a kept release with its revision.
+pub fn release(app: &App, scene: &Scene, id: &ReleaseId) -> Result<Found> {
+    let record =
+        scene.releases.sealed(id).ok_or_else(|| Error::usage(format!("{id} is not a complete release")))?;
+    let repository = Repository::open(&app.repository())?;
+    let tree = repository.tree(&record.revision)?;
+    let settings = look::settings(app, &repository, &tree)?;
+    let mut parts = submodules::expand(&repository, &tree, &settings.export.submodules, &app.submodules())?;
+    parts.push(Part { repository: app.repository(), tree });
+    let shared: Vec<Vec<u8>> = settings
+        .shared
+        .files
+        .iter()
+        .chain(&settings.shared.dirs)
+        .map(|path| path.as_str().as_bytes().to_vec())
+        .collect();
+    let top = app.release(id);
+    let mut found = Found { compared: 0, extra: 0, differences: Vec::new() };
+    let mut known = BTreeSet::new();
+    for part in &parts {
+        let repository = Repository::open(&part.repository)?;
+        for entry in part.tree.entries.iter().filter(|entry| entry.kind != Kind::Submodule) {
+            known.insert(entry.path.clone());
+            // What lies in shared/ is meant to change.
+            if shared.iter().any(|shared| {
+                entry.path == *shared || entry.path.starts_with(&[shared.as_slice(), b"/"].concat())
+            }) {
+                continue;
+            }
+            found.compared += 1;
+            if let Some(what) = compare(&repository, &top, entry)? {
+                found.differences.push(Difference { path: printable_bytes(&entry.path), what });
+            }
+        }
+    }
+    found.extra = count_extra(&top, &known);
+    Ok(found)
+}
+
+fn compare(repository: &Repository, top: &Path, entry: &Entry) -> Result<Option<&'static str>> {
+    let path = top.join(OsStr::from_bytes(&entry.path));
+    let Ok(about) = std::fs::symlink_metadata(&path) else { return Ok(Some("is missing")) };
+    let wanted = repository.read(entry.id)?;
+    Ok(match entry.kind {
+        Kind::Link if !about.is_symlink() => Some("is no symlink any more"),
+        Kind::Link => {
+            let target = std::fs::read_link(&path).context(|| format!("cannot read {}", path.display()))?;
+            (target.as_os_str().as_bytes() != wanted).then_some("points elsewhere")
+        }
+        _ if !about.is_file() => Some("is no regular file any more"),
+        Kind::File { executable } if (about.permissions().mode() & 0o100 != 0) != executable => {
+            Some("has another executable bit")
+        }
+        _ if about.len() != wanted.len() as u64 => Some("has another content"),
+        _ => {
+            let bytes = std::fs::read(&path).context(|| format!("cannot read {}", path.display()))?;
+            (bytes != wanted).then_some("has another content")
+        }
+    })
+}
+
+fn count_extra(top: &Path, known: &BTreeSet<Vec<u8>>) -> usize {
+    let mut extra = 0;
+    let mut waiting = vec![top.to_owned()];
+    while let Some(directory) = waiting.pop() {
+        let Ok(entries) = std::fs::read_dir(&directory) else { continue };
+        for entry in entries.flatten() {
+            let path = entry.path();
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                waiting.push(path);
+            } else if let Ok(inside) = path.strip_prefix(top) {
+                extra += usize::from(!known.contains(inside.as_os_str().as_bytes()));
+            }
+        }
+    }
+    extra
+}
