@@ -1,0 +1,25 @@
+//! `receiver demo` tells the whole story.
+
+use crate::world::World;
+
+#[test]
+fn the_demo_tells_the_whole_story_and_leaves_nothing() {
+    let mut world = World::new();
+    let place = world.place().join("tmp");
+    std::fs::create_dir(&place).unwrap();
+    world.env.insert("TMPDIR".into(), place.display().to_string());
+    let said = world.receiver(&["demo"]).ok();
+    let said = said.says("1\tbread\t0").says("NOT LIVE: still 1/").says("=====> live: 0/");
+    drop(said.says("<h1>My notes</h1>"));
+    assert_eq!(std::fs::read_dir(&place).unwrap().count(), 0);
+}
+
+#[test]
+fn the_demo_keeps_its_directory_when_asked() {
+    let mut world = World::new();
+    let place = world.place().join("tmp");
+    std::fs::create_dir(&place).unwrap();
+    world.env.insert("TMPDIR".into(), place.display().to_string());
+    world.receiver(&["demo", "--keep"]).ok().says("To go on playing:");
+    assert_eq!(std::fs::read_dir(&place).unwrap().count(), 1);
+}

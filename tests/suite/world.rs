@@ -1,0 +1,380 @@
+//! A world of its own for each test: a root, a laptop with a repository, and the program.
+//!
+//! Nothing of the machine's own git configuration or environment reaches it. When a test fails, the
+//! tree on disk is printed with the last output.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// The program that is tested.
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_receiver");
+
+/// What a program did.
+#[derive(Debug, Clone)]
+pub struct Said {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Said {
+    fn of(output: &Output) -> Said {
+        use std::os::unix::process::ExitStatusExt;
+        Said {
+            code: output.status.code().unwrap_or_else(|| 128 + output.status.signal().unwrap_or(0)),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// Everything that was said on stderr, without git's `remote: ` and the blanks that it adds.
+    pub fn talk(&self) -> String {
+        let lines = self.stderr.lines().map(|line| line.strip_prefix("remote: ").unwrap_or(line).trim_end());
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
+    /// The same with times, hashes and temporary paths made equal, so that whole output can be compared.
+    pub fn plain(&self, world: &World) -> String {
+        plain(&self.talk(), world)
+    }
+
+    #[track_caller]
+    pub fn ok(self) -> Said {
+        assert_eq!(self.code, 0, "\nstdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
+        self
+    }
+
+    #[track_caller]
+    pub fn fails(self, code: i32) -> Said {
+        assert_eq!(self.code, code, "\nstdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
+        self
+    }
+
+    #[track_caller]
+    pub fn says(self, part: &str) -> Said {
+        let all = format!("{}{}", self.stdout, self.talk());
+        assert!(all.contains(part), "it does not say {part:?}:\n{all}");
+        self
+    }
+
+    #[track_caller]
+    pub fn never_says(self, part: &str) -> Said {
+        let all = format!("{}{}", self.stdout, self.talk());
+        assert!(!all.contains(part), "it says {part:?}:\n{all}");
+        self
+    }
+
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {}", self.stdout))
+    }
+}
+
+/// `text` with release names as `RELEASE`, short and long hashes as `HASH`, seconds as `N s`, paths as `ROOT`.
+pub fn plain(text: &str, world: &World) -> String {
+    let text = text.replace(&world.root().display().to_string(), "ROOT");
+    let mut out = String::new();
+    for line in text.lines() {
+        let mut words = Vec::new();
+        for word in line.split(' ') {
+            words.push(plain_word(word));
+        }
+        let line = words.join(" ");
+        // `   0.04 s` at the end, with the blanks before it.
+        let line = match line.strip_suffix(" s").and_then(|rest| rest.rsplit_once(' ')) {
+            Some((before, figure)) if figure.parse::<f64>().is_ok() => format!("{} N s", before.trim_end()),
+            _ => line,
+        };
+        let _ = writeln!(out, "{}", line.trim_end());
+    }
+    out
+}
+
+fn plain_word(word: &str) -> String {
+    let is_hex = |text: &str| text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+    let core = word.trim_end_matches([';', ',', ':', '`']);
+    let tail = &word[core.len()..];
+    if let Some((version, name)) = core.split_once('/')
+        && name.len() == 29
+        && name.as_bytes()[8] == b'T'
+    {
+        return format!("{version}/RELEASE{tail}");
+    }
+    if core.len() == 29 && core.as_bytes()[8] == b'T' && core.as_bytes()[15] == b'Z' {
+        return format!("RELEASE{tail}");
+    }
+    if let Some((old, new)) = core.split_once("..")
+        && is_hex(new)
+        && new.len() == 7
+    {
+        let old = if is_hex(old) && old.len() == 7 { "HASH" } else { old };
+        return format!("{old}..HASH{tail}");
+    }
+    if is_hex(core)
+        && [7, 12, 40].contains(&core.len())
+        && core.bytes().any(|b| b.is_ascii_alphabetic() || b.is_ascii_digit())
+    {
+        return format!("HASH{tail}");
+    }
+    word.to_owned()
+}
+
+pub struct World {
+    place: TempDir,
+    /// Added to the environment of everything that is started.
+    pub env: BTreeMap<String, String>,
+}
+
+impl Default for World {
+    fn default() -> Self {
+        World::new()
+    }
+}
+
+impl World {
+    /// An empty root, and a laptop with an empty repository on `main`.
+    pub fn new() -> World {
+        World::at(TempDir::with_prefix("receiver-test-").unwrap())
+    }
+
+    pub fn at(place: TempDir) -> World {
+        let world = World { place, env: BTreeMap::new() };
+        std::fs::create_dir(world.laptop()).unwrap();
+        std::fs::create_dir(world.place.path().join("home")).unwrap();
+        world.git(&["init", "--quiet", "--initial-branch=main"]).ok();
+        world
+    }
+
+    /// The same, with an app called `app` and the laptop's remote `production`.
+    pub fn with_app() -> World {
+        let world = World::new();
+        world.receiver(&["create", "app"]).ok();
+        world.remote("app");
+        world
+    }
+
+    /// With a static site that is pushed and live.
+    pub fn with_site() -> World {
+        let world = World::with_app();
+        world.file("index.html", "one\n");
+        world.commit("one");
+        world.push().ok();
+        world
+    }
+
+    /// With plain SQL stages on SQLite, pushed and live: `schema.sql` makes, `from-previous.sql` carries.
+    pub fn with_sql() -> World {
+        let world = World::with_app();
+        world.file(
+            "receiver.toml",
+            "[stages]\nsyncdb = { sql = [\"schema.sql\"] }\nmigration = { sql = [\"from-previous.sql\"] }\n\
+             [database]\nengine = \"sqlite\"\ncarry = \"empty\"\n",
+        );
+        world.file("schema.sql", "CREATE TABLE note (id INTEGER PRIMARY KEY, text TEXT NOT NULL);\n");
+        world.file("from-previous.sql", "INSERT INTO note (id, text) SELECT id, text FROM previous.note;\n");
+        world.file("index.html", "one\n");
+        world.commit("one");
+        world.push().ok();
+        world
+    }
+
+    pub fn place(&self) -> &Path {
+        self.place.path()
+    }
+
+    pub fn laptop(&self) -> PathBuf {
+        self.place.path().join("laptop")
+    }
+
+    pub fn root(&self) -> PathBuf {
+        self.place.path().join("srv")
+    }
+
+    /// The directory of the app called `app`.
+    pub fn app(&self) -> PathBuf {
+        self.root().join("app")
+    }
+
+    pub fn remote(&self, app: &str) {
+        let url = self.root().join(app).join("repo.git").display().to_string();
+        let _ = self.git(&["remote", "remove", "production"]);
+        self.git(&["remote", "add", "production", &url]).ok();
+    }
+
+    /// A command in this world: its own home, no configuration of the machine's.
+    pub fn command(&self, program: &str, place: &Path) -> Command {
+        let mut command = Command::new(program);
+        command.env_clear().current_dir(place);
+        command.env("PATH", std::env::var_os("PATH").unwrap());
+        command.env("HOME", self.place.path().join("home")).env("LANG", "C.UTF-8").env("USER", "ada");
+        command.env("RECEIVER_ROOT", self.root());
+        command.env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_SYSTEM", "/dev/null");
+        for (who, name) in [("AUTHOR", "Ada"), ("COMMITTER", "Ada")] {
+            command.env(format!("GIT_{who}_NAME"), name).env(format!("GIT_{who}_EMAIL"), "ada@example.org");
+        }
+        command.envs(&self.env).stdin(Stdio::null());
+        command
+    }
+
+    pub fn run(&self, program: &str, place: &Path, arguments: &[&str]) -> Said {
+        Said::of(&self.command(program, place).args(arguments).output().unwrap())
+    }
+
+    /// `receiver …`, with stdout and stderr apart.
+    pub fn receiver(&self, arguments: &[&str]) -> Said {
+        self.run(PROGRAM, self.place.path(), arguments)
+    }
+
+    /// `receiver … < input`.
+    pub fn receiver_fed(&self, arguments: &[&str], input: &[u8]) -> Said {
+        use std::io::Write;
+        let mut command = self.command(PROGRAM, self.place.path());
+        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut pipe = child.stdin.take().unwrap();
+        let input = input.to_vec();
+        let feeder = std::thread::spawn(move || drop(pipe.write_all(&input)));
+        let output = child.wait_with_output().unwrap();
+        feeder.join().unwrap();
+        Said::of(&output)
+    }
+
+    /// `git …` on the laptop.
+    pub fn git(&self, arguments: &[&str]) -> Said {
+        self.run("git", &self.laptop(), arguments)
+    }
+
+    pub fn file(&self, name: &str, text: &str) -> &World {
+        self.bytes(name, text.as_bytes())
+    }
+
+    pub fn bytes(&self, name: &str, bytes: &[u8]) -> &World {
+        let path = self.laptop().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+        self
+    }
+
+    pub fn remove(&self, name: &str) -> &World {
+        std::fs::remove_file(self.laptop().join(name)).unwrap();
+        self
+    }
+
+    /// Commits everything; answers the full hash.
+    pub fn commit(&self, message: &str) -> String {
+        self.git(&["add", "--all"]).ok();
+        self.git(&["commit", "--quiet", "--allow-empty", "--message", message]).ok();
+        self.head()
+    }
+
+    pub fn head(&self) -> String {
+        self.git(&["rev-parse", "HEAD"]).ok().stdout.trim().to_owned()
+    }
+
+    /// `git push production main`, quiet but for the hooks.
+    pub fn push(&self) -> Said {
+        self.push_with(&[])
+    }
+
+    pub fn push_with(&self, arguments: &[&str]) -> Said {
+        let mut all = vec!["push", "--quiet"];
+        all.extend(arguments);
+        if !arguments.contains(&"production") {
+            all.extend(["production", "main"]);
+        }
+        self.git(&all)
+    }
+
+    /// A push that goes on in the background.
+    pub fn push_in_background(&self) -> Child {
+        let mut command = self.command("git", &self.laptop());
+        command.args(["push", "--quiet", "production", "main"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().unwrap()
+    }
+
+    pub fn list(&self) -> Value {
+        self.receiver(&["list", "app", "--json"]).ok().json()
+    }
+
+    pub fn status(&self) -> Value {
+        self.receiver(&["status", "app", "--json"]).ok().json()["apps"][0].clone()
+    }
+
+    /// The id of what is live, by the symlink itself.
+    pub fn live(&self) -> Option<String> {
+        let target = std::fs::read_link(self.app().join("current")).ok()?;
+        Some(target.strip_prefix("versions").unwrap().display().to_string())
+    }
+
+    /// The states of all releases, newest first: `["live", "good"]`.
+    pub fn states(&self) -> Vec<String> {
+        let releases = self.list()["releases"].as_array().unwrap().clone();
+        releases.iter().map(|release| release["state"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// The text of a file of the live release.
+    pub fn live_file(&self, name: &str) -> String {
+        std::fs::read_to_string(self.app().join("current").join(name)).unwrap()
+    }
+
+    /// The path of a version's database.
+    pub fn database(&self, version: u32) -> PathBuf {
+        self.app().join(format!("receiver/databases/{version}/app_v{version}.sqlite3"))
+    }
+
+    /// Statements by `receiver db app shell`, and what they print.
+    pub fn sql(&self, statements: &str) -> String {
+        self.receiver_fed(&["db", "app", "shell"], statements.as_bytes()).ok().stdout
+    }
+
+    /// Waits until `done` is true; fails after `seconds`.
+    #[track_caller]
+    pub fn until(&self, seconds: u64, what: &str, mut done: impl FnMut() -> bool) {
+        let begun = Instant::now();
+        while !done() {
+            assert!(
+                begun.elapsed() < Duration::from_secs(seconds),
+                "waited {seconds} s for {what}\n{}",
+                self.picture()
+            );
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Waits until nobody works and nothing waits.
+    #[track_caller]
+    pub fn until_idle(&self) {
+        self.until(60, "the worker to end", || {
+            let status = self.status();
+            let empty = std::fs::read_dir(self.app().join("receiver/queue"))
+                .is_ok_and(|mut all| all.next().is_none());
+            status["deploying"].is_null() && empty && !self.app().join("receiver/underway.json").exists()
+        });
+    }
+
+    /// All that is in the app's directory but the repository, for when a test fails.
+    pub fn picture(&self) -> String {
+        let output = Command::new("find")
+            .arg(self.root())
+            .args(["-path", "*/repo.git/*", "-prune", "-o", "-print"])
+            .output();
+        let tree =
+            output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+        let journal = std::fs::read_to_string(self.app().join("receiver/journal.jsonl")).unwrap_or_default();
+        format!("{tree}\n{journal}")
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the world when it failed:\n{}", self.picture());
+        }
+    }
+}
