@@ -2,6 +2,9 @@
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::missing_panics_doc)]
 
+mod create;
 mod demo;
+mod plumbing;
 mod push;
+mod refs;
 mod world;
