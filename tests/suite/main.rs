@@ -7,4 +7,5 @@ mod demo;
 mod plumbing;
 mod push;
 mod refs;
+mod tree;
 mod world;
