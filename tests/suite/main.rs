@@ -7,5 +7,6 @@ mod demo;
 mod plumbing;
 mod push;
 mod refs;
+mod stages;
 mod tree;
 mod world;
