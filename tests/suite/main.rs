@@ -7,6 +7,8 @@ mod demo;
 mod plumbing;
 mod push;
 mod refs;
+mod settings;
+mod shared;
 mod stages;
 mod tree;
 mod world;
