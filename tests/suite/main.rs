@@ -2,12 +2,14 @@
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::missing_panics_doc)]
 
+mod commands;
 mod create;
 mod demo;
 mod plumbing;
 mod push;
 mod refs;
 mod settings;
+mod shapes;
 mod shared;
 mod stages;
 mod tree;
