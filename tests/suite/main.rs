@@ -12,5 +12,6 @@ mod settings;
 mod shapes;
 mod shared;
 mod stages;
+mod submodules;
 mod tree;
 mod world;
