@@ -72,11 +72,16 @@ pub fn select(facts: &Facts) -> Selection {
     kept.extend(&facts.in_use);
     let in_live: Vec<&&Record> = good.iter().filter(|record| record.id.version == live.version).collect();
     kept.extend(in_live.iter().rev().take(facts.keep.releases as usize).map(|record| &record.id));
-    for version in kept_versions(facts, live, &kept) {
-        // Of a version that is not live, the newest good one, or the newest there is.
+    let recent = recent_versions(facts);
+    for version in kept_versions(facts, live, &kept, &recent) {
+        // Of a version that is not live, the newest good one, or the newest there is; as many as of
+        // the live one while it is in its window.
+        let most = if recent.contains(&version) { facts.keep.releases as usize } else { 1 };
         let of_it = |record: &&&Record| record.id.version == version;
-        let newest = good.iter().rev().find(of_it).or_else(|| facts.releases.iter().rev().find(of_it));
-        kept.extend(newest.map(|record| &record.id));
+        kept.extend(good.iter().rev().filter(of_it).take(most).map(|record| &record.id));
+        if !good.iter().any(|record| record.id.version == version) {
+            kept.extend(facts.releases.iter().rev().find(of_it).map(|record| &record.id));
+        }
     }
     let goes: Vec<ReleaseId> =
         facts.releases.iter().map(|record| &record.id).filter(|id| !kept.contains(id)).cloned().collect();
@@ -88,20 +93,27 @@ pub fn select(facts: &Facts) -> Selection {
 
 /// The live version, the newest others as many as are kept, those in their window, and those of which
 /// something is kept anyway.
-fn kept_versions(facts: &Facts, live: &ReleaseId, kept: &BTreeSet<&ReleaseId>) -> BTreeSet<Version> {
+fn kept_versions(
+    facts: &Facts,
+    live: &ReleaseId,
+    kept: &BTreeSet<&ReleaseId>,
+    recent: &BTreeSet<Version>,
+) -> BTreeSet<Version> {
     let all: BTreeSet<Version> = facts.releases.iter().map(|record| record.id.version).collect();
     let mut versions: BTreeSet<Version> = BTreeSet::from([live.version]);
     versions.extend(kept.iter().map(|id| id.version));
     let others = all.iter().rev().filter(|version| **version != live.version);
     versions.extend(others.take((facts.keep.versions as usize).saturating_sub(1)));
-    let window = jiff::SignedDuration::try_from(facts.window).unwrap_or(jiff::SignedDuration::MAX);
-    for (id, left) in &facts.left_at {
-        // A clock that was set back makes `now` earlier than `left`: then the window is not over.
-        if facts.now.duration_since(*left) < window {
-            versions.insert(id.version);
-        }
-    }
+    versions.extend(recent.iter().filter(|version| all.contains(version)));
     versions
+}
+
+/// The versions that were left so lately that they can be rolled back to with their data.
+fn recent_versions(facts: &Facts) -> BTreeSet<Version> {
+    let window = jiff::SignedDuration::try_from(facts.window).unwrap_or(jiff::SignedDuration::MAX);
+    // A clock that was set back makes `now` earlier than `left`: then the window is not over.
+    let lately = facts.left_at.iter().filter(|(_, left)| facts.now.duration_since(**left) < window);
+    lately.map(|(id, _)| id.version).collect()
 }
 
 /// What would go now.

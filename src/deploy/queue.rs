@@ -204,7 +204,7 @@ pub fn waiting(app: &App) -> Result<Vec<Job>> {
     let mut jobs = Vec::new();
     for name in files::names_in(&app.queue())? {
         let path = app.queue().join(&name);
-        if name.starts_with(files::TEMPORARY) || !name.ends_with(".json") {
+        if name.starts_with(files::TEMPORARY) || path.extension().is_none_or(|end| end != "json") {
             continue;
         }
         // It may be gone since the directory was read: another worker ended it.

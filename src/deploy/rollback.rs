@@ -1,6 +1,6 @@
 //! Back to a release that was live before: a switch with no export and no build.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -115,7 +115,7 @@ pub fn plan(app: &App, scene: &Scene, target: &Target) -> Result<RollbackPlan> {
 }
 
 /// Which tables have another number of rows in the newer database, a line each.
-fn row_differences(old: &PathBuf, new: &PathBuf) -> Result<Vec<String>> {
+fn row_differences(old: &Path, new: &Path) -> Result<Vec<String>> {
     let limit = Limit::within(Duration::from_secs(30));
     let (old, new) = (sqlite::rows(old, &limit)?, sqlite::rows(new, &limit)?);
     let mut lines = Vec::new();
