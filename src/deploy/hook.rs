@@ -83,12 +83,17 @@ pub fn pre_receive(
     });
     let Err(refusal) = judged else { return Ok(true) };
     let decided_by = update.map_or_else(|| "the push".to_owned(), |update| shown(&update.name));
+    let message = refusal.to_string();
+    let (first, more) = message.split_once('\n').unwrap_or((&message, ""));
     for update in updates {
         if decided_by == shown(&update.name) || updates.len() == 1 {
-            write(output, &format!("=====> refused: {}: {refusal}", shown(&update.name)))?;
+            write(output, &format!("=====> refused: {}: {first}", shown(&update.name)))?;
         } else {
             write(output, &format!("=====> refused: {}, together with {decided_by}", shown(&update.name)))?;
         }
+    }
+    for line in more.lines() {
+        write(output, &format!("       {line}"))?;
     }
     for cause in refusal.causes() {
         write(output, &format!("       caused by: {cause}"))?;

@@ -7,7 +7,6 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::joblog::JobLog;
 use super::look::Scene;
 use super::opening;
 use crate::app::guard::Guard;
@@ -17,7 +16,6 @@ use crate::app::settings::Keep;
 use crate::app::{App, ReleaseId, Version};
 use crate::data::{Limit, sqlite};
 use crate::support::files::DirectoryLock;
-use crate::support::text::plural;
 use crate::support::{Result, clock, files};
 use crate::vcs::Repository;
 
@@ -146,8 +144,10 @@ pub fn selection(app: &App, keep: &Keep, window: Duration) -> Result<(Selection,
 }
 
 /// Prunes, under the lock: the journal's line first, then one rename for each release.
-pub fn run(guard: &mut Guard, log: &JobLog, keep: &Keep) -> Result<Selection> {
+pub fn run(guard: &mut Guard, keep: &Keep) -> Result<Selection> {
     let app = guard.app().clone();
+    old_accounts(&app)?;
+    old_dumps(&app, keep)?;
     let window = super::look::server_settings(&app)?.database.rollback_window;
     let (selection, scene) = selection(&app, keep, window)?;
     if selection == Selection::default() {
@@ -164,14 +164,6 @@ pub fn run(guard: &mut Guard, log: &JobLog, keep: &Keep) -> Result<Selection> {
     for version in &selection.versions {
         drop_version(guard, *version, &scene)?;
     }
-    old_dumps(&app, keep)?;
-    let (releases, versions) = (selection.releases.len(), selection.versions.len());
-    let and = if versions == 0 {
-        String::new()
-    } else {
-        format!(", {versions} {}", plural(versions, "version", "versions"))
-    };
-    log.step("prune", format!("{releases} {}{and}", plural(releases, "release", "releases")));
     Ok(selection)
 }
 
@@ -225,20 +217,50 @@ fn drop_version(guard: &Guard, version: Version, scene: &Scene) -> Result<()> {
 fn old_dumps(app: &App, keep: &Keep) -> Result<()> {
     for name in files::names_in(&app.dumps())? {
         let path = app.dumps().join(&name);
-        let written = std::fs::metadata(&path).and_then(|about| about.modified());
-        let Ok(written) =
-            written.map_err(drop).and_then(|written| Timestamp::try_from(written).map_err(drop))
-        else {
-            continue;
-        };
-        let age = clock::now().duration_since(written);
-        if name.ends_with(".sqlite3")
-            && age > jiff::SignedDuration::try_from(keep.dumps).unwrap_or(jiff::SignedDuration::MAX)
-        {
+        if path.extension().is_some_and(|end| end == "sqlite3") && is_older(&path, keep.dumps) {
             files::remove_file(&path)?;
         }
     }
     Ok(())
+}
+
+/// How many failed releases keep their record, and for how long a log stays that no record names.
+const FAILED: usize = 20;
+const LOGS: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// Accounts of what failed long ago, and logs that no record names any more.
+fn old_accounts(app: &App) -> Result<()> {
+    let scene = Scene::read(app)?;
+    let failed = &scene.releases.failed;
+    for record in &failed[..failed.len().saturating_sub(FAILED)] {
+        files::remove_file(&app.failed_record(&record.id.name))?;
+    }
+    let named: BTreeSet<&str> = scene
+        .releases
+        .standing
+        .iter()
+        .chain(failed)
+        .map(|record| record.job.as_str())
+        .chain(scene.history.last_job())
+        .collect();
+    let logs = app.state("logs");
+    for name in files::names_in(&logs)? {
+        let is_named = name.strip_suffix(".jsonl").is_some_and(|job| named.contains(job));
+        if !is_named && is_older(&logs.join(&name), LOGS) {
+            files::remove_file(&logs.join(&name))?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a file was written longer ago than `age`.
+fn is_older(path: &std::path::Path, age: Duration) -> bool {
+    let written = std::fs::symlink_metadata(path).and_then(|about| about.modified());
+    let Some(written) = written.ok().and_then(|written| Timestamp::try_from(written).ok()) else {
+        return false;
+    };
+    clock::now().duration_since(written)
+        > jiff::SignedDuration::try_from(age).unwrap_or(jiff::SignedDuration::MAX)
 }
 
 /// Deletes what was renamed away. Nobody waits for it, and nobody minds if two do it at once.

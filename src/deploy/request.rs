@@ -12,7 +12,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::environment::Kept;
-use super::joblog::JobLog;
 use super::look::{self, Scene};
 use super::{database, prune};
 use crate::app::guard::Guard;
@@ -190,8 +189,7 @@ fn pin(guard: &mut Guard, release: &ReleaseId, pins: bool, by: &str) -> Result<R
 fn run_prune(app: &App, streams: &mut Streams) -> Result<Reply> {
     let mut guard = lock(app, streams)?;
     let keep = look::server_settings(app)?.keep;
-    let log = JobLog::open(app, "prune")?;
-    let gone = prune::run(&mut guard, &log, &keep)?;
+    let gone = prune::run(&mut guard, &keep)?;
     drop(guard);
     prune::empty_trash(app);
     let data = serde_json::to_value(&gone).context(|| "cannot write down what went")?;

@@ -38,7 +38,10 @@ pub fn deploy(guard: &mut Guard, job: &Job, log: &JobLog, underway: &mut Underwa
     loop {
         match attempt(guard, job, &options, log, underway, &stopper) {
             Ok(Ended::Live(id, after)) => {
-                let verdict = Verdict::live(&id);
+                let mut verdict = Verdict::live(&id);
+                if underway.before.is_some() {
+                    verdict = verdict.undo_by(&app);
+                }
                 return match after {
                     Ok(()) => verdict,
                     Err(error) => verdict.attention(&error),

@@ -34,6 +34,13 @@ impl Verdict {
         }
     }
 
+    /// The same, with how to go back from it.
+    #[must_use]
+    pub fn undo_by(mut self, app: &App) -> Verdict {
+        self.notes.push(format!("undo: receiver rollback {}", app.name()));
+        self
+    }
+
     /// There was nothing to do.
     pub fn skipped(release: Option<ReleaseId>, why: &str) -> Verdict {
         let why = Some(why.to_owned());

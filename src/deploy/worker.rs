@@ -178,7 +178,7 @@ fn perform(guard: &mut Guard, job: &Job) -> Result<()> {
     let deployed = verdict.outcome == Outcome::Live;
     close(guard, job, &log, &verdict)?;
     if deployed && matches!(job.order, Order::Push { .. } | Order::Deploy { .. }) {
-        tidy(guard, &log);
+        tidy(guard);
     }
     Ok(())
 }
@@ -286,9 +286,9 @@ fn cancel_waiting(guard: &mut Guard) -> Result<Verdict> {
 }
 
 /// Prune's renames, still under the lock. What fails here changes nothing about the verdict.
-fn tidy(guard: &mut Guard, log: &JobLog) {
+fn tidy(guard: &mut Guard) {
     let keep = look::server_settings(guard.app()).map(|settings| settings.keep);
-    if let Err(error) = keep.and_then(|keep| prune::run(guard, log, &keep)) {
+    if let Err(error) = keep.and_then(|keep| prune::run(guard, &keep)) {
         log::warn!("cannot prune: {}", error.one_line());
     }
     death::point("pruned");
