@@ -279,9 +279,9 @@ impl<'a> Lexer<'a> {
     fn string(&mut self, prefix: usize) -> Option<()> {
         let rest = self.rest();
         let (prefix, quoted) = rest.split_at(prefix);
-        let (quotes, length) = string_end(quoted)?;
+        let (width, length) = string_end(quoted)?;
         let has = |letter: u8| prefix.iter().any(|byte| byte.eq_ignore_ascii_case(&letter));
-        let body = &quoted[quotes..length - quotes];
+        let body = &quoted[width..length - width];
         let body = if has(b'f') || has(b't') {
             if !is_plain_format(body) {
                 return None;
@@ -300,12 +300,9 @@ impl<'a> Lexer<'a> {
     fn open(&mut self) {
         let bracket = self.rest()[0];
         let comma = match (bracket, self.out.last()) {
-            (b'(', Some(Token::Word(word))) if self.may_be_called(word) => Comma::Nothing,
-            (b'(', Some(Token::Operator(b")" | b"]"))) => Comma::Nothing,
+            (b'(', before) if before.is_some_and(|before| self.may_be_called(before)) => Comma::Nothing,
             (b'(', _) => Comma::Tuple,
-            (b'[', Some(Token::Word(word))) if !KEYWORDS.contains(word) => Comma::Index,
-            (b'[', Some(Token::Number(_) | Token::Text { .. })) => Comma::Index,
-            (b'[', Some(Token::Operator(b")" | b"]" | b"}" | b"." | b"..."))) => Comma::Index,
+            (b'[', before) if before.is_some_and(may_be_indexed) => Comma::Index,
             _ => Comma::Nothing,
         };
         self.push(1, Token::Operator);
@@ -313,10 +310,14 @@ impl<'a> Lexer<'a> {
         self.open.push(Open { bracket, comma, commas: 0, from, comprehension: false, lambda: false });
     }
 
-    /// Whether a `(` after the word that was read last is a call of it, or its definition.
-    fn may_be_called(&self, word: &[u8]) -> bool {
-        let before = self.out.len().checked_sub(2).map(|at| &self.out[at]);
-        let attribute = before == Some(&Token::Operator(b"."));
+    /// Whether a `(` after the token that was read last is a call of it, or its definition.
+    fn may_be_called(&self, last: &Token) -> bool {
+        let word = match last {
+            Token::Operator(b")" | b"]") => return true,
+            Token::Word(word) => *word,
+            _ => return false,
+        };
+        let attribute = matches!(&self.out[..], [.., Token::Operator(b"."), _]);
         let value = [&b"True"[..], b"False", b"None"].contains(&word);
         !value && !KEYWORDS.contains(&word) && (attribute || !SOFT_KEYWORDS.contains(&word))
     }
@@ -347,6 +348,16 @@ impl<'a> Lexer<'a> {
         }
         self.push(1, Token::Operator);
         Some(())
+    }
+}
+
+/// Whether a `[` after the token is a subscript of it.
+fn may_be_indexed(last: &Token) -> bool {
+    match last {
+        Token::Word(word) => !KEYWORDS.contains(word),
+        Token::Number(_) | Token::Text { .. } => true,
+        Token::Operator(operator) => [&b")"[..], b"]", b"}", b".", b"..."].contains(operator),
+        _ => false,
     }
 }
 
