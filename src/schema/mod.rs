@@ -86,3 +86,9 @@ pub enum Detector {
     /// Nothing that looks like a schema.
     None,
 }
+
+impl std::fmt::Display for Detector {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.serialize(f)
+    }
+}
