@@ -34,10 +34,11 @@ impl Verdict {
         }
     }
 
-    /// The same, with how to go back from it.
+    /// The same, with how to go back from it; `leaves_data` where another database would then be live.
     #[must_use]
-    pub fn undo_by(mut self, app: &App) -> Verdict {
-        self.notes.push(format!("undo: receiver rollback {}", app.name()));
+    pub fn undo_by(mut self, app: &App, leaves_data: bool) -> Verdict {
+        let flag = if leaves_data { " --without-new-data" } else { "" };
+        self.notes.push(format!("undo: receiver rollback {}{flag}", app.name()));
         self
     }
 
