@@ -104,9 +104,9 @@ impl App {
         self.directory.parent().unwrap_or(Path::new("/"))
     }
 
-    /// Whether `receiver create` made it, wholly.
+    /// Whether `receiver create` made it, wholly. A link to an app would be the same app by a second name.
     pub fn is_created(&self) -> bool {
-        self.marker().is_file()
+        files::is_directory(&self.directory) && self.marker().is_file()
     }
 
     /// What says that receiver made this directory.

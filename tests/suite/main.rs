@@ -2,7 +2,10 @@
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::missing_panics_doc)]
 
+mod create;
 mod demo;
 mod layers;
+mod plumbing;
 mod push;
+mod refs;
 mod world;

@@ -24,7 +24,7 @@ pub struct Said {
 }
 
 impl Said {
-    fn of(output: &Output) -> Said {
+    pub fn of(output: &Output) -> Said {
         use std::os::unix::process::ExitStatusExt;
         Said {
             code: output.status.code().unwrap_or_else(|| 128 + output.status.signal().unwrap_or(0)),
