@@ -2,6 +2,8 @@
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::missing_panics_doc)]
 
+mod data;
 mod demo;
 mod push;
 mod world;
+mod writes;
