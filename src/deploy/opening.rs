@@ -242,13 +242,7 @@ fn rehearse(making: &mut Making, carry: Carry, live: &Path) -> Result<Duration> 
     let found = database_files(making);
     let migrated = trial.migrate(making, Some(()), UNHURRIED);
     let pause = begun.elapsed();
-    let result = migrated.and_then(|()| {
-        if sqlite::schema(live)? != schema_before {
-            return Err(Error::new(
-                "syncdb changed the live database: it has to use the one that it is given",
-            )
-            .caused_by(unused(making)));
-        }
+    let result = unchanged(making, live, &schema_before).and(migrated).and_then(|()| {
         refuse_strays(making, &found)?;
         sqlite::examine(&trial.file, u64::MAX, &Limit::within(UNHURRIED))?;
         if carry == Carry::Copy && sqlite::schema(&trial.file)? == schema_before {
@@ -268,6 +262,15 @@ fn rehearse(making: &mut Making, carry: Carry, live: &Path) -> Result<Duration> 
 
 fn shown(file: &Path) -> String {
     file.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// A rehearsal that changed the live database is told so first, whatever else went wrong in it.
+fn unchanged(making: &Making, live: &Path, before: &data::Schema) -> Result<()> {
+    if sqlite::schema(live)? == *before {
+        return Ok(());
+    }
+    Err(Error::new("syncdb changed the live database: it has to use the one that it is given")
+        .caused_by(unused(making)))
 }
 
 /// Makes the database of a trial at `file`, as `carry` says, by copying with `copy`.

@@ -102,14 +102,24 @@ pub fn plan(app: &App, scene: &Scene, target: &Target) -> Result<RollbackPlan> {
     let (old, new) = (database(&to), database(&from));
     let crosses = old != new && new.is_some();
     let mut stays_behind = Vec::new();
-    if let (true, Some(old), Some(new)) = (crosses, &old, &new) {
-        let left =
-            scene.history.left_at().get(&to).map_or_else(|| "it was left".to_owned(), ToString::to_string);
-        stays_behind.push(format!(
-            "{} is as it was at {left}; what was written since stays in {}",
-            old.name, new.name
-        ));
-        stays_behind.extend(row_differences(&opening::file_of(app, old), &opening::file_of(app, new))?);
+    match (&old, &new) {
+        (Some(old), Some(new)) if crosses => {
+            let left = scene
+                .history
+                .left_at()
+                .get(&to)
+                .map_or_else(|| "it was left".to_owned(), ToString::to_string);
+            stays_behind.push(format!(
+                "{} is as it was at {left}; what was written since stays in {}",
+                old.name, new.name
+            ));
+            stays_behind.extend(row_differences(&opening::file_of(app, old), &opening::file_of(app, new))?);
+        }
+        (None, Some(new)) => stays_behind.push(format!(
+            "receiver keeps no database for version {}; everything in {} stays there",
+            to.version, new.name
+        )),
+        _ => {}
     }
     Ok(RollbackPlan { from, to, crosses, stays_behind })
 }

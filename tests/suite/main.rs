@@ -3,9 +3,11 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::missing_panics_doc)]
 
 mod create;
+mod data;
 mod demo;
 mod layers;
 mod plumbing;
 mod push;
 mod refs;
 mod world;
+mod writes;
