@@ -9,5 +9,6 @@ mod layers;
 mod plumbing;
 mod push;
 mod refs;
+mod tree;
 mod world;
 mod writes;
