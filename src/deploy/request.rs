@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::environment::Kept;
 use super::look::{self, Scene};
-use super::{database, prune};
+use super::{database, prune, queue, spawn};
 use crate::app::guard::Guard;
 use crate::app::journal::Event;
 use crate::app::settings::{self, RelativePath};
@@ -122,6 +122,15 @@ impl Reply {
 
 /// Carries out a request for `by`. What changes the app waits for its lock first.
 pub fn carry_out(app: &App, request: &Request, by: &str, streams: &mut Streams) -> Result<Reply> {
+    let reply = answer(app, request, by, streams);
+    // What recovery put back into the queue, when it took the lock for us, is for a worker.
+    if !queue::waiting(app)?.is_empty() {
+        spawn::worker(app)?;
+    }
+    reply
+}
+
+fn answer(app: &App, request: &Request, by: &str, streams: &mut Streams) -> Result<Reply> {
     match request {
         Request::EnvList => env_list(app),
         Request::Get { path } => get(app, path, streams),
