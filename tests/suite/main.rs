@@ -5,6 +5,7 @@
 mod create;
 mod data;
 mod demo;
+mod install;
 mod layers;
 mod plumbing;
 mod push;
