@@ -3,5 +3,6 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::missing_panics_doc)]
 
 mod demo;
+mod kill;
 mod push;
 mod world;
