@@ -2,7 +2,11 @@
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::missing_panics_doc)]
 
+mod away;
 mod demo;
 mod kill;
+mod prune;
 mod push;
+mod reader;
+mod together;
 mod world;
