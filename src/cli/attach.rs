@@ -7,6 +7,7 @@ use crate::app::App;
 use crate::app::journal::History;
 use crate::deploy::joblog::JobLog;
 use crate::deploy::queue::{self, Job, Order};
+use crate::deploy::underway::Underway;
 use crate::deploy::{follow, spawn};
 use crate::support::{Error, Result, user_name};
 
@@ -31,18 +32,22 @@ impl Attach {
     /// Follows the running job, or prints the last one.
     pub fn run(self, global: &Global) -> Result<u8> {
         let app = app::pick(global, self.app.as_deref())?;
-        let running = queue::waiting(&app)?.into_iter().find(|job| job.revision().is_some());
-        let last = match running {
-            Some(job) => Some(job.id),
-            None => last_deploy(&History::read(&app)?),
+        let job = match running(&app)? {
+            Some(job) => Some(job),
+            None => History::read(&app)?.last_deploy().map(str::to_owned),
         };
-        let Some(job) = last else { return Err(Error::new(format!("{} was never deployed", app.name()))) };
+        let Some(job) = job else { return Err(Error::new(format!("{} was never deployed", app.name()))) };
         follow::follow(&app, &job, &mut std::io::stderr())
     }
 }
 
-fn last_deploy(history: &History) -> Option<String> {
-    history.last_job().map(str::to_owned)
+/// The deploy that is under way; where none is, the last that waits: it is the one that will be done.
+fn running(app: &App) -> Result<Option<String>> {
+    let underway = Underway::read(app).ok().flatten().map(|underway| underway.job.id);
+    let waiting = queue::waiting(app)?;
+    let mut deploys = waiting.iter().filter(|job| job.revision().is_some());
+    let job = deploys.clone().find(|job| Some(&job.id) == underway.as_ref()).or_else(|| deploys.next_back());
+    Ok(job.map(|job| job.id.clone()))
 }
 
 /// Arguments of `cancel`.

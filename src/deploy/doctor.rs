@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::look::{self, Scene};
-use super::{found, opening, recovery, worker};
+use super::{found, opening, queue, recovery, worker};
 use crate::app::{App, guard};
 use crate::data::sqlite::{self, Fence};
 use crate::support::files;
@@ -147,6 +147,10 @@ fn state(app: &App) -> Vec<Finding> {
             what.clone(),
             "look at it, and move it away; receiver leaves it alone",
         ));
+    }
+    for what in queue::strange(app).unwrap_or_else(|error| vec![error.one_line()]) {
+        let cure = "push again, and move it away; receiver leaves it alone";
+        findings.push(Finding::trouble("queue", what, cure));
     }
     if guard::holder(app).is_none() {
         for what in recovery::foresee(app).unwrap_or_else(|error| vec![error.one_line()]) {

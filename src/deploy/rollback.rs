@@ -236,7 +236,7 @@ fn attempt(
     for line in &plan.stays_behind {
         log.note(line.clone());
     }
-    let after = recovery::finish(guard, &job.by, &plan.to, true).and_then(|()| mark_last(guard, &plan));
+    let after = recovery::finish(guard, &job.by, &plan.to, true);
     Ok((plan.to, after))
 }
 
@@ -255,16 +255,4 @@ fn change_database(app: &App, scene: &Scene, plan: &RollbackPlan) -> Result<()> 
         Some(old) => sqlite::unfence(&opening::file_of(app, &old)),
         None => Ok(()),
     }
-}
-
-/// `last` of a version that was left points to its newest release that is not withdrawn.
-fn mark_last(guard: &Guard, plan: &RollbackPlan) -> Result<()> {
-    let scene = Scene::read(guard.app())?;
-    let withdrawn = scene.history.withdrawn();
-    for version in [plan.from.version, plan.to.version] {
-        let mut of_it = scene.releases.standing.iter().rev().filter(|record| record.id.version == version);
-        let newest = of_it.find(|record| record.sealed.is_some() && !withdrawn.contains(&record.id));
-        switch::mark_last(guard, version, newest.map(|record| &record.id))?;
-    }
-    Ok(())
 }

@@ -217,7 +217,7 @@ fn headline(app: &App, job: &Job, log: &JobLog) -> Result<()> {
 fn journal_push(guard: &mut Guard, job: &Job) -> Result<()> {
     let Order::Push { branch, old, new, forced } = &job.order else { return Ok(()) };
     // Once for each push, however often it is begun.
-    if job.deaths > 0 {
+    if job.deaths > 0 && History::read(guard.app())?.has_push(&job.id) {
         return Ok(());
     }
     let event = Event::Push {
@@ -229,6 +229,18 @@ fn journal_push(guard: &mut Guard, job: &Job) -> Result<()> {
         options: job.options.words(),
     };
     guard.append(Some(&job.by), event).map(drop)
+}
+
+/// The journal's word on a job that failed.
+pub fn failed(job: &Job, why: &str) -> Event {
+    Event::Verdict {
+        job: job.id.clone(),
+        outcome: Outcome::Failed,
+        revision: job.revision().cloned(),
+        branch: job.branch().map(str::to_owned),
+        release: None,
+        why: Some(why.to_owned()),
+    }
 }
 
 /// Gives a job its verdict: to the journal, to who follows, and out of the queue.

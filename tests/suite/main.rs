@@ -2,14 +2,19 @@
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::missing_panics_doc)]
 
+mod away;
 mod create;
 mod data;
 mod demo;
 mod install;
+mod kill;
 mod layers;
 mod plumbing;
+mod prune;
 mod push;
+mod reader;
 mod refs;
+mod together;
 mod tree;
 mod world;
 mod writes;
