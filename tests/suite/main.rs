@@ -4,6 +4,7 @@
 
 mod data;
 mod demo;
+mod django;
 mod push;
 mod world;
 mod writes;
