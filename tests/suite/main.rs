@@ -5,6 +5,7 @@
 mod data;
 mod demo;
 mod django;
+mod examples;
 mod frameworks;
 mod push;
 mod world;
