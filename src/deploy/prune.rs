@@ -241,7 +241,7 @@ fn old_accounts(app: &App) -> Result<()> {
         .iter()
         .chain(failed)
         .map(|record| record.job.as_str())
-        .chain(scene.history.last_job())
+        .chain(scene.history.last_deploy())
         .collect();
     let logs = app.state("logs");
     for name in files::names_in(&logs)? {

@@ -213,11 +213,7 @@ fn read(app: &App) -> Result<(Vec<Job>, Vec<String>)> {
     let (mut jobs, mut strange) = (Vec::new(), Vec::new());
     for name in files::names_in(&app.queue())? {
         let path = app.queue().join(&name);
-<<<<<<< HEAD
-        if name.starts_with(files::TEMPORARY) || path.extension().is_none_or(|end| end != "json") {
-=======
         if name.starts_with(files::TEMPORARY) {
->>>>>>> t1
             continue;
         }
         match read_job(app, &path) {
