@@ -122,15 +122,6 @@ impl Reply {
 
 /// Carries out a request for `by`. What changes the app waits for its lock first.
 pub fn carry_out(app: &App, request: &Request, by: &str, streams: &mut Streams) -> Result<Reply> {
-    let reply = answer(app, request, by, streams);
-    // What recovery put back into the queue, when it took the lock for us, is for a worker.
-    if !queue::waiting(app)?.is_empty() {
-        spawn::worker(app)?;
-    }
-    reply
-}
-
-fn answer(app: &App, request: &Request, by: &str, streams: &mut Streams) -> Result<Reply> {
     match request {
         Request::EnvList => env_list(app),
         Request::Get { path } => get(app, path, streams),
@@ -169,8 +160,13 @@ pub fn lock(app: &App, streams: &mut Streams) -> Result<Guard> {
         let doing = holder.map_or_else(|| "somebody else".to_owned(), |holder| holder.doing);
         let _ = writeln!(streams.talk, "waiting for {doing} to end");
     })?;
-    for told in super::recovery::recover(&mut guard)? {
+    let told = super::recovery::recover(&mut guard)?;
+    for told in &told {
         let _ = writeln!(streams.talk, "recovered: {told}");
+    }
+    // What recovery put back into the queue is for a worker, which waits until we are done.
+    if !told.is_empty() && !queue::waiting(app)?.is_empty() {
+        spawn::worker(app)?;
     }
     Ok(guard)
 }
