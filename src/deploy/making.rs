@@ -1,5 +1,6 @@
 //! A release in the making: from its name to the seal on its record.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -263,8 +264,15 @@ impl<'a> Making<'a> {
 
     /// The first release's own files in a directory that is to be shared are what it begins with.
     fn seed(&self, path: &Path, source: &Path) -> Result<()> {
-        files::make_directory(source, 0o755)?;
         let inside = self.directory.join(path);
+        let parent = source.parent().unwrap_or(source);
+        files::make_directory(parent, 0o755)?;
+        let device = |path: &Path| std::fs::metadata(path).map(|about| about.dev()).ok();
+        // Moved, it is there whole or not at all, and its symlinks stay symlinks.
+        if files::is_directory(&inside) && device(&inside) == device(parent) {
+            return files::move_new(&inside, source);
+        }
+        files::make_directory(source, 0o755)?;
         if files::is_directory(&inside) {
             let options = fs_extra::dir::CopyOptions::new().content_only(true);
             fs_extra::dir::copy(&inside, source, &options)
@@ -275,12 +283,13 @@ impl<'a> Making<'a> {
 
     fn link_one(&self, path: &Path) -> Result<()> {
         let place = self.directory.join(path);
-        // Through a symlink of the revision's we would make, and remove, things elsewhere.
-        let above = path.ancestors().skip(1).map(|above| self.directory.join(above));
-        if above.take_while(|above| above != &self.directory).any(|above| above.is_symlink()) {
+        // A link among the directories above it would take what is made, and removed, here elsewhere.
+        let above = path.ancestors().skip(1).filter(|above| !above.as_os_str().is_empty());
+        for above in above.filter(|above| self.directory.join(above).is_symlink()) {
             return Err(Error::new(format!(
-                "shared {} lies behind a symlink of the revision",
-                path.display()
+                "shared {} lies behind the symlink {} of the revision",
+                path.display(),
+                above.display()
             )));
         }
         if let Some(parent) = place.parent() {

@@ -211,8 +211,12 @@ fn env_list(app: &App) -> Result<Reply> {
 }
 
 fn read_value(streams: &mut Streams) -> Result<String> {
+    const MOST: u64 = 1 << 20;
     let mut value = String::new();
-    streams.input.take(1 << 20).read_to_string(&mut value).context(|| "the value has to be UTF-8 text")?;
+    streams.input.take(MOST + 1).read_to_string(&mut value).context(|| "the value has to be UTF-8 text")?;
+    if value.len() as u64 > MOST {
+        return Err(Error::usage("the value is longer than 1 MB; `receiver put` brings a file"));
+    }
     // The line's end belongs to `echo`, not to the value.
     if value.ends_with('\n') {
         value.pop();

@@ -50,9 +50,13 @@ impl Stage<'_> {
         let environment = self.environment.clone();
         let mut limit = Limit { left: self.log_bytes, told: false };
         self.execute(stop, move |line| {
-            let line = environment.mask(&String::from_utf8_lossy(line));
-            match limit.take(line.len() as u64) {
-                Taken::Whole => log.write(&Line::Output(text::printable_output(&line))),
+            if limit.told {
+                return;
+            }
+            let line = text::printable_output(&environment.mask(&String::from_utf8_lossy(line)));
+            // What the line costs in the log: empty lines, and what is written out, are not free.
+            match limit.take(line.len() as u64 + 16) {
+                Taken::Whole => log.write(&Line::Output(line)),
                 Taken::Last => log.write(&Line::Note("it prints too much: the rest is not kept".to_owned())),
                 Taken::None => {}
             }
