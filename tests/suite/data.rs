@@ -276,7 +276,7 @@ fn a_syncdb_that_makes_a_database_in_the_release_is_told_so() {
     );
     add_table(&world, "tag");
     let live = world.live().unwrap();
-    let said = world.push().says("db.sqlite3");
+    let said = world.push().says("made a database of its own in the release: db.sqlite3");
     nothing_but_the_new_version_is_gone(&world, &live, said);
 }
 
