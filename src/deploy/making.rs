@@ -284,8 +284,8 @@ impl<'a> Making<'a> {
     fn link_one(&self, path: &Path) -> Result<()> {
         let place = self.directory.join(path);
         // A link among the directories above it would take what is made, and removed, here elsewhere.
-        let above = path.ancestors().skip(1).filter(|above| !above.as_os_str().is_empty());
-        for above in above.filter(|above| self.directory.join(above).is_symlink()) {
+        let mut above = path.ancestors().skip(1).filter(|above| !above.as_os_str().is_empty());
+        if let Some(above) = above.find(|above| self.directory.join(above).is_symlink()) {
             return Err(Error::new(format!(
                 "shared {} lies behind the symlink {} of the revision",
                 path.display(),

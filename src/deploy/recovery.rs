@@ -148,12 +148,10 @@ pub fn finish(guard: &mut Guard, by: &str, id: &ReleaseId, rollback: bool) -> Re
         history.entries().iter().any(|entry| entry.seq >= since && wanted(&entry.event))
     };
     let history = History::read(&app)?;
-    if rollback {
-        if let Some(before) = before.clone().filter(|before| before != id)
-            && !told(&history, &|event| matches!(event, Event::Withdraw { release } if *release == before))
-        {
-            guard.append(Some(by), Event::Withdraw { release: before })?;
-        }
+    if let Some(before) = before.clone().filter(|before| rollback && before != id)
+        && !told(&history, &|event| matches!(event, Event::Withdraw { release } if *release == before))
+    {
+        guard.append(Some(by), Event::Withdraw { release: before })?;
     }
     let scene = Scene::read(&app)?;
     let left = before.as_ref().map(|before| before.version);
