@@ -8,12 +8,12 @@ use std::path::Path;
 
 use super::joblog::{self, JobLog};
 use super::look::Scene;
-use super::opening;
 use super::queue::{Job, Order};
 use super::switch;
 use super::underway::{Step, Underway};
 use super::verdict::Verdict;
 use super::worker;
+use super::{opening, stage};
 use crate::app::guard::Guard;
 use crate::app::journal::{Event, History, Outcome};
 use crate::app::record::{self, Record, Releases};
@@ -231,6 +231,7 @@ fn database_of(app: &App, id: &ReleaseId) -> Result<Option<std::path::PathBuf>> 
 
 fn discard_release(guard: &mut Guard, id: &ReleaseId, opens: bool, why: &str) -> Result<()> {
     let app = guard.app().clone();
+    stage::end_orphans(&app.release(id));
     // The version that it opened is its alone: no other release of it can be complete.
     let alone = opens
         && !Releases::read(&app)?
