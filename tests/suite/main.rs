@@ -9,6 +9,7 @@
 )]
 
 mod away;
+mod commands;
 mod create;
 mod data;
 mod demo;
@@ -25,6 +26,7 @@ mod push;
 mod reader;
 mod refs;
 mod settings;
+mod shapes;
 mod shared;
 mod stages;
 mod together;
