@@ -160,8 +160,8 @@ mod tests {
 
     #[test]
     fn secrets_are_masked_the_longest_first() {
-        let mut environment = Environment::default();
-        environment.secrets = vec![("hunter22long".into(), "KEY".into()), ("hunter22".into(), "PASS".into())];
+        let secrets = vec![("hunter22long".into(), "KEY".into()), ("hunter22".into(), "PASS".into())];
+        let environment = Environment { secrets, ..Environment::default() };
         assert_eq!(environment.mask("a hunter22long b hunter22"), "a [KEY] b [PASS]");
     }
 

@@ -88,14 +88,19 @@ pub fn pre_receive(
         }
     };
     let Err(refusal) = judged else { return Ok(true) };
+    let message = refusal.to_string();
+    let (first, more) = message.split_once('\n').unwrap_or((&message, ""));
     for one in updates {
         match update {
             Some(judged) if judged.name != one.name => {
                 let with = shown(&judged.name);
                 write(output, &format!("=====> refused: {}, together with {with}", shown(&one.name)))?;
             }
-            _ => write(output, &format!("=====> refused: {}: {refusal}", shown(&one.name)))?,
+            _ => write(output, &format!("=====> refused: {}: {first}", shown(&one.name)))?,
         }
+    }
+    for line in more.lines() {
+        write(output, &format!("       {line}"))?;
     }
     for cause in refusal.causes() {
         write(output, &format!("       caused by: {cause}"))?;

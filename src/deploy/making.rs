@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::environment::{Environment, Subject};
@@ -161,9 +162,7 @@ impl<'a> Making<'a> {
         std::fs::create_dir(&self.directory)
             .context(|| format!("cannot make the directory {}", self.directory.display()))?;
         death::point("directory-made");
-        let stop = || self.stopper.check().is_err();
-        export::export(&self.look.parts, &self.directory, &stop)
-            .map_err(|error| self.stopper.check().err().unwrap_or(error))?;
+        self.write_tree()?;
         let files = &self.look.plan.files;
         let noun = plural(usize::try_from(files.total).unwrap_or(0), "file", "files");
         self.log.timed(
@@ -173,6 +172,23 @@ impl<'a> Making<'a> {
         );
         death::point("exported");
         Ok(())
+    }
+
+    /// Writes the files, and says once a second how many there are.
+    fn write_tree(&self) -> Result<()> {
+        let (written, total) = (AtomicU64::new(0), self.look.size.files);
+        let begun = Instant::now();
+        let told = AtomicU64::new(0);
+        let go_on = || {
+            let files = written.fetch_add(1, Ordering::Relaxed);
+            let second = begun.elapsed().as_secs();
+            if told.fetch_max(second, Ordering::Relaxed) < second {
+                self.log.step("export", format!("{} of {} files", grouped(files), grouped(total)));
+            }
+            self.stopper.check().is_ok()
+        };
+        export::export(&self.look.parts, &self.directory, &|| !go_on())
+            .map_err(|error| self.stopper.check().err().unwrap_or(error))
     }
 
     /// Estimates bytes and inodes first; where there is too little, prunes, and looks again.
@@ -187,7 +203,9 @@ impl<'a> Making<'a> {
         if enough(files::free_space(&place)?) {
             return Ok(());
         }
-        prune::run(self.guard, &self.log, &self.look.settings.keep)?;
+        for gone in prune::words(&prune::run(self.guard, &self.look.settings.keep)?) {
+            self.log.step("prune", gone);
+        }
         prune::empty_trash(self.app());
         let (free_bytes, free_inodes) = files::free_space(&place)?;
         if enough((free_bytes, free_inodes)) {

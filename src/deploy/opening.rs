@@ -162,6 +162,8 @@ impl Trial {
         let Some(stage) = making.settings().stage(name).cloned() else { return Ok(()) };
         let Action::Sql(scripts) = &stage.action else { return making.stage(name, environment, most) };
         let begun = Instant::now();
+        let names: Vec<&str> = scripts.iter().map(|script| script.as_str()).collect();
+        making.log.step(name.as_str(), names.join(", "));
         let mut texts = Vec::new();
         for script in scripts {
             let path = making.directory().join(script.as_path());
@@ -195,11 +197,25 @@ impl Trial {
         }
         let used = if self.copied {
             before.used_since(&sqlite::census(&self.file, &Limit::within(most))?)
-                || making.nothing_pending(environment, most)?
+                || self.is_asked(making, environment, most)?
         } else {
             !sqlite::is_empty(&self.file)?
         };
         if used { Ok(()) } else { Err(unused(making)) }
+    }
+
+    /// Whether the framework says that nothing is pending, and means this database: of an empty one it
+    /// must not say so, too, as it would if it looked at another.
+    fn is_asked(&self, making: &Making, environment: &Environment, most: Duration) -> Result<bool> {
+        if !making.nothing_pending(environment, most)? {
+            return Ok(false);
+        }
+        let directory = self.file.with_file_name("question");
+        let empty = directory.join("empty.sqlite3");
+        sqlite::create(&empty)?;
+        let same = making.nothing_pending(&environment.with(variables(&empty)), most);
+        files::remove_tree(&directory)?;
+        Ok(!same?)
     }
 }
 
@@ -240,13 +256,7 @@ fn rehearse(making: &mut Making, carry: Carry, live: &Path) -> Result<Duration> 
     let found = database_files(making);
     let migrated = trial.migrate(making, Some(()), UNHURRIED);
     let pause = begun.elapsed();
-    let result = migrated.and_then(|()| {
-        if sqlite::schema(live)? != schema_before {
-            return Err(Error::new(
-                "syncdb changed the live database: it has to use the one that it is given",
-            )
-            .caused_by(unused(making)));
-        }
+    let result = unchanged(making, live, &schema_before).and(migrated).and_then(|()| {
         refuse_strays(making, &found)?;
         sqlite::examine(&trial.file, u64::MAX, &Limit::within(UNHURRIED))?;
         if carry == Carry::Copy && sqlite::schema(&trial.file)? == schema_before {
@@ -266,6 +276,15 @@ fn rehearse(making: &mut Making, carry: Carry, live: &Path) -> Result<Duration> 
 
 fn shown(file: &Path) -> String {
     file.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// A rehearsal that changed the live database is told so first, whatever else went wrong in it.
+fn unchanged(making: &Making, live: &Path, before: &data::Schema) -> Result<()> {
+    if sqlite::schema(live)? == *before {
+        return Ok(());
+    }
+    Err(Error::new("syncdb changed the live database: it has to use the one that it is given")
+        .caused_by(unused(making)))
 }
 
 /// Makes the database of a trial at `file`, as `carry` says, by copying with `copy`.

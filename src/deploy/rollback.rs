@@ -1,6 +1,6 @@
 //! Back to a release that was live before: a switch with no export and no build.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -102,20 +102,30 @@ pub fn plan(app: &App, scene: &Scene, target: &Target) -> Result<RollbackPlan> {
     let (old, new) = (database(&to), database(&from));
     let crosses = old != new && new.is_some();
     let mut stays_behind = Vec::new();
-    if let (true, Some(old), Some(new)) = (crosses, &old, &new) {
-        let left =
-            scene.history.left_at().get(&to).map_or_else(|| "it was left".to_owned(), ToString::to_string);
-        stays_behind.push(format!(
-            "{} is as it was at {left}; what was written since stays in {}",
-            old.name, new.name
-        ));
-        stays_behind.extend(row_differences(&opening::file_of(app, old), &opening::file_of(app, new))?);
+    match (&old, &new) {
+        (Some(old), Some(new)) if crosses => {
+            let left = scene
+                .history
+                .left_at()
+                .get(&to)
+                .map_or_else(|| "it was left".to_owned(), ToString::to_string);
+            stays_behind.push(format!(
+                "{} is as it was at {left}; what was written since stays in {}",
+                old.name, new.name
+            ));
+            stays_behind.extend(row_differences(&opening::file_of(app, old), &opening::file_of(app, new))?);
+        }
+        (None, Some(new)) => stays_behind.push(format!(
+            "receiver keeps no database for version {}; everything in {} stays there",
+            to.version, new.name
+        )),
+        _ => {}
     }
     Ok(RollbackPlan { from, to, crosses, stays_behind })
 }
 
 /// Which tables have another number of rows in the newer database, a line each.
-fn row_differences(old: &PathBuf, new: &PathBuf) -> Result<Vec<String>> {
+fn row_differences(old: &Path, new: &Path) -> Result<Vec<String>> {
     let limit = Limit::within(Duration::from_secs(30));
     let (old, new) = (sqlite::rows(old, &limit)?, sqlite::rows(new, &limit)?);
     let mut lines = Vec::new();
@@ -226,7 +236,7 @@ fn attempt(
     for line in &plan.stays_behind {
         log.note(line.clone());
     }
-    let after = recovery::finish(guard, &job.by, &plan.to, true).and_then(|()| mark_last(guard, &plan));
+    let after = recovery::finish(guard, &job.by, &plan.to, true);
     Ok((plan.to, after))
 }
 
@@ -245,16 +255,4 @@ fn change_database(app: &App, scene: &Scene, plan: &RollbackPlan) -> Result<()> 
         Some(old) => sqlite::unfence(&opening::file_of(app, &old)),
         None => Ok(()),
     }
-}
-
-/// `last` of a version that was left points to its newest release that is not withdrawn.
-fn mark_last(guard: &Guard, plan: &RollbackPlan) -> Result<()> {
-    let scene = Scene::read(guard.app())?;
-    let withdrawn = scene.history.withdrawn();
-    for version in [plan.from.version, plan.to.version] {
-        let mut of_it = scene.releases.standing.iter().rev().filter(|record| record.id.version == version);
-        let newest = of_it.find(|record| record.sealed.is_some() && !withdrawn.contains(&record.id));
-        switch::mark_last(guard, version, newest.map(|record| &record.id))?;
-    }
-    Ok(())
 }

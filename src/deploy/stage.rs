@@ -237,6 +237,32 @@ fn end_descendants(group: Option<Pid>) {
     }
 }
 
+/// Ends what the stages of a dead worker left running: they could write into what is made next.
+///
+/// They are known by the environment that stages are given, or by standing in the release.
+pub fn end_orphans(release: &Path) {
+    let mark = format!("RECEIVER_RELEASE_DIR={}", release.display()).into_bytes();
+    for _ in 0..100 {
+        let Ok(processes) = std::fs::read_dir("/proc") else { return };
+        let mut found = false;
+        for process in processes.flatten() {
+            let pid = process.file_name().to_str().and_then(|name| name.parse().ok()).and_then(Pid::from_raw);
+            let Some(pid) = pid.filter(|pid| *pid != rustix::process::getpid()) else { continue };
+            let marked = std::fs::read(process.path().join("environ"))
+                .is_ok_and(|environ| environ.split(|b| *b == 0).any(|pair| pair == mark));
+            let inside =
+                std::fs::read_link(process.path().join("cwd")).is_ok_and(|cwd| cwd.starts_with(release));
+            if marked || inside {
+                found |= rustix::process::kill_process(pid, Signal::KILL).is_ok();
+            }
+        }
+        if !found {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 /// The children of this process that the kernel gave it as their subreaper.
 fn children() -> Vec<Pid> {
     let me = std::process::id();

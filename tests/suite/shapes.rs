@@ -123,10 +123,11 @@ fn every_shape_of_the_document_is_that_of_the_real_output() {
     let dump =
         world.command(crate::world::PROGRAM, world.place()).args(["db", "app", "dump"]).output().unwrap();
     ask("db load", &["db", "app", "load"], &dump.stdout);
-    world.receiver(&["lock", "app", "-m", "why"]).ok();
+    ask("deploy", &["lock", "app", "-m", "why"], b"");
     ask("status", &["status", "app"], b"");
-    world.receiver(&["unlock", "app"]).ok();
-    world.receiver(&["rollback", "app", "--without-new-data"]).ok();
+    ask("deploy", &["unlock", "app"], b"");
+    ask("deploy", &["rollback", "app", "--without-new-data"], b"");
+    ask("deploy", &["attach", "app"], b"");
     std::fs::write(world.live_directory().join("index.html"), "x").unwrap();
     ask("verify", &["verify", "app"], b"");
     ask("list", &["list", "app"], b"");

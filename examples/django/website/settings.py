@@ -1,0 +1,24 @@
+import os
+from pathlib import Path
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+# On the server receiver says so, and what `receiver env` keeps is in the environment.
+DEPLOYED = "RECEIVER_APP" in os.environ
+DEBUG = not DEPLOYED
+SECRET_KEY = os.environ.get("SECRET_KEY", "on the laptop only")
+ALLOWED_HOSTS = os.environ.get("ALLOWED_HOSTS", "localhost").split()
+
+INSTALLED_APPS = ["django.contrib.contenttypes", "django.contrib.auth", "notes"]
+ROOT_URLCONF = "website.urls"
+WSGI_APPLICATION = "website.wsgi.application"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+USE_TZ = True
+
+# The database of this version, as receiver names it; on the laptop a file of one's own.
+DATABASES = {
+    "default": {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": os.environ.get("RECEIVER_DATABASE_NAME", BASE_DIR / "db.sqlite3"),
+    }
+}
