@@ -43,7 +43,7 @@ impl Root {
             app.refuse_newer()?;
             return Ok(app);
         }
-        if files::exists(&app.marker()) {
+        if files::is_directory(&app.directory) && files::exists(&app.marker()) {
             return Err(Error::new(format!("{} is not a regular file", app.marker().display()))
                 .hint("put it back, for instance from a backup"));
         }
