@@ -48,9 +48,9 @@ fn every_error_in_receiver_toml_is_said_with_its_line_and_the_nearest_key() {
     assert_eq!(
         &lines[1..4],
         [
-            "  receiver.toml:1: 'branch' belongs in the server's receiver.toml, not in the repository's",
-            "  receiver.toml:3: unknown key 'stages.buidl' (did you mean 'stages.build'?)",
-            "  receiver.toml:4: 'keep' belongs in the server's receiver.toml, not in the repository's",
+            "         receiver.toml:1: 'branch' belongs in the server's receiver.toml, not in the repository's",
+            "         receiver.toml:3: unknown key 'stages.buidl' (did you mean 'stages.build'?)",
+            "         receiver.toml:4: 'keep' belongs in the server's receiver.toml, not in the repository's",
         ]
     );
     said.says("receiver.toml:9: 'database.engine'");
