@@ -3,7 +3,9 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::missing_panics_doc)]
 
 mod away;
+mod damage;
 mod demo;
+mod full;
 mod kill;
 mod prune;
 mod push;
