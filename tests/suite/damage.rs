@@ -50,12 +50,24 @@ const TABLE: [Row; 8] = [
     Row { name: "live record", find: |world| record(world, "live"), push: [Stops; 7] },
     Row { name: "other record", find: |world| record(world, "good"), push: [Deploys; 7] },
     // The lock is the kernel's: what stands in the file does not matter.
-    Row { name: "lock", find: |world| world.app().join("receiver/lock"), push: [Deploys, Deploys, Deploys, Stops, Stops, Stops, Stops] },
-    Row { name: "underway", find: underway, push: [Deploys, Deploys, Deploys, Deploys, Deploys, Deploys, Stops] },
+    Row {
+        name: "lock",
+        find: |world| world.app().join("receiver/lock"),
+        push: [Deploys, Deploys, Deploys, Stops, Stops, Stops, Stops],
+    },
+    Row {
+        name: "underway",
+        find: underway,
+        push: [Deploys, Deploys, Deploys, Deploys, Deploys, Deploys, Stops],
+    },
     Row { name: "queue", find: job, push: [Deploys; 7] },
     // Secrets are not guessed.
     Row { name: "env", find: environment, push: [Stops; 7] },
-    Row { name: "app.toml", find: |world| world.app().join("receiver/app.toml"), push: [Deploys, Deploys, Deploys, Stops, Deploys, Stops, Stops] },
+    Row {
+        name: "app.toml",
+        find: |world| world.app().join("receiver/app.toml"),
+        push: [Deploys, Deploys, Deploys, Stops, Deploys, Stops, Stops],
+    },
 ];
 
 fn journal(world: &World) -> PathBuf {
@@ -72,7 +84,11 @@ fn record(world: &World, state: &str) -> PathBuf {
 fn underway(world: &World) -> PathBuf {
     let path = world.app().join("receiver/underway.json");
     let job = "{\"format\":1,\"id\":\"20200101T000000Z-1-1\",\"asked\":\"2020-01-01T00:00:00Z\",\"by\":\"ada\",\"order\":{\"kind\":\"unlock\"}}";
-    std::fs::write(&path, format!("{{\"format\":1,\"job\":{job},\"seq\":1,\"before\":null,\"step\":{{\"step\":\"taken\"}}}}")).unwrap();
+    std::fs::write(
+        &path,
+        format!("{{\"format\":1,\"job\":{job},\"seq\":1,\"before\":null,\"step\":{{\"step\":\"taken\"}}}}"),
+    )
+    .unwrap();
     path
 }
 
@@ -106,7 +122,11 @@ impl Way {
             Newer => {
                 let text = String::from_utf8(bytes).unwrap();
                 let newer = text.replacen("\"format\":1", "\"format\":2", 1);
-                let newer = newer.replacen("\"format\": 1", "\"format\": 2", 1).replacen("format = 1", "format = 2", 1);
+                let newer = newer.replacen("\"format\": 1", "\"format\": 2", 1).replacen(
+                    "format = 1",
+                    "format = 2",
+                    1,
+                );
                 assert_ne!(newer, text, "{}", path.display());
                 std::fs::write(path, newer).unwrap();
             }
@@ -139,9 +159,16 @@ fn sane(world: &World, program: &str, arguments: &[&str]) -> Said {
     for bad in ["panicked", "RUST_BACKTRACE", "stack backtrace", "\u{1b}[31m"] {
         assert!(!all.contains(bad), "{arguments:?} says {bad}: {all}");
     }
-    assert!((0..=3).contains(&said.code) || program == "git", "{arguments:?} ended with {}: {all}", said.code);
+    assert!(
+        (0..=3).contains(&said.code) || program == "git",
+        "{arguments:?} ended with {}: {all}",
+        said.code
+    );
     if said.code == 1 && program == PROGRAM {
-        assert!(all.contains("error: ") || all.contains("trouble") || all.contains("=====> "), "{arguments:?}: {all}");
+        assert!(
+            all.contains("error: ") || all.contains("trouble") || all.contains("=====> "),
+            "{arguments:?}: {all}"
+        );
     }
     said
 }
@@ -161,7 +188,9 @@ fn try_one(row: &Row, way: Way, push: Push) {
     // Reading.
     for command in ["list", "status", "history", "show", "plan"] {
         let said = sane(&world, PROGRAM, &[command, "app"]);
-        if ["other record", "lock", "queue", "env", "underway"].contains(&row.name) && ["list", "status"].contains(&command) {
+        if ["other record", "lock", "queue", "env", "underway"].contains(&row.name)
+            && ["list", "status"].contains(&command)
+        {
             said.ok();
         }
     }
@@ -186,7 +215,13 @@ fn try_one(row: &Row, way: Way, push: Push) {
     let deployed = if world.live_file("index.html") == "three\n" { Deploys } else { Stops };
     assert_eq!(deployed, push, "{}", said.stderr);
     if push == Stops {
-        assert!(said.talk().contains("NOT LIVE: ") || said.talk().contains("refused: ") || said.talk().contains("error: "), "{}", said.talk());
+        assert!(
+            said.talk().contains("NOT LIVE: ")
+                || said.talk().contains("refused: ")
+                || said.talk().contains("error: "),
+            "{}",
+            said.talk()
+        );
         assert_eq!(what_is(&path), was, "it was written all the same");
     }
     if way == Newer {
@@ -196,7 +231,11 @@ fn try_one(row: &Row, way: Way, push: Push) {
     if row.name != "lock" {
         assert!(is_kept(&world, &path, &was), "what was there is lost: {was}\n{}", world.picture());
     }
-    assert_eq!(std::fs::read_to_string(&outside).unwrap(), "{\"format\":1}\n", "something outside was written");
+    assert_eq!(
+        std::fs::read_to_string(&outside).unwrap(),
+        "{\"format\":1}\n",
+        "something outside was written"
+    );
     // Put back as it was, the next push deploys.
     if push == Stops {
         let _ = std::fs::remove_dir(&path);
@@ -230,10 +269,15 @@ fn in_threads<T: Sync>(all: &[T], name: impl Fn(&T) -> String + Sync, run: impl 
 
 #[test]
 fn whatever_is_done_to_a_file_of_state_nothing_is_lost_and_a_clear_sentence_is_said() {
-    let rows = TABLE.iter().flat_map(|row| WAYS.iter().zip(row.push).map(move |(way, push)| (row, *way, push)));
+    let rows =
+        TABLE.iter().flat_map(|row| WAYS.iter().zip(row.push).map(move |(way, push)| (row, *way, push)));
     let only = std::env::var("DAMAGE").unwrap_or_default();
     let rows: Vec<_> = rows.filter(|(row, way, _)| format!("{} {way:?}", row.name).contains(&only)).collect();
-    in_threads(&rows, |(row, way, _)| format!("{} {way:?}", row.name), |(row, way, push)| try_one(row, *way, *push));
+    in_threads(
+        &rows,
+        |(row, way, _)| format!("{} {way:?}", row.name),
+        |(row, way, push)| try_one(row, *way, *push),
+    );
 }
 
 #[test]
@@ -241,45 +285,53 @@ fn whatever_is_done_to_current_it_is_named_and_nothing_outside_is_touched() {
     type Damage = fn(&Path, &Path);
     let table: [(&str, Damage, Push); 5] = [
         ("missing", |_, _| (), Deploys),
-        ("dangling", |current, _| symlink("versions/0/20200101T000000Z-aaaaaaaaaaaa", current).unwrap(), Stops),
+        (
+            "dangling",
+            |current, _| symlink("versions/0/20200101T000000Z-aaaaaaaaaaaa", current).unwrap(),
+            Stops,
+        ),
         ("a directory", |current, _| std::fs::create_dir(current).unwrap(), Stops),
         ("a file", |current, _| std::fs::write(current, "x").unwrap(), Stops),
         ("pointing outside", |current, outside| symlink(outside, current).unwrap(), Stops),
     ];
-    in_threads(&table, |(name, ..)| (*name).to_owned(), |(name, damage, push)| {
-        let world = World::with_site();
-        let outside = world.place().join("outside");
-        std::fs::create_dir(&outside).unwrap();
-        std::fs::write(outside.join("index.html"), "outside\n").unwrap();
-        let current = world.app().join("current");
-        std::fs::remove_file(&current).unwrap();
-        damage(&current, &outside);
-        let was = what_is(&current);
-        for command in ["list", "status", "history", "show", "plan", "rollback"] {
-            let said = sane(&world, PROGRAM, &[command, "app"]);
-            if *name != "missing" && command != "history" {
-                said.fails(1).says("current").says("hint: ");
+    in_threads(
+        &table,
+        |(name, ..)| (*name).to_owned(),
+        |(name, damage, push)| {
+            let world = World::with_site();
+            let outside = world.place().join("outside");
+            std::fs::create_dir(&outside).unwrap();
+            std::fs::write(outside.join("index.html"), "outside\n").unwrap();
+            let current = world.app().join("current");
+            std::fs::remove_file(&current).unwrap();
+            damage(&current, &outside);
+            let was = what_is(&current);
+            for command in ["list", "status", "history", "show", "plan", "rollback"] {
+                let said = sane(&world, PROGRAM, &[command, "app"]);
+                if *name != "missing" && command != "history" {
+                    said.fails(1).says("current").says("hint: ");
+                }
             }
-        }
-        let doctor = sane(&world, PROGRAM, &["doctor", "app"]);
-        if *name != "missing" {
-            doctor.fails(1).says("current");
-        }
-        world.file("index.html", "two\n");
-        world.commit("two");
-        let said = sane(&world, "git", &["push", "--quiet", "production", "main"]);
-        if *push == Deploys {
-            assert!(said.talk().contains("=====> live: "), "{}", said.talk());
-        } else {
-            assert!(said.talk().contains("current"), "{}", said.talk());
-            assert_eq!(what_is(&current), was);
-            // As the hint says.
-            let _ = std::fs::remove_dir(&current);
-            let _ = std::fs::remove_file(&current);
-            world.push();
-            world.receiver(&["deploy", "app"]).ok().says("=====> live: ");
-        }
-        assert_eq!(world.live_file("index.html"), "two\n");
-        assert_eq!(std::fs::read_to_string(outside.join("index.html")).unwrap(), "outside\n");
-    });
+            let doctor = sane(&world, PROGRAM, &["doctor", "app"]);
+            if *name != "missing" {
+                doctor.fails(1).says("current");
+            }
+            world.file("index.html", "two\n");
+            world.commit("two");
+            let said = sane(&world, "git", &["push", "--quiet", "production", "main"]);
+            if *push == Deploys {
+                assert!(said.talk().contains("=====> live: "), "{}", said.talk());
+            } else {
+                assert!(said.talk().contains("current"), "{}", said.talk());
+                assert_eq!(what_is(&current), was);
+                // As the hint says.
+                let _ = std::fs::remove_dir(&current);
+                let _ = std::fs::remove_file(&current);
+                world.push();
+                world.receiver(&["deploy", "app"]).ok().says("=====> live: ");
+            }
+            assert_eq!(world.live_file("index.html"), "two\n");
+            assert_eq!(std::fs::read_to_string(outside.join("index.html")).unwrap(), "outside\n");
+        },
+    );
 }

@@ -53,7 +53,10 @@ fn too_little_space_is_said_before_anything_is_done() {
     let world = &small.world;
     let ballast = world.root().join("ballast");
     std::fs::write(&ballast, vec![1; 33 << 20]).unwrap();
-    world.file("receiver.toml", "[stages]\nbuild = \"touch $RECEIVER_SHARED_DIR/built\"\n[database]\nengine = \"none\"\n");
+    world.file(
+        "receiver.toml",
+        "[stages]\nbuild = \"touch $RECEIVER_SHARED_DIR/built\"\n[database]\nengine = \"none\"\n",
+    );
     world.file("index.html", "two\n");
     world.commit("two");
     let said = world.push().ok().says("=====> NOT LIVE: still 0/").says("the disk has too little space: ");
@@ -93,7 +96,11 @@ fn a_disk_that_is_full_in_the_middle_of_a_deploy_changes_nothing_that_is_live() 
         // Whether there is room for the verdict or not, the pusher hears that it is not live.
         let said = world.push();
         assert!(!said.talk().contains("=====> live: "), "{}", said.talk());
-        assert!(said.talk().contains("stage `build` failed") || said.talk().contains("error: "), "{}", said.talk());
+        assert!(
+            said.talk().contains("stage `build` failed") || said.talk().contains("error: "),
+            "{}",
+            said.talk()
+        );
         assert_eq!(world.live_file("index.html"), "one\n");
         let _ = std::fs::remove_file(world.app().join("shared/filler"));
         the_next_push_works(world);

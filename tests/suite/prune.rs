@@ -81,7 +81,8 @@ fn prune_never_removes_a_pinned_release_until_it_is_unpinned() {
 fn prune_never_removes_a_release_in_which_something_runs() {
     let world = frugal();
     let used = world.live().unwrap();
-    let mut running = world.start(PROGRAM, &["run", "app", "--", "sh", "-c", "cd /; touch $RECEIVER_SHARED_DIR/on; sleep 60"]);
+    let mut running = world
+        .start(PROGRAM, &["run", "app", "--", "sh", "-c", "cd /; touch $RECEIVER_SHARED_DIR/on; sleep 60"]);
     world.until(20, "the command to run", || world.app().join("shared/on").exists());
     let ids: Vec<String> = ["two", "three", "four"].iter().map(|text| world.deploy(text)).collect();
     world.prune();
@@ -105,7 +106,9 @@ fn prune_never_removes_a_release_in_which_something_runs() {
 fn holders(directory: &std::path::Path) -> Vec<rustix::process::Pid> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc").unwrap().flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
+            continue;
+        };
         let Ok(open) = std::fs::read_dir(entry.path().join("fd")) else { continue };
         let has = |file: std::fs::DirEntry| std::fs::read_link(file.path()).is_ok_and(|to| to == directory);
         if open.flatten().any(has) {
@@ -134,7 +137,12 @@ fn prune_never_removes_the_last_good_release_after_several_failed_ones() {
 #[test]
 fn prune_never_removes_what_it_does_not_know() {
     let world = frugal();
-    let strange = ["versions/0/notes.txt", "versions/readme", "versions/0/20200101T000000Z-aaaaaaaaaaaa/x", "versions/77/y"];
+    let strange = [
+        "versions/0/notes.txt",
+        "versions/readme",
+        "versions/0/20200101T000000Z-aaaaaaaaaaaa/x",
+        "versions/77/y",
+    ];
     for name in strange {
         let path = world.app().join(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -150,7 +158,11 @@ fn prune_never_removes_what_it_does_not_know() {
     for name in strange {
         assert_eq!(std::fs::read_to_string(world.app().join(name)).unwrap(), name);
     }
-    world.receiver(&["doctor", "app"]).fails(1).says("notes.txt has no record").says("aaaaaaaaaaaa has no record");
+    world
+        .receiver(&["doctor", "app"])
+        .fails(1)
+        .says("notes.txt has no record")
+        .says("aaaaaaaaaaaa has no record");
 }
 
 fn with_versions() -> World {
