@@ -152,7 +152,7 @@ impl Tail {
                 }
                 continue;
             }
-            let mut buffer = [0; 64 << 10];
+            let mut buffer = [0; 8 << 10];
             file.seek(SeekFrom::Start(self.offset)).context(|| "cannot read a log")?;
             let length = match file.read(&mut buffer) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
