@@ -4,6 +4,7 @@
 //! happened, and all that comes after it is done again; each step of it is harmless twice. If not,
 //! everything before the switch is undone, in an order that may itself be interrupted anywhere.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::joblog::{self, JobLog};
@@ -148,6 +149,7 @@ pub fn finish(guard: &mut Guard, by: &str, id: &ReleaseId, rollback: bool) -> Re
         history.entries().iter().any(|entry| entry.seq >= since && wanted(&entry.event))
     };
     let history = History::read(&app)?;
+<<<<<<< HEAD
     if let Some(before) = before.clone().filter(|before| rollback && before != id)
         && !told(&history, &|event| matches!(event, Event::Withdraw { release } if *release == before))
     {
@@ -160,6 +162,21 @@ pub fn finish(guard: &mut Guard, by: &str, id: &ReleaseId, rollback: bool) -> Re
     {
         let newest = if rollback { newest_good(&scene, version, id) } else { Some(id) };
         switch::mark_last(guard, version, newest)?;
+=======
+    if rollback {
+        let left = before.clone().filter(|before| before != id);
+        if let Some(left) = &left
+            && !told(&history, &|event| matches!(event, Event::Withdraw { release } if release == left))
+        {
+            guard.append(Some(by), Event::Withdraw { release: left.clone() })?;
+        }
+        let scene = Scene::read(&app)?;
+        for version in BTreeSet::from([id.version, left.as_ref().unwrap_or(id).version]) {
+            switch::mark_last(guard, version, newest_good(&scene, version, id))?;
+        }
+    } else {
+        switch::mark_last(guard, id.version, Some(id))?;
+>>>>>>> t1
     }
     death::point("last-moved");
     if !told(&history, &|event| matches!(event, Event::Live { release, .. } if release == id)) {
