@@ -310,10 +310,10 @@ fn doctor_names_each_trap_with_its_cure() {
     world.push().ok().says("=====> live: 1/");
     world.receiver(&["doctor", "app"]).ok().says("app_v0 is retired, and refuses writes");
     let triggers = "SELECT 'DROP TRIGGER \"' || name || '\";' FROM sqlite_master WHERE type = 'trigger';";
-    let file = world.database(0).display().to_string();
-    let drops = world.run("sqlite3", world.place(), &[&file, triggers]).ok().stdout;
+    let retired = world.database(0).display().to_string();
+    let drops = world.run("sqlite3", world.place(), &[&retired, triggers]).ok().stdout;
     assert!(drops.contains("DROP TRIGGER"), "{drops}");
-    world.run("sqlite3", world.place(), &[&file, &drops]).ok();
+    world.run("sqlite3", world.place(), &[&retired, &drops]).ok();
     sick("app_v0 is ", "cure        ");
     assert_eq!(world.receiver(&["doctor"]).code, 1);
 }

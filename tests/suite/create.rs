@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::{PermissionsExt, symlink};
 
-use crate::plumbing::assert_tame;
+use crate::plumbing::{assert_tame, snapshot};
 use crate::world::World;
 
 #[test]
@@ -77,10 +77,10 @@ fn create_prints_the_remote_and_what_to_type() {
 fn create_again_says_so_and_changes_nothing() {
     let world = World::with_site();
     world.server_config("# mine\nbranch = \"main\"\n");
-    let before = world.snapshot(&world.root());
+    let before = snapshot(&world.root());
     let said = world.receiver(&["create", "app", "--branch", "other"]).ok();
     said.says("app is there already").says("nothing was changed");
-    assert_eq!(world.snapshot(&world.root()), before);
+    assert_eq!(snapshot(&world.root()), before);
 }
 
 #[test]
@@ -97,13 +97,13 @@ fn create_refuses_what_it_did_not_make() {
     let hidden = root.join("hidden");
     std::fs::create_dir(&hidden).unwrap();
     std::fs::write(hidden.join(std::ffi::OsString::from(".x")), "").unwrap();
-    let before = world.snapshot(&root);
+    let before = snapshot(&root);
     world.receiver(&["create", "full"]).fails(1).says("holds something that receiver did not make");
     world.receiver(&["create", "hidden"]).fails(1).says("holds something that receiver did not make");
     world.receiver(&["create", "link"]).fails(1).says("is no directory");
     world.receiver(&["create", "dangling"]).fails(1).says("is no directory");
     world.receiver(&["create", "file"]).fails(1).says("is no directory").says("choose another name");
-    assert_eq!(world.snapshot(&root), before);
+    assert_eq!(snapshot(&root), before);
     world.receiver(&["create", "empty"]).ok();
     assert!(root.join("empty/repo.git").is_dir());
     let left: Vec<_> = std::fs::read_dir(&root).unwrap().map(|entry| entry.unwrap().file_name()).collect();

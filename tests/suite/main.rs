@@ -32,6 +32,7 @@ mod settings;
 mod shapes;
 mod shared;
 mod stages;
+mod submodules;
 mod together;
 mod tree;
 mod world;

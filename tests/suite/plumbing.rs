@@ -80,26 +80,6 @@ impl World {
         self.app().join("current").canonicalize().unwrap()
     }
 
-    /// Everything below a directory: kind, mode, size, modification time, content or target.
-    pub fn snapshot(&self, directory: &Path) -> BTreeMap<PathBuf, String> {
-        let mut seen = BTreeMap::new();
-        let mut waiting = vec![directory.to_owned()];
-        while let Some(place) = waiting.pop() {
-            let about = std::fs::symlink_metadata(&place).unwrap();
-            let what = if about.is_symlink() {
-                format!("link to {}", std::fs::read_link(&place).unwrap().display())
-            } else if about.is_dir() {
-                waiting.extend(std::fs::read_dir(&place).unwrap().map(|entry| entry.unwrap().path()));
-                "directory".to_owned()
-            } else {
-                format!("{} bytes", about.len())
-            };
-            let times = format!("{}.{:09}", about.mtime(), about.mtime_nsec());
-            seen.insert(place, format!("{what}, {:o}, {times}", about.permissions().mode()));
-        }
-        seen
-    }
-
     /// Files of the state's logs, as they lie on disk.
     pub fn logs(&self) -> String {
         let mut all = String::new();
@@ -108,6 +88,26 @@ impl World {
         }
         all
     }
+}
+
+/// Everything below a directory: kind, mode, size, modification time, content or target.
+pub fn snapshot(directory: &Path) -> BTreeMap<PathBuf, String> {
+    let mut seen = BTreeMap::new();
+    let mut waiting = vec![directory.to_owned()];
+    while let Some(place) = waiting.pop() {
+        let about = std::fs::symlink_metadata(&place).unwrap();
+        let what = if about.is_symlink() {
+            format!("link to {}", std::fs::read_link(&place).unwrap().display())
+        } else if about.is_dir() {
+            waiting.extend(std::fs::read_dir(&place).unwrap().map(|entry| entry.unwrap().path()));
+            "directory".to_owned()
+        } else {
+            format!("{} bytes", about.len())
+        };
+        let times = format!("{}.{:09}", about.mtime(), about.mtime_nsec());
+        seen.insert(place, format!("{what}, {:o}, {times}", about.permissions().mode()));
+    }
+    seen
 }
 
 /// The lines of a talk that are verdicts.

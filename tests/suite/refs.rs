@@ -1,6 +1,6 @@
 //! Every pushed ref gets one verdict line (promise 8), and what is in a name or a message stays text.
 
-use crate::plumbing::{assert_tame, verdicts};
+use crate::plumbing::{assert_tame, snapshot, verdicts};
 use crate::world::World;
 
 #[test]
@@ -173,7 +173,7 @@ fn what_is_pushed_cannot_leave_its_place_by_the_name_of_a_ref() {
         "refs/heads/refs/heads/main",
         "refs/heads/é'\"&<>",
     ];
-    let before = world.snapshot(world.place());
+    let before = snapshot(world.place());
     for name in names {
         world.git(&["update-ref", name, &head]).ok();
         let said = world.push_with(&["production", &format!("{name}:{name}")]).ok();
@@ -183,7 +183,7 @@ fn what_is_pushed_cannot_leave_its_place_by_the_name_of_a_ref() {
         assert_tame(name, &said.talk());
     }
     let new = |path: &std::path::Path| !path.starts_with(world.app()) && !path.starts_with(world.laptop());
-    let outside: Vec<_> = world.snapshot(world.place()).into_keys().filter(|path| new(path)).collect();
+    let outside: Vec<_> = snapshot(world.place()).into_keys().filter(|path| new(path)).collect();
     assert_eq!(outside, before.into_keys().filter(|path| new(path)).collect::<Vec<_>>());
     assert_eq!(world.states(), ["live"]);
     assert_eq!(world.receiver(&["doctor", "app"]).ok().code, 0);
@@ -220,7 +220,7 @@ fn option_plan_prints_the_plan_and_refuses_the_push() {
     let world = World::with_sql();
     world.file("schema.sql", "CREATE TABLE note (id INTEGER PRIMARY KEY, text TEXT NOT NULL, more TEXT);\n");
     let head = world.commit("more");
-    let before = world.snapshot(&world.app());
+    let before = snapshot(&world.app());
     let said = world.push_with(&["-o", "plan"]).fails(1);
     assert_eq!(verdicts(&said), ["=====> refused: main: this was only the plan; nothing was pushed"]);
     let said = said
@@ -230,7 +230,7 @@ fn option_plan_prints_the_plan_and_refuses_the_push() {
         .says("       stages     syncdb, migration");
     drop(said.says("filled by the migration from app_v0 (rehearsed first)"));
     let same = |path: &std::path::Path| path.starts_with(world.app().join("repo.git"));
-    let (mut old, mut new) = (before, world.snapshot(&world.app()));
+    let (mut old, mut new) = (before, snapshot(&world.app()));
     old.retain(|path, _| !same(path));
     new.retain(|path, _| !same(path));
     assert_eq!(old, new, "a plan changes nothing");

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
-use crate::plumbing::assert_tame;
+use crate::plumbing::{assert_tame, snapshot};
 use crate::world::World;
 
 /// A live site, and on the laptop a commit with these settings that is not pushed yet.
@@ -165,7 +165,7 @@ fn stages_run_in_their_order_in_the_release_with_an_empty_stdin_and_umask_022() 
 fn a_failed_stage_leaves_current_untouched() {
     for stage in ["build", "assets", "check"] {
         let world = staged(&format!("[stages]\n{stage} = \"echo what happened; exit 3\"\n"));
-        let before = world.snapshot(&world.app().join("versions"));
+        let before = snapshot(&world.app().join("versions"));
         let live = world.live().unwrap();
         let said = world.push().ok();
         let last = said.talk().lines().last().unwrap().to_owned();
@@ -175,7 +175,7 @@ fn a_failed_stage_leaves_current_untouched() {
                 "=====> NOT LIVE: still {live}; stage `{stage}` failed; push a fix, or `receiver deploy app` to try again"
             )
         );
-        said.says("     | what happened").says(&format!("`echo what happened; exit 3` exited with status 3"));
+        said.says("     | what happened").says("`echo what happened; exit 3` exited with status 3");
         assert_eq!(world.live_file("index.html"), "one\n");
         assert_eq!(world.states(), ["failed", "live"]);
         let kept = |mut all: BTreeMap<std::path::PathBuf, String>| {
@@ -183,7 +183,7 @@ fn a_failed_stage_leaves_current_untouched() {
             all.retain(|path, what| !what.starts_with("directory") || path.ends_with("20"));
             all
         };
-        assert_eq!(kept(world.snapshot(&world.app().join("versions"))), kept(before));
+        assert_eq!(kept(snapshot(&world.app().join("versions"))), kept(before));
         let failed = world.list()["releases"][0]["name"].as_str().unwrap().to_owned();
         world.receiver(&["show", "app", &failed]).ok().says("     | what happened").says("failed     stage");
         world.receiver(&["attach", "app"]).fails(1).says("NOT LIVE: still");
