@@ -6,6 +6,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
@@ -109,7 +110,7 @@ impl Guard {
     }
 
     /// Writes a file of the app's state, whole or not at all.
-    pub fn write(&self, path: &std::path::Path, bytes: &[u8], mode: u32) -> Result<()> {
+    pub fn write(&self, path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
         debug_assert!(path.starts_with(self.app.directory()));
         files::write_atomic(path, bytes, mode)
     }
@@ -127,7 +128,7 @@ impl Guard {
 
 /// Who holds the app's lock now, as far as it told; `None` where nobody does.
 pub fn holder(app: &App) -> Option<Holder> {
-    let mut file = File::open(app.lock_file()).ok()?;
+    let mut file = open_nonblocking(OpenOptions::new().read(true), &app.lock_file()).ok()?;
     if rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared).is_ok() {
         return None;
     }
@@ -137,18 +138,40 @@ pub fn holder(app: &App) -> Option<Holder> {
     Some(serde_json::from_str(&text).unwrap_or(unknown))
 }
 
-fn open_lock(app: &App) -> Result<File> {
-    let path = app.lock_file();
+/// Whether the lock can be taken at all: a regular file, of a format that we know.
+pub fn examine_lock(app: &App) -> Result<()> {
+    let text = files::read_text(&app.lock_file()).map(Option::unwrap_or_default);
+    // Junk in it is nobody's loss, and written over.
+    let junk = |error| match std::fs::symlink_metadata(app.lock_file()) {
+        Ok(there) if there.is_file() => Ok(String::new()),
+        _ => Err(error),
+    };
+    text.or_else(junk).and_then(|text| refuse_newer_holder(&text, app))
+}
+
+fn refuse_newer_holder(text: &str, app: &App) -> Result<()> {
+    #[derive(Deserialize)]
+    struct Format {
+        format: u32,
+    }
+    match serde_json::from_str::<Format>(text) {
+        Ok(there) => refuse_newer(there.format, &app.lock_file()),
+        Err(_) => Ok(()),
+    }
+}
+
+/// Follows no symlink, and waits for nobody at a FIFO.
+fn open_nonblocking(options: &mut OpenOptions, path: &Path) -> std::io::Result<File> {
     #[allow(clippy::cast_possible_wrap, reason = "the flags are small positive numbers")]
     let flags = (rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK).bits() as i32;
-    let opened = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .custom_flags(flags)
-        .open(&path);
+    options.custom_flags(flags).open(path)
+}
+
+fn open_lock(app: &App) -> Result<File> {
+    let path = app.lock_file();
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    let opened = open_nonblocking(&mut options, &path);
     let file = opened.context(|| format!("cannot open the lock {}", path.display()))?;
     if file.metadata().is_ok_and(|about| about.is_file()) {
         return Ok(file);
@@ -158,16 +181,10 @@ fn open_lock(app: &App) -> Result<File> {
 
 /// Writes who holds the lock into it. Junk in it is written over; a newer format is left alone.
 fn tell(file: &mut File, app: &App, doing: &str) -> Result<()> {
-    #[derive(Deserialize)]
-    struct Format {
-        format: u32,
-    }
     let path = app.lock_file();
     let mut text = String::new();
     let _ = file.rewind().and_then(|()| Read::by_ref(file).take(4096).read_to_string(&mut text));
-    if let Ok(there) = serde_json::from_str::<Format>(&text) {
-        refuse_newer(there.format, &path)?;
-    }
+    refuse_newer_holder(&text, app)?;
     let holder = Holder { format: FORMAT, pid: std::process::id(), doing: doing.to_owned() };
     let text = serde_json::to_string(&holder).context(|| "cannot write down who holds the lock")?;
     let told = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(text.as_bytes()));

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::layout::{App, FORMAT};
 use super::names::{ReleaseId, Revision};
+use super::record::Releases;
 use crate::support::{Context, Error, Result, clock, files, text};
 
 /// One line of the journal.
@@ -282,12 +283,17 @@ impl History {
         })
     }
 
-    /// The last job that ended.
-    pub fn last_job(&self) -> Option<&str> {
+    /// The last deploy that ended; orders like `lock` and rollbacks are none.
+    pub fn last_deploy(&self) -> Option<&str> {
         self.entries.iter().rev().find_map(|entry| match &entry.event {
-            Event::Verdict { job, .. } => Some(job.as_str()),
+            Event::Verdict { job, revision: Some(_), .. } => Some(job.as_str()),
             _ => None,
         })
+    }
+
+    /// Whether the push that became this job is written down already.
+    pub fn has_push(&self, wanted: &str) -> bool {
+        self.entries.iter().any(|entry| matches!(&entry.event, Event::Push { job, .. } if job == wanted))
     }
 }
 
@@ -332,9 +338,19 @@ impl Journal {
             }
             files::write_atomic(&path, text.as_bytes(), 0o600)?;
         }
-        let told = damage
+        let mut next = history.next_seq();
+        let mut told = damage
             .map(|damage| format!("{damage}; the sound lines were kept, the whole file lies beside it"));
-        Ok((Journal { path, next: history.next_seq() }, told))
+        if told.is_some() || next == 1 {
+            // What was lost may have had higher numbers: the records remember those that they began with,
+            // and what is written from now on comes after them.
+            let numbers = Releases::read(app)?.numbers().max();
+            next = next.max(numbers.map_or(1, |last| last + 1));
+            if told.is_none() && numbers.is_some() {
+                told = Some(format!("{} was lost: a new one is begun", path.display()));
+            }
+        }
+        Ok((Journal { path, next }, told))
     }
 
     /// Appends one entry and forces it to disk; returns its number.
@@ -344,8 +360,13 @@ impl Journal {
         let text = line(&entry)?;
         let written = (|| {
             let mut file = OpenOptions::new().append(true).custom_flags(libc_nofollow()).open(&self.path)?;
-            file.write_all(text.as_bytes())?;
-            file.sync_data()
+            let length = file.metadata()?.len();
+            let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_data());
+            if written.is_err() {
+                // Half a line (a full disk) must not be the beginning of the next one.
+                let _ = file.set_len(length);
+            }
+            written
         })();
         written.context(|| format!("cannot append to {}", self.path.display()))?;
         self.next += 1;

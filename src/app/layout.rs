@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::journal::refuse_newer;
 use super::names::{AppName, ReleaseId, ReleaseName, Version};
 use crate::support::{Context, Error, Result, files};
 
@@ -39,7 +40,12 @@ impl Root {
     pub fn open(&self, name: &AppName) -> Result<App> {
         let app = self.place(name);
         if app.is_created() {
+            app.refuse_newer()?;
             return Ok(app);
+        }
+        if files::exists(&app.marker()) {
+            return Err(Error::new(format!("{} is not a regular file", app.marker().display()))
+                .hint("put it back, for instance from a backup"));
         }
         let hint = match self.apps()?.as_slice() {
             [] => format!("`receiver create {name}` makes it"),
@@ -84,6 +90,7 @@ impl App {
         let name = directory.file_name().and_then(|name| name.to_str()).unwrap_or_default().parse()?;
         let app = App { name, directory };
         if place == app.repository() && app.is_created() {
+            app.refuse_newer()?;
             return Ok(app);
         }
         Err(Error::new(format!("{} is not the repository of an app", place.display())))
@@ -104,9 +111,35 @@ impl App {
         self.directory.parent().unwrap_or(Path::new("/"))
     }
 
-    /// Whether `receiver create` made it, wholly.
+    /// Whether `receiver create` made it, wholly. A link to an app would be the same app by a second name.
     pub fn is_created(&self) -> bool {
-        self.marker().is_file()
+        files::is_directory(&self.directory) && self.marker().is_file()
+    }
+
+    /// Refuses an app that a newer receiver made.
+    fn refuse_newer(&self) -> Result<()> {
+        match self.marker_format() {
+            Ok(format) => refuse_newer(format, &self.marker()),
+            // What cannot be read says nothing about it; `doctor` names it.
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// The format's number in the app's marker.
+    ///
+    /// # Errors
+    /// Where it is damaged.
+    pub fn marker_format(&self) -> Result<u32> {
+        #[derive(serde::Deserialize)]
+        struct Format {
+            format: u32,
+        }
+        let path = self.marker();
+        let text = files::read_text(&path)?.unwrap_or_default();
+        let format: Option<Format> = toml::from_str(&text).ok();
+        format
+            .map(|there| there.format)
+            .ok_or_else(|| Error::new(format!("{} is damaged", path.display())))
     }
 
     /// What says that receiver made this directory.

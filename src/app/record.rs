@@ -164,6 +164,11 @@ impl Releases {
         self.standing.iter().chain(&self.failed).find(|record| record.id == *id)
     }
 
+    /// The journal's numbers that the records know of.
+    pub fn numbers(&self) -> impl Iterator<Item = u64> {
+        self.standing.iter().chain(&self.failed).map(|record| record.seq)
+    }
+
     /// The number that a version gets which opens now: one more than the newest that has a complete
     /// release, so that the number of one that failed is used again.
     pub fn next_version(&self) -> Version {

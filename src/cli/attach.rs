@@ -1,23 +1,48 @@
 //! `receiver attach`, `cancel`, `lock`, `unlock`: orders to, and ears on, the worker.
 
+use std::io::Write;
+
 use clap::Args;
+use serde::Serialize;
 
 use super::{Global, app, talk};
-use crate::app::App;
 use crate::app::journal::History;
-use crate::deploy::joblog::JobLog;
+use crate::app::{App, AppName};
+use crate::deploy::joblog::{self, JobLog};
 use crate::deploy::queue::{self, Job, Order};
+use crate::deploy::underway::Underway;
 use crate::deploy::{follow, spawn};
 use crate::support::{Error, Result, user_name};
 
 /// Queues a job, and follows it to its end; the answer is its exit code.
-pub fn order(app: &App, order: Order, options: queue::Options) -> Result<u8> {
+pub fn order(global: &Global, app: &App, order: Order, options: queue::Options) -> Result<u8> {
     let mut job = Job::new(order, &user_name());
     job.options = options;
     JobLog::open(app, &job.id)?;
     job.put(app)?;
     spawn::worker(app)?;
-    follow::follow(app, &job.id, &mut std::io::stderr())
+    follow_to_end(global, app, &job.id)
+}
+
+/// What `--json` prints of a job that ended.
+#[derive(Serialize)]
+struct Ended<'a> {
+    app: &'a AppName,
+    job: &'a str,
+    verdict: Option<String>,
+    code: u8,
+}
+
+fn follow_to_end(global: &Global, app: &App, job: &str) -> Result<u8> {
+    let mut silence = std::io::sink();
+    let mut errors = std::io::stderr();
+    let output: &mut dyn Write = if global.quiet { &mut silence } else { &mut errors };
+    let code = follow::follow(app, job, output)?;
+    if global.json {
+        let verdict = joblog::end(app, job).map(|(verdict, _)| verdict);
+        talk::data(global, &Ended { app: app.name(), job, verdict, code }, &[])?;
+    }
+    Ok(code)
 }
 
 /// Arguments of `attach`.
@@ -31,18 +56,22 @@ impl Attach {
     /// Follows the running job, or prints the last one.
     pub fn run(self, global: &Global) -> Result<u8> {
         let app = app::pick(global, self.app.as_deref())?;
-        let running = queue::waiting(&app)?.into_iter().find(|job| job.revision().is_some());
-        let last = match running {
-            Some(job) => Some(job.id),
-            None => last_deploy(&History::read(&app)?),
+        let job = match running(&app)? {
+            Some(job) => Some(job),
+            None => History::read(&app)?.last_deploy().map(str::to_owned),
         };
-        let Some(job) = last else { return Err(Error::new(format!("{} was never deployed", app.name()))) };
-        follow::follow(&app, &job, &mut std::io::stderr())
+        let Some(job) = job else { return Err(Error::new(format!("{} was never deployed", app.name()))) };
+        follow_to_end(global, &app, &job)
     }
 }
 
-fn last_deploy(history: &History) -> Option<String> {
-    history.last_job().map(str::to_owned)
+/// The deploy that is under way; where none is, the last that waits: it is the one that will be done.
+fn running(app: &App) -> Result<Option<String>> {
+    let underway = Underway::read(app).ok().flatten().map(|underway| underway.job.id);
+    let waiting = queue::waiting(app)?;
+    let mut deploys = waiting.iter().filter(|job| job.revision().is_some());
+    let job = deploys.clone().find(|job| Some(&job.id) == underway.as_ref()).or_else(|| deploys.next_back());
+    Ok(job.map(|job| job.id.clone()))
 }
 
 /// Arguments of `cancel`.
@@ -55,7 +84,7 @@ pub struct Cancel {
 impl Cancel {
     /// Stops what runs and what waits.
     pub fn run(self, global: &Global) -> Result<u8> {
-        order(&app::pick(global, self.app.as_deref())?, Order::Cancel, queue::Options::default())
+        order(global, &app::pick(global, self.app.as_deref())?, Order::Cancel, queue::Options::default())
     }
 }
 
@@ -73,7 +102,7 @@ impl Lock {
     /// Locks.
     pub fn run(self, global: &Global) -> Result<u8> {
         let app = app::pick(global, self.app.as_deref())?;
-        order(&app, Order::Lock { why: self.message }, queue::Options::default())
+        order(global, &app, Order::Lock { why: self.message }, queue::Options::default())
     }
 }
 
@@ -88,7 +117,7 @@ impl Unlock {
     /// Unlocks.
     pub fn run(self, global: &Global) -> Result<u8> {
         let app = app::pick(global, self.app.as_deref())?;
-        let code = order(&app, Order::Unlock, queue::Options::default())?;
+        let code = order(global, &app, Order::Unlock, queue::Options::default())?;
         talk::say(global, "pushes that were refused meanwhile have to be pushed again");
         Ok(code)
     }

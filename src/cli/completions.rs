@@ -1,9 +1,11 @@
 //! `receiver completions SHELL`.
 
+use std::io::Write;
+
 use clap::Args;
 use clap_complete::Shell;
 
-use crate::support::Result;
+use crate::support::{Context, Result};
 
 /// Arguments of `completions`.
 #[derive(Args)]
@@ -14,8 +16,10 @@ pub struct Completions {
 
 impl Completions {
     /// Prints the script.
-    pub fn run(self, command: &mut clap::Command) -> Result<u8> {
-        clap_complete::generate(self.shell, command, "receiver", &mut std::io::stdout());
+    pub fn run(&self, command: &mut clap::Command) -> Result<u8> {
+        let mut script = Vec::new();
+        clap_complete::generate(self.shell, command, "receiver", &mut script);
+        std::io::stdout().write_all(&script).context(|| "cannot write the script")?;
         Ok(0)
     }
 }

@@ -31,7 +31,8 @@ enum Vcs {
 #[derive(Serialize)]
 struct Created {
     app: AppName,
-    created: bool,
+    #[serde(rename = "created")]
+    is_new: bool,
     remote: String,
 }
 
@@ -62,7 +63,7 @@ impl Create {
                 &format!("{name} is there already, in {}: nothing was changed", app.directory().display()),
             );
         }
-        talk::data(global, &Created { app: name, created, remote }, &words)?;
+        talk::data(global, &Created { app: name, is_new: created, remote }, &words)?;
         Ok(0)
     }
 }

@@ -43,6 +43,6 @@ impl Deploy {
         if self.dry_run {
             return plan::print(global, &app, &revision, &options, true);
         }
-        attach::order(&app, Order::Deploy { branch, revision, reconcile: false }, options)
+        attach::order(global, &app, Order::Deploy { branch, revision, reconcile: false }, options)
     }
 }

@@ -12,14 +12,13 @@ pub struct Man {}
 
 impl Man {
     /// Prints it as roff: `receiver man | man -l -`.
-    pub fn run(self, command: &clap::Command) -> Result<u8> {
+    pub fn print(command: &clap::Command) -> Result<u8> {
         let mut page = Vec::new();
         let cannot = || "cannot write the manual";
         clap_mangen::Man::new(command.clone()).render(&mut page).context(cannot)?;
         for inner in command.get_subcommands().filter(|inner| !inner.is_hide_set()) {
             let name = format!("receiver {}", inner.get_name());
-            let title = roff::section(&name);
-            page.extend_from_slice(title.as_bytes());
+            page.extend_from_slice(format!(".SH \"{}\"\n", name.to_uppercase()).as_bytes());
             let man = clap_mangen::Man::new(inner.clone().bin_name(name));
             man.render_synopsis_section(&mut page).context(cannot)?;
             man.render_description_section(&mut page).context(cannot)?;
@@ -27,12 +26,5 @@ impl Man {
         }
         let _ = std::io::stdout().write_all(&page);
         Ok(0)
-    }
-}
-
-mod roff {
-    /// A heading between commands.
-    pub fn section(name: &str) -> String {
-        format!(".SH \"{}\"\n", name.to_uppercase())
     }
 }

@@ -231,7 +231,7 @@ impl Command {
             Command::Watch(args) => args.run(global),
             Command::Demo(args) => args.run(global),
             Command::Completions(args) => args.run(&mut Cli::command()),
-            Command::Man(args) => args.run(&Cli::command()),
+            Command::Man(man::Man {}) => man::Man::print(&Cli::command()),
             Command::Hook(args) => args.run(global),
             Command::Work(args) => args.run(global),
         }

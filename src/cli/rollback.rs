@@ -46,6 +46,7 @@ impl Rollback {
         }
         plan.refuse_loss(&app, self.without_new_data)?;
         attach::order(
+            global,
             &app,
             Order::Rollback { to, without_new_data: self.without_new_data },
             Options::default(),

@@ -5,6 +5,7 @@ use std::io::{IsTerminal, Write};
 use serde::Serialize;
 
 use super::{Color, Global};
+use crate::support::text::printable;
 use crate::support::{Context, Error, Result};
 
 /// Prints data: `words`, a line each, or with `--json` the object.
@@ -28,13 +29,18 @@ pub fn data(global: &Global, object: &impl Serialize, words: &[String]) -> Resul
 /// Says something to the person; not with `--quiet`.
 pub fn say(global: &Global, line: &str) {
     if !global.quiet {
-        let _ = writeln!(std::io::stderr(), "{line}");
+        let _ = writeln!(std::io::stderr(), "{}", tame(line));
     }
+}
+
+/// Whatever a sentence quotes (a name, a file, another program) does nothing to the terminal.
+fn tame(text: &str) -> String {
+    text.split('\n').map(printable).collect::<Vec<_>>().join("\n")
 }
 
 /// Prints an error.
 pub fn error(global: &Global, error: &Error) {
-    let text = error.render();
+    let text = tame(&error.render());
     let coloured = match global.color {
         Color::Always => true,
         Color::Never => false,

@@ -5,11 +5,12 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use super::environment::Kept;
 use super::look::{self, Scene};
-use super::{found, opening, recovery, worker};
+use super::{found, opening, queue, recovery, worker};
 use crate::app::{App, guard};
 use crate::data::sqlite::{self, Fence};
-use crate::support::files;
+use crate::support::{Result, files};
 use crate::support::text::{bytes, grouped};
 
 /// One thing that was looked at.
@@ -136,7 +137,7 @@ fn state(app: &App) -> Vec<Finding> {
             return vec![Finding::trouble("state", error.one_line(), cure)];
         }
     };
-    let mut findings = Vec::new();
+    let mut findings = files_of_state(app);
     let next = format!("the next push or command mends it; or now: `receiver deploy {}`", app.name());
     if let Some(damage) = scene.history.damage(app) {
         findings.push(Finding::trouble("journal", damage, next.clone()));
@@ -147,6 +148,10 @@ fn state(app: &App) -> Vec<Finding> {
             what.clone(),
             "look at it, and move it away; receiver leaves it alone",
         ));
+    }
+    for what in queue::strange(app).unwrap_or_else(|error| vec![error.one_line()]) {
+        let cure = "push again, and move it away; receiver leaves it alone";
+        findings.push(Finding::trouble("queue", what, cure));
     }
     if guard::holder(app).is_none() {
         for what in recovery::foresee(app).unwrap_or_else(|error| vec![error.one_line()]) {
@@ -167,6 +172,19 @@ fn state(app: &App) -> Vec<Finding> {
         ));
     }
     findings
+}
+
+/// Files of state that a deploy will stumble over.
+fn files_of_state(app: &App) -> Vec<Finding> {
+    let looked = [
+        ("lock", guard::examine_lock(app), "move it away: a new one is made"),
+        ("env", Kept::read(app).map(drop), "put it back from a backup, or move it away and set all again"),
+        ("app", app.marker_format().map(drop), "put it back, for instance from a backup"),
+    ];
+    let trouble = |(check, seen, cure): (_, Result<()>, &str)| {
+        seen.err().map(|error| Finding::trouble(check, error.one_line(), cure))
+    };
+    looked.into_iter().filter_map(trouble).collect()
 }
 
 fn live(app: &App) -> Vec<Finding> {

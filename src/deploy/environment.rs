@@ -45,8 +45,10 @@ impl Environment {
         environment.set("HOME", home());
         environment.set("LANG", std::env::var("LANG").unwrap_or_else(|_| "C.UTF-8".to_owned()));
         for (name, value) in Kept::read(app)?.values {
-            if value.len() >= SHORTEST_SECRET && name != "PATH" && name != "HOME" && name != "LANG" {
-                environment.secrets.push((value.clone(), name.clone()));
+            if !["PATH", "HOME", "LANG"].contains(&name.as_str()) {
+                // Line by line, as output is looked at: a key may have many.
+                let lines = value.lines().filter(|line| line.len() >= SHORTEST_SECRET);
+                environment.secrets.extend(lines.map(|line| (line.to_owned(), name.clone())));
             }
             environment.set(&name, value);
         }
@@ -158,8 +160,8 @@ mod tests {
 
     #[test]
     fn secrets_are_masked_the_longest_first() {
-        let mut environment = Environment::default();
-        environment.secrets = vec![("hunter22long".into(), "KEY".into()), ("hunter22".into(), "PASS".into())];
+        let secrets = vec![("hunter22long".into(), "KEY".into()), ("hunter22".into(), "PASS".into())];
+        let environment = Environment { secrets, ..Environment::default() };
         assert_eq!(environment.mask("a hunter22long b hunter22"), "a [KEY] b [PASS]");
     }
 

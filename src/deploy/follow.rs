@@ -4,50 +4,92 @@
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
+use std::path::Path;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use notify::{RecursiveMode, Watcher};
 
 use super::joblog::Line;
+use super::verdict::Verdict;
 use super::{queue, spawn};
 use crate::app::{App, guard};
 use crate::support::{Context, Error, Result};
 
+/// How often workers that die are followed by another one, for one follower.
+const STARTS: u32 = 5;
+
 /// Prints a job's log to `output` as it grows, and returns the exit code of its end.
 ///
+/// Where nobody works on the job and it has no verdict, its worker died: another one is started, which
+/// finishes or undoes what the first left.
+///
 /// # Errors
-/// Where nobody works on the job any more, or the reader of `output` is gone.
+/// Where the workers die one after the other, or the reader of `output` is gone.
 pub fn follow(app: &App, job: &str, output: &mut dyn Write) -> Result<u8> {
     let path = app.log(job);
-    let (sender, changes) = mpsc::channel();
-    let mut watcher = notify::recommended_watcher(move |_| {
-        let _ = sender.send(());
-    })
-    .context(|| "cannot watch a log")?;
     let mut file = File::open(&path).context(|| format!("cannot read the log {}", path.display()))?;
-    watcher
-        .watch(&path, RecursiveMode::NonRecursive)
-        .context(|| format!("cannot watch {}", path.display()))?;
+    let (sender, changes) = mpsc::channel();
+    // Held here as well: a channel that nobody can send to would not let us wait.
+    let _alive = sender.clone();
+    let watcher = watch(&path, sender);
+    // Where the kernel tells nothing (too many watch already), looking often has to do.
+    let tick = Duration::from_millis(if watcher.is_ok() { 250 } else { 50 });
     let mut reader = Tail::default();
-    let mut patience = Patience::new();
+    let mut patience = Patience { quiet: Instant::now(), idle: None, told: false, starts: 0 };
     loop {
-        while let Some(line) = reader.next(&mut file)? {
-            if let Some(text) = line.render() {
-                print(output, &text)?;
-            }
-            if let Line::End { code, .. } = line {
-                return Ok(code);
-            }
-            patience = Patience::new();
+        let (read, end) = print_new(&mut reader, &mut file, output)?;
+        if let Some(code) = end {
+            return Ok(code);
         }
-        // The timeout is for filesystems that tell nobody, and for workers that died.
-        if changes.recv_timeout(Duration::from_millis(250)).is_ok() {
+        if read {
+            patience.quiet = Instant::now();
+        }
+        if changes.recv_timeout(tick).is_ok() {
             while changes.try_recv().is_ok() {}
-        } else {
-            patience.check(app, job, output)?;
+        } else if patience.is_over(app, job, output)? {
+            // It may have ended since the log was read.
+            return match print_new(&mut reader, &mut file, output)?.1 {
+                Some(code) => Ok(code),
+                None => print_verdict(app, job, output),
+            };
         }
     }
+}
+
+fn watch(path: &Path, sender: mpsc::Sender<()>) -> notify::Result<notify::RecommendedWatcher> {
+    let mut watcher = notify::recommended_watcher(move |_| {
+        let _ = sender.send(());
+    })?;
+    watcher.watch(path, RecursiveMode::NonRecursive)?;
+    Ok(watcher)
+}
+
+/// Prints what is new in the log. Answers whether there was anything, and the exit code of the end.
+fn print_new(reader: &mut Tail, file: &mut File, output: &mut dyn Write) -> Result<(bool, Option<u8>)> {
+    let mut read = false;
+    while let Some(line) = reader.next(file)? {
+        read = true;
+        if let Some(text) = line.render() {
+            print(output, &text)?;
+        }
+        if let Line::End { code, .. } = line {
+            return Ok((read, Some(code)));
+        }
+    }
+    Ok((read, None))
+}
+
+/// A log that could not be written (a full disk) has no end, and the journal has the verdict.
+fn print_verdict(app: &App, job: &str, output: &mut dyn Write) -> Result<u8> {
+    let Some(verdict) = Verdict::written(app, job)? else {
+        return Err(Error::new("the worker ended without a verdict").hint(format!(
+            "`receiver status {}` says what is live; `receiver deploy {0}` tries again",
+            app.name()
+        )));
+    };
+    print(output, &format!("=====> {}", verdict.line))?;
+    Ok(verdict.code)
 }
 
 fn print(output: &mut dyn Write, text: &str) -> Result<()> {
@@ -56,39 +98,40 @@ fn print(output: &mut dyn Write, text: &str) -> Result<()> {
 
 /// What to do when a log does not grow.
 struct Patience {
-    since: Instant,
+    /// Since when it has not.
+    quiet: Instant,
+    /// Since when nobody holds the app's lock, as far as we saw.
+    idle: Option<Instant>,
+    /// Whether we said what is waited for.
     told: bool,
-    started: bool,
+    /// How many workers we started.
+    starts: u32,
 }
 
 impl Patience {
-    fn new() -> Patience {
-        Patience { since: Instant::now(), told: false, started: false }
-    }
-
-    fn check(&mut self, app: &App, job: &str, output: &mut dyn Write) -> Result<()> {
-        let waited = self.since.elapsed();
+    /// Whether nothing is left to wait for. While somebody works there is no limit: stages have theirs.
+    fn is_over(&mut self, app: &App, job: &str, output: &mut dyn Write) -> Result<bool> {
+        let second = Duration::from_secs(1);
         if let Some(holder) = guard::holder(app) {
-            let other = !holder.doing.contains(job);
-            if other && !self.told && waited > Duration::from_secs(1) {
+            self.idle = None;
+            if !self.told && self.quiet.elapsed() > second && !holder.doing.contains(job) {
                 self.told = true;
                 print(output, &format!("       waiting    {} is under way", holder.doing))?;
             }
-            self.since = if self.told { self.since } else { self.since.min(Instant::now()) };
-            return Ok(());
+            return Ok(false);
+        }
+        // A worker that was started needs a moment to take the lock.
+        if self.idle.get_or_insert_with(Instant::now).elapsed() < second {
+            return Ok(false);
         }
         let queued = queue::waiting(app)?.iter().any(|waiting| waiting.id == job);
-        // Nobody works. Its worker may have died: another one finishes or undoes what it left.
-        if queued && !self.started && waited > Duration::from_secs(1) {
-            self.started = true;
-            spawn::worker(app)?;
-        } else if waited > Duration::from_secs(15) {
-            return Err(Error::new("the worker ended without a verdict").hint(format!(
-                "`receiver status {}` says what is live; `receiver deploy {0}` tries again",
-                app.name()
-            )));
+        if !queued || self.starts == STARTS {
+            return Ok(true);
         }
-        Ok(())
+        self.starts += 1;
+        self.idle = None;
+        spawn::worker(app)?;
+        Ok(false)
     }
 }
 
@@ -109,7 +152,7 @@ impl Tail {
                 }
                 continue;
             }
-            let mut buffer = [0; 64 << 10];
+            let mut buffer = [0; 8 << 10];
             file.seek(SeekFrom::Start(self.offset)).context(|| "cannot read a log")?;
             let length = match file.read(&mut buffer) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,

@@ -70,13 +70,13 @@ fn make(workshop: &Path, name: &AppName, branch: Option<&BranchName>, root: &Roo
     }
     make_repository(&app, branch.map_or("main", BranchName::as_str))?;
     if let Some(branch) = branch.filter(|branch| branch.as_str() != "main") {
-        let line = format!("branch = {:?}\n", branch.as_str());
+        let line = format!("branch = {}\n", toml::Value::from(branch.as_str()));
         files::write_atomic(&app.server_config(), line.as_bytes(), 0o600)?;
     }
     let marker = format!(
-        "format = {FORMAT}\napp = \"{name}\"\nvcs = \"git\"\ncreated = \"{}\"\nroot = {:?}\n",
+        "format = {FORMAT}\napp = \"{name}\"\nvcs = \"git\"\ncreated = \"{}\"\nroot = {}\n",
         clock::now(),
-        root.path().display().to_string()
+        toml::Value::from(root.path().display().to_string())
     );
     files::write_atomic(&app.marker(), marker.as_bytes(), 0o644)?;
     Ok(app)

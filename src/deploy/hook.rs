@@ -70,33 +70,43 @@ pub fn pre_receive(
     asked: Result<Asked>,
     output: &mut dyn Write,
 ) -> Result<bool> {
-    let settings = look::server_settings(app)?;
-    let branch = settings.branch.as_str();
-    let deployed = format!("refs/heads/{branch}");
-    let update = updates.iter().find(|update| update.name == deployed);
-    let judged = asked.and_then(|asked| match update {
-        Some(update) => judge(app, branch, update, &asked, output),
-        None if asked.plan => {
-            Err(Error::new(format!("nothing in this push is deployed: {} deploys {branch}", app.name())))
+    let (update, judged) = match (look::server_settings(app), asked) {
+        (Err(error), _) | (Ok(_), Err(error)) => (None, Err(error)),
+        (Ok(settings), Ok(asked)) => {
+            let branch = settings.branch.as_str();
+            let deployed = format!("refs/heads/{branch}");
+            let update = updates.iter().find(|update| update.name == deployed);
+            let judged = match update {
+                Some(update) => judge(app, branch, update, &asked, output),
+                None if asked.plan => Err(Error::new(format!(
+                    "nothing in this push is deployed: {} deploys {branch}",
+                    app.name()
+                ))),
+                None => Ok(()),
+            };
+            (update, judged)
         }
-        None => Ok(()),
-    });
+    };
     let Err(refusal) = judged else { return Ok(true) };
-    let decided_by = update.map_or_else(|| "the push".to_owned(), |update| shown(&update.name));
-    for update in updates {
-        if decided_by == shown(&update.name) || updates.len() == 1 {
-            write(output, &format!("=====> refused: {}: {refusal}", shown(&update.name)))?;
-        } else {
-            write(output, &format!("=====> refused: {}, together with {decided_by}", shown(&update.name)))?;
+    let message = refusal.to_string();
+    let (first, more) = message.split_once('\n').unwrap_or((&message, ""));
+    for one in updates {
+        match update {
+            Some(judged) if judged.name != one.name => {
+                let with = shown(&judged.name);
+                write(output, &format!("=====> refused: {}, together with {with}", shown(&one.name)))?;
+            }
+            _ => write(output, &format!("=====> refused: {}: {first}", shown(&one.name)))?,
         }
+    }
+    for line in more.lines() {
+        write(output, &format!("       {line}"))?;
     }
     for cause in refusal.causes() {
         write(output, &format!("       caused by: {cause}"))?;
     }
     if let Some(hint) = refusal.innermost_hint() {
-        for line in format!("hint: {hint}").lines() {
-            write(output, &format!("       {line}"))?;
-        }
+        write(output, &format!("       {}", format!("hint: {hint}").replace('\n', "\n       ")))?;
     }
     Ok(false)
 }
@@ -185,8 +195,10 @@ fn shown(name: &str) -> String {
     short.or_else(tag).unwrap_or_else(|| name.to_owned())
 }
 
-fn write(output: &mut dyn Write, line: &str) -> Result<()> {
-    writeln!(output, "{line}").context(|| "nobody reads what is said here")
+/// The only way to the pusher's terminal: whatever a sentence quotes, no control sequence passes.
+fn write(output: &mut dyn Write, lines: &str) -> Result<()> {
+    let lines: String = lines.lines().map(|line| text::printable(line) + "\n").collect();
+    output.write_all(lines.as_bytes()).context(|| "nobody reads what is said here")
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::sync::{Arc, Mutex};
 
 use serde::{Deserialize, Serialize};
@@ -64,17 +64,26 @@ impl Line {
 
 /// A log that is being written.
 #[derive(Clone, Debug)]
-pub struct JobLog(Arc<Mutex<File>>);
+pub struct JobLog(Arc<Mutex<Writing>>);
+
+#[derive(Debug)]
+struct Writing {
+    file: File,
+    /// The last line has no end: a death, or a full disk, came in the middle of it.
+    torn: bool,
+}
 
 impl JobLog {
     /// Opens the log of a job for appending, and begins it where it is new.
     pub fn open(app: &App, job: &str) -> Result<JobLog> {
         let path = app.log(job);
-        let opened = OpenOptions::new().append(true).create(true).mode(0o600).open(&path);
+        let opened = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(&path);
         let file = opened.context(|| format!("cannot open the log {}", path.display()))?;
-        let new = file.metadata().is_ok_and(|about| about.len() == 0);
-        let log = JobLog(Arc::new(Mutex::new(file)));
-        if new {
+        let length = file.metadata().map_or(0, |about| about.len());
+        let mut last = [b'\n'];
+        let torn = length > 0 && file.read_exact_at(&mut last, length - 1).is_ok() && last != [b'\n'];
+        let log = JobLog(Arc::new(Mutex::new(Writing { file, torn })));
+        if length == 0 {
             log.write(&Line::Format(FORMAT));
         }
         Ok(log)
@@ -84,10 +93,12 @@ impl JobLog {
     pub fn write(&self, line: &Line) {
         let Ok(mut text) = serde_json::to_string(line) else { return };
         text.push('\n');
-        let written = match self.0.lock() {
-            Ok(mut file) => file.write_all(text.as_bytes()),
-            Err(_) => return,
-        };
+        let Ok(mut writing) = self.0.lock() else { return };
+        if writing.torn {
+            text.insert(0, '\n');
+        }
+        let written = writing.file.write_all(text.as_bytes());
+        writing.torn = written.is_err();
         if let Err(error) = written {
             log::warn!("cannot write to a job's log: {error}");
         }

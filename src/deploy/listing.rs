@@ -192,8 +192,9 @@ impl AppStatus {
         let deploying = underway.as_ref().filter(|_| works).and_then(Underway::release).cloned();
         let mut attention = scene.releases.unknown.clone();
         attention.extend(scene.history.damage(app));
+        attention.extend(queue::strange(app)?);
         if !works {
-            attention.extend(super::recovery::foresee(app)?);
+            attention.extend(super::recovery::foresee(app).unwrap_or_else(|error| vec![error.one_line()]));
             let lost = worker::undeployed_tip(app);
             attention.extend(lost.map(|tip| {
                 format!("the tip {} was never deployed: `receiver deploy {}`", tip.short(), app.name())

@@ -92,7 +92,8 @@ pub fn at(app: &App, repository: &Repository, scene: &Scene, request: &Request) 
     let said = Words::of(&settings);
     let fingerprint = fingerprint(&tree, &said)?;
     refuse_unsaid(app, &tree, &settings, &fingerprint)?;
-    refuse_links(repository, &tree, &settings)?;
+    let mut links = repository.link_targets(&tree)?;
+    refuse_links(&tree, &links, &settings)?;
     refuse_lfs(repository, &tree)?;
     refuse(&submodules::refusals(repository, &tree, &settings.export.submodules)?)?;
     let mut parts = Vec::new();
@@ -100,8 +101,10 @@ pub fn at(app: &App, repository: &Repository, scene: &Scene, request: &Request) 
         parts = submodules::expand(repository, &tree, &settings.export.submodules, &app.submodules())?;
         for part in &parts {
             refuse(&part.tree.complaints)?;
-            refuse_links(&Repository::open(&part.repository)?, &part.tree, &settings)?;
+            links.extend(Repository::open(&part.repository)?.link_targets(&part.tree)?);
         }
+        // All together: a link of one part may lead through a link of another.
+        refuse_links(&tree, &links, &settings)?;
     }
     parts.insert(0, Part { repository: repository.path().to_owned(), tree });
     let size = export::measure(repository, &parts)?;
@@ -260,14 +263,13 @@ fn refuse_unsaid(app: &App, tree: &Tree, settings: &Settings, fingerprint: &Fing
     Ok(())
 }
 
-fn refuse_links(repository: &Repository, tree: &Tree, settings: &Settings) -> Result<()> {
+fn refuse_links(tree: &Tree, targets: &BTreeMap<Vec<u8>, Vec<u8>>, settings: &Settings) -> Result<()> {
     if settings.export.outside_links {
         return Ok(());
     }
     let shared = &settings.shared;
     let shared: Vec<&str> = shared.files.iter().chain(&shared.dirs).map(|path| path.as_str()).collect();
-    let targets: BTreeMap<_, _> = repository.link_targets(tree)?;
-    refuse(&tree.outside_links(&targets, &shared))
+    refuse(&tree.outside_links(targets, &shared))
 }
 
 /// Where attributes speak of LFS, its pointers are looked for.

@@ -1,6 +1,8 @@
 //! A release in the making: from its name to the seal on its record.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::environment::{Environment, Subject};
@@ -160,9 +162,7 @@ impl<'a> Making<'a> {
         std::fs::create_dir(&self.directory)
             .context(|| format!("cannot make the directory {}", self.directory.display()))?;
         death::point("directory-made");
-        let stop = || self.stopper.check().is_err();
-        export::export(&self.look.parts, &self.directory, &stop)
-            .map_err(|error| self.stopper.check().err().unwrap_or(error))?;
+        self.write_tree()?;
         let files = &self.look.plan.files;
         let noun = plural(usize::try_from(files.total).unwrap_or(0), "file", "files");
         self.log.timed(
@@ -172,6 +172,23 @@ impl<'a> Making<'a> {
         );
         death::point("exported");
         Ok(())
+    }
+
+    /// Writes the files, and says once a second how many there are.
+    fn write_tree(&self) -> Result<()> {
+        let (written, total) = (AtomicU64::new(0), self.look.size.files);
+        let begun = Instant::now();
+        let told = AtomicU64::new(0);
+        let go_on = || {
+            let files = written.fetch_add(1, Ordering::Relaxed);
+            let second = begun.elapsed().as_secs();
+            if told.fetch_max(second, Ordering::Relaxed) < second {
+                self.log.step("export", format!("{} of {} files", grouped(files), grouped(total)));
+            }
+            self.stopper.check().is_ok()
+        };
+        export::export(&self.look.parts, &self.directory, &|| !go_on())
+            .map_err(|error| self.stopper.check().err().unwrap_or(error))
     }
 
     /// Estimates bytes and inodes first; where there is too little, prunes, and looks again.
@@ -186,7 +203,9 @@ impl<'a> Making<'a> {
         if enough(files::free_space(&place)?) {
             return Ok(());
         }
-        prune::run(self.guard, &self.log, &self.look.settings.keep)?;
+        for gone in prune::words(&prune::run(self.guard, &self.look.settings.keep)?) {
+            self.log.step("prune", gone);
+        }
         prune::empty_trash(self.app());
         let (free_bytes, free_inodes) = files::free_space(&place)?;
         if enough((free_bytes, free_inodes)) {
@@ -245,8 +264,15 @@ impl<'a> Making<'a> {
 
     /// The first release's own files in a directory that is to be shared are what it begins with.
     fn seed(&self, path: &Path, source: &Path) -> Result<()> {
-        files::make_directory(source, 0o755)?;
         let inside = self.directory.join(path);
+        let parent = source.parent().unwrap_or(source);
+        files::make_directory(parent, 0o755)?;
+        let device = |path: &Path| std::fs::metadata(path).map(|about| about.dev()).ok();
+        // Moved, it is there whole or not at all, and its symlinks stay symlinks.
+        if files::is_directory(&inside) && device(&inside) == device(parent) {
+            return files::move_new(&inside, source);
+        }
+        files::make_directory(source, 0o755)?;
         if files::is_directory(&inside) {
             let options = fs_extra::dir::CopyOptions::new().content_only(true);
             fs_extra::dir::copy(&inside, source, &options)
@@ -257,6 +283,15 @@ impl<'a> Making<'a> {
 
     fn link_one(&self, path: &Path) -> Result<()> {
         let place = self.directory.join(path);
+        // A link among the directories above it would take what is made, and removed, here elsewhere.
+        let mut above = path.ancestors().skip(1).filter(|above| !above.as_os_str().is_empty());
+        if let Some(above) = above.find(|above| self.directory.join(above).is_symlink()) {
+            return Err(Error::new(format!(
+                "shared {} lies behind the symlink {} of the revision",
+                path.display(),
+                above.display()
+            )));
+        }
         if let Some(parent) = place.parent() {
             files::make_directory(parent, 0o755)?;
         }

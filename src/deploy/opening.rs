@@ -162,6 +162,8 @@ impl Trial {
         let Some(stage) = making.settings().stage(name).cloned() else { return Ok(()) };
         let Action::Sql(scripts) = &stage.action else { return making.stage(name, environment, most) };
         let begun = Instant::now();
+        let names: Vec<&str> = scripts.iter().map(|script| script.as_str()).collect();
+        making.log.step(name.as_str(), names.join(", "));
         let mut texts = Vec::new();
         for script in scripts {
             let path = making.directory().join(script.as_path());

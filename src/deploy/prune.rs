@@ -7,7 +7,6 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::joblog::JobLog;
 use super::look::Scene;
 use super::opening;
 use crate::app::guard::Guard;
@@ -17,7 +16,6 @@ use crate::app::settings::Keep;
 use crate::app::{App, ReleaseId, Version};
 use crate::data::{Limit, sqlite};
 use crate::support::files::DirectoryLock;
-use crate::support::text::plural;
 use crate::support::{Result, clock, files};
 use crate::vcs::Repository;
 
@@ -72,11 +70,16 @@ pub fn select(facts: &Facts) -> Selection {
     kept.extend(&facts.in_use);
     let in_live: Vec<&&Record> = good.iter().filter(|record| record.id.version == live.version).collect();
     kept.extend(in_live.iter().rev().take(facts.keep.releases as usize).map(|record| &record.id));
-    for version in kept_versions(facts, live, &kept) {
-        // Of a version that is not live, the newest good one, or the newest there is.
+    let recent = recent_versions(facts);
+    for version in kept_versions(facts, live, &kept, &recent) {
+        // Of a version that is not live, the newest good one, or the newest there is; as many as of
+        // the live one while it is in its window.
+        let most = if recent.contains(&version) { facts.keep.releases as usize } else { 1 };
         let of_it = |record: &&&Record| record.id.version == version;
-        let newest = good.iter().rev().find(of_it).or_else(|| facts.releases.iter().rev().find(of_it));
-        kept.extend(newest.map(|record| &record.id));
+        kept.extend(good.iter().rev().filter(of_it).take(most).map(|record| &record.id));
+        if !good.iter().any(|record| record.id.version == version) {
+            kept.extend(facts.releases.iter().rev().find(of_it).map(|record| &record.id));
+        }
     }
     let goes: Vec<ReleaseId> =
         facts.releases.iter().map(|record| &record.id).filter(|id| !kept.contains(id)).cloned().collect();
@@ -88,20 +91,27 @@ pub fn select(facts: &Facts) -> Selection {
 
 /// The live version, the newest others as many as are kept, those in their window, and those of which
 /// something is kept anyway.
-fn kept_versions(facts: &Facts, live: &ReleaseId, kept: &BTreeSet<&ReleaseId>) -> BTreeSet<Version> {
+fn kept_versions(
+    facts: &Facts,
+    live: &ReleaseId,
+    kept: &BTreeSet<&ReleaseId>,
+    recent: &BTreeSet<Version>,
+) -> BTreeSet<Version> {
     let all: BTreeSet<Version> = facts.releases.iter().map(|record| record.id.version).collect();
     let mut versions: BTreeSet<Version> = BTreeSet::from([live.version]);
     versions.extend(kept.iter().map(|id| id.version));
     let others = all.iter().rev().filter(|version| **version != live.version);
     versions.extend(others.take((facts.keep.versions as usize).saturating_sub(1)));
-    let window = jiff::SignedDuration::try_from(facts.window).unwrap_or(jiff::SignedDuration::MAX);
-    for (id, left) in &facts.left_at {
-        // A clock that was set back makes `now` earlier than `left`: then the window is not over.
-        if facts.now.duration_since(*left) < window {
-            versions.insert(id.version);
-        }
-    }
+    versions.extend(recent.iter().filter(|version| all.contains(version)));
     versions
+}
+
+/// The versions that were left so lately that they can be rolled back to with their data.
+fn recent_versions(facts: &Facts) -> BTreeSet<Version> {
+    let window = jiff::SignedDuration::try_from(facts.window).unwrap_or(jiff::SignedDuration::MAX);
+    // A clock that was set back makes `now` earlier than `left`: then the window is not over.
+    let lately = facts.left_at.iter().filter(|(_, left)| facts.now.duration_since(**left) < window);
+    lately.map(|(id, _)| id.version).collect()
 }
 
 /// What would go now.
@@ -134,8 +144,10 @@ pub fn selection(app: &App, keep: &Keep, window: Duration) -> Result<(Selection,
 }
 
 /// Prunes, under the lock: the journal's line first, then one rename for each release.
-pub fn run(guard: &mut Guard, log: &JobLog, keep: &Keep) -> Result<Selection> {
+pub fn run(guard: &mut Guard, keep: &Keep) -> Result<Selection> {
     let app = guard.app().clone();
+    old_accounts(&app)?;
+    old_dumps(&app, keep)?;
     let window = super::look::server_settings(&app)?.database.rollback_window;
     let (selection, scene) = selection(&app, keep, window)?;
     if selection == Selection::default() {
@@ -152,14 +164,6 @@ pub fn run(guard: &mut Guard, log: &JobLog, keep: &Keep) -> Result<Selection> {
     for version in &selection.versions {
         drop_version(guard, *version, &scene)?;
     }
-    old_dumps(&app, keep)?;
-    let (releases, versions) = (selection.releases.len(), selection.versions.len());
-    let and = if versions == 0 {
-        String::new()
-    } else {
-        format!(", {versions} {}", plural(versions, "version", "versions"))
-    };
-    log.step("prune", format!("{releases} {}{and}", plural(releases, "release", "releases")));
     Ok(selection)
 }
 
@@ -213,20 +217,50 @@ fn drop_version(guard: &Guard, version: Version, scene: &Scene) -> Result<()> {
 fn old_dumps(app: &App, keep: &Keep) -> Result<()> {
     for name in files::names_in(&app.dumps())? {
         let path = app.dumps().join(&name);
-        let written = std::fs::metadata(&path).and_then(|about| about.modified());
-        let Ok(written) =
-            written.map_err(drop).and_then(|written| Timestamp::try_from(written).map_err(drop))
-        else {
-            continue;
-        };
-        let age = clock::now().duration_since(written);
-        if name.ends_with(".sqlite3")
-            && age > jiff::SignedDuration::try_from(keep.dumps).unwrap_or(jiff::SignedDuration::MAX)
-        {
+        if path.extension().is_some_and(|end| end == "sqlite3") && is_older(&path, keep.dumps) {
             files::remove_file(&path)?;
         }
     }
     Ok(())
+}
+
+/// How many failed releases keep their record, and for how long a log stays that no record names.
+const FAILED: usize = 20;
+const LOGS: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// Accounts of what failed long ago, and logs that no record names any more.
+fn old_accounts(app: &App) -> Result<()> {
+    let scene = Scene::read(app)?;
+    let failed = &scene.releases.failed;
+    for record in &failed[..failed.len().saturating_sub(FAILED)] {
+        files::remove_file(&app.failed_record(&record.id.name))?;
+    }
+    let named: BTreeSet<&str> = scene
+        .releases
+        .standing
+        .iter()
+        .chain(failed)
+        .map(|record| record.job.as_str())
+        .chain(scene.history.last_deploy())
+        .collect();
+    let logs = app.state("logs");
+    for name in files::names_in(&logs)? {
+        let is_named = name.strip_suffix(".jsonl").is_some_and(|job| named.contains(job));
+        if !is_named && is_older(&logs.join(&name), LOGS) {
+            files::remove_file(&logs.join(&name))?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a file was written longer ago than `age`.
+fn is_older(path: &std::path::Path, age: Duration) -> bool {
+    let written = std::fs::symlink_metadata(path).and_then(|about| about.modified());
+    let Some(written) = written.ok().and_then(|written| Timestamp::try_from(written).ok()) else {
+        return false;
+    };
+    clock::now().duration_since(written)
+        > jiff::SignedDuration::try_from(age).unwrap_or(jiff::SignedDuration::MAX)
 }
 
 /// Deletes what was renamed away. Nobody waits for it, and nobody minds if two do it at once.

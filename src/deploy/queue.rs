@@ -3,7 +3,7 @@
 //! A hook writes its job, syncs it, and may then die: the job is done all the same. The file stays
 //! until the job has its verdict, so that a worker's death loses none.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -199,25 +199,41 @@ impl Job {
     }
 }
 
-/// What waits, in the order of its asking. Junk in the queue is moved out of the way, and logged.
+/// What waits, in the order of its asking. What is no job of ours is left alone.
 pub fn waiting(app: &App) -> Result<Vec<Job>> {
-    let mut jobs = Vec::new();
+    Ok(read(app)?.0)
+}
+
+/// What lies in the queue and is no job that this receiver knows, as sentences.
+pub fn strange(app: &App) -> Result<Vec<String>> {
+    Ok(read(app)?.1)
+}
+
+fn read(app: &App) -> Result<(Vec<Job>, Vec<String>)> {
+    let (mut jobs, mut strange) = (Vec::new(), Vec::new());
     for name in files::names_in(&app.queue())? {
         let path = app.queue().join(&name);
-        if name.starts_with(files::TEMPORARY) || !name.ends_with(".json") {
+        if name.starts_with(files::TEMPORARY) {
             continue;
         }
-        // It may be gone since the directory was read: another worker ended it.
-        let Some(bytes) = files::read_limited(&path, 1 << 20)? else { continue };
-        match serde_json::from_slice::<Job>(&bytes) {
-            Ok(job) => {
-                refuse_newer(job.format, &path)?;
-                if job.path(app) == path {
-                    jobs.push(job);
-                }
-            }
-            Err(error) => log::warn!("{} is not a job and is left out: {error}", path.display()),
+        match read_job(app, &path) {
+            Ok(job) => jobs.extend(job),
+            Err(error) => strange.push(error.one_line()),
         }
     }
-    Ok(jobs)
+    Ok((jobs, strange))
+}
+
+fn read_job(app: &App, path: &Path) -> Result<Option<Job>> {
+    #[derive(Deserialize)]
+    struct Format {
+        format: u32,
+    }
+    // It may be gone since the directory was read: another worker ended it.
+    let Some(bytes) = files::read_limited(path, 1 << 20)? else { return Ok(None) };
+    if let Ok(there) = serde_json::from_slice::<Format>(&bytes) {
+        refuse_newer(there.format, path)?;
+    }
+    let job = serde_json::from_slice::<Job>(&bytes).ok().filter(|job| job.path(app) == path);
+    job.map(Some).ok_or_else(|| Error::new(format!("{} is not a job", path.display())))
 }

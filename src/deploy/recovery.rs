@@ -8,12 +8,12 @@ use std::path::Path;
 
 use super::joblog::{self, JobLog};
 use super::look::Scene;
-use super::opening;
 use super::queue::{Job, Order};
 use super::switch;
 use super::underway::{Step, Underway};
 use super::verdict::Verdict;
 use super::worker;
+use super::{opening, stage};
 use crate::app::guard::Guard;
 use crate::app::journal::{Event, History, Outcome};
 use crate::app::record::{self, Record, Releases};
@@ -38,6 +38,8 @@ pub fn recover(guard: &mut Guard) -> Result<Vec<String>> {
         Err(error) => {
             let aside = app.state(&format!("underway.damaged-{}", guard.next_seq()));
             files::move_new(&app.underway(), &aside)?;
+            // Nobody can tell any more whether it stood between fence and switch.
+            unfence_live(&app)?;
             told.push(format!("{}; it lies beside its place now", error.one_line()));
         }
     }
@@ -80,7 +82,7 @@ fn resume(guard: &mut Guard, underway: Underway) -> Result<String> {
     let app = guard.app().clone();
     let job = underway.job.clone();
     let log = JobLog::open(&app, &job.id)?;
-    if let Some(verdict) = told_verdict(&app, &job)? {
+    if let Some(verdict) = Verdict::written(&app, &job.id)? {
         if joblog::end(&app, &job.id).is_none() {
             worker::say(&log, &verdict);
         }
@@ -99,6 +101,14 @@ fn resume(guard: &mut Guard, underway: Underway) -> Result<String> {
         return Ok(format!("a worker died after the switch to {goal}: finished"));
     }
     undo(guard, &underway, "the worker died")?;
+    if let Some((line, _)) = joblog::end(&app, &job.id) {
+        // The pusher was told, and the journal could not be written: it is written now.
+        let event = worker::failed(&job, &line);
+        guard.append(Some(&job.by), event)?;
+        job.remove(&app)?;
+        Underway::clear(guard)?;
+        return Ok(format!("{} had failed, and the journal did not say so: undone", job.id));
+    }
     let what = underway.release().map_or_else(|| job.id.clone(), ToString::to_string);
     if begin_again(&app, &job)? {
         let mut job = job;
@@ -113,18 +123,6 @@ fn resume(guard: &mut Guard, underway: Underway) -> Result<String> {
     let verdict = Verdict::not_live(&app, live.as_ref(), Outcome::Failed, &Error::new(why));
     worker::close(guard, &job, &log, &verdict)?;
     Ok(format!("a worker died in {what}: undone"))
-}
-
-/// The verdict on a job, where the journal has it.
-fn told_verdict(app: &App, job: &Job) -> Result<Option<Verdict>> {
-    let live = record::live(app)?;
-    let history = History::read(app)?;
-    Ok(history.entries().iter().find_map(|entry| match &entry.event {
-        Event::Verdict { job: ended, outcome, release, why, .. } if *ended == job.id => {
-            Some(Verdict::told(app, live.as_ref(), *outcome, release.as_ref(), why.as_deref()))
-        }
-        _ => None,
-    }))
 }
 
 /// Once more, if nobody overtook it; a second death is its verdict.
@@ -150,14 +148,18 @@ pub fn finish(guard: &mut Guard, by: &str, id: &ReleaseId, rollback: bool) -> Re
         history.entries().iter().any(|entry| entry.seq >= since && wanted(&entry.event))
     };
     let history = History::read(&app)?;
-    if rollback {
-        if let Some(before) = before.clone().filter(|before| before != id)
-            && !told(&history, &|event| matches!(event, Event::Withdraw { release } if *release == before))
-        {
-            guard.append(Some(by), Event::Withdraw { release: before })?;
-        }
-    } else {
-        switch::mark_last(guard, id.version, Some(id))?;
+    if let Some(before) = before.clone().filter(|before| rollback && before != id)
+        && !told(&history, &|event| matches!(event, Event::Withdraw { release } if *release == before))
+    {
+        guard.append(Some(by), Event::Withdraw { release: before })?;
+    }
+    let scene = Scene::read(&app)?;
+    let left = before.as_ref().map(|before| before.version);
+    for version in
+        [Some(id.version), left.filter(|left| rollback && *left != id.version)].into_iter().flatten()
+    {
+        let newest = if rollback { newest_good(&scene, version, id) } else { Some(id) };
+        switch::mark_last(guard, version, newest)?;
     }
     death::point("last-moved");
     if !told(&history, &|event| matches!(event, Event::Live { release, .. } if release == id)) {
@@ -165,6 +167,17 @@ pub fn finish(guard: &mut Guard, by: &str, id: &ReleaseId, rollback: bool) -> Re
     }
     death::point("journaled");
     Ok(())
+}
+
+/// The newest release of a version that no rollback left; what is live now is left no longer.
+fn newest_good<'a>(scene: &'a Scene, version: Version, live: &ReleaseId) -> Option<&'a ReleaseId> {
+    let withdrawn = scene.history.withdrawn();
+    let good = |record: &&Record| {
+        record.id.version == version
+            && record.sealed.is_some()
+            && (record.id == *live || !withdrawn.contains(&record.id))
+    };
+    scene.releases.standing.iter().rev().find(good).map(|record| &record.id)
 }
 
 /// Undoes all that was done before a switch that did not happen. Each step is harmless when done
@@ -218,6 +231,7 @@ fn database_of(app: &App, id: &ReleaseId) -> Result<Option<std::path::PathBuf>> 
 
 fn discard_release(guard: &mut Guard, id: &ReleaseId, opens: bool, why: &str) -> Result<()> {
     let app = guard.app().clone();
+    stage::end_orphans(&app.release(id));
     // The version that it opened is its alone: no other release of it can be complete.
     let alone = opens
         && !Releases::read(&app)?

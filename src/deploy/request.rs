@@ -12,9 +12,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::environment::Kept;
-use super::joblog::JobLog;
 use super::look::{self, Scene};
-use super::{database, prune};
+use super::{database, prune, queue, spawn};
 use crate::app::guard::Guard;
 use crate::app::journal::Event;
 use crate::app::settings::{self, RelativePath};
@@ -161,8 +160,13 @@ pub fn lock(app: &App, streams: &mut Streams) -> Result<Guard> {
         let doing = holder.map_or_else(|| "somebody else".to_owned(), |holder| holder.doing);
         let _ = writeln!(streams.talk, "waiting for {doing} to end");
     })?;
-    for told in super::recovery::recover(&mut guard)? {
+    let told = super::recovery::recover(&mut guard)?;
+    for told in &told {
         let _ = writeln!(streams.talk, "recovered: {told}");
+    }
+    // What recovery put back into the queue is for a worker, which waits until we are done.
+    if !told.is_empty() && !queue::waiting(app)?.is_empty() {
+        spawn::worker(app)?;
     }
     Ok(guard)
 }
@@ -190,8 +194,7 @@ fn pin(guard: &mut Guard, release: &ReleaseId, pins: bool, by: &str) -> Result<R
 fn run_prune(app: &App, streams: &mut Streams) -> Result<Reply> {
     let mut guard = lock(app, streams)?;
     let keep = look::server_settings(app)?.keep;
-    let log = JobLog::open(app, "prune")?;
-    let gone = prune::run(&mut guard, &log, &keep)?;
+    let gone = prune::run(&mut guard, &keep)?;
     drop(guard);
     prune::empty_trash(app);
     let data = serde_json::to_value(&gone).context(|| "cannot write down what went")?;
@@ -208,8 +211,12 @@ fn env_list(app: &App) -> Result<Reply> {
 }
 
 fn read_value(streams: &mut Streams) -> Result<String> {
+    const MOST: u64 = 1 << 20;
     let mut value = String::new();
-    streams.input.take(1 << 20).read_to_string(&mut value).context(|| "the value has to be UTF-8 text")?;
+    streams.input.take(MOST + 1).read_to_string(&mut value).context(|| "the value has to be UTF-8 text")?;
+    if value.len() as u64 > MOST {
+        return Err(Error::usage("the value is longer than 1 MB; `receiver put` brings a file"));
+    }
     // The line's end belongs to `echo`, not to the value.
     if value.ends_with('\n') {
         value.pop();

@@ -1,6 +1,6 @@
 //! Back to a release that was live before: a switch with no export and no build.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -125,7 +125,7 @@ pub fn plan(app: &App, scene: &Scene, target: &Target) -> Result<RollbackPlan> {
 }
 
 /// Which tables have another number of rows in the newer database, a line each.
-fn row_differences(old: &PathBuf, new: &PathBuf) -> Result<Vec<String>> {
+fn row_differences(old: &Path, new: &Path) -> Result<Vec<String>> {
     let limit = Limit::within(Duration::from_secs(30));
     let (old, new) = (sqlite::rows(old, &limit)?, sqlite::rows(new, &limit)?);
     let mut lines = Vec::new();
@@ -236,7 +236,7 @@ fn attempt(
     for line in &plan.stays_behind {
         log.note(line.clone());
     }
-    let after = recovery::finish(guard, &job.by, &plan.to, true).and_then(|()| mark_last(guard, &plan));
+    let after = recovery::finish(guard, &job.by, &plan.to, true);
     Ok((plan.to, after))
 }
 
@@ -255,16 +255,4 @@ fn change_database(app: &App, scene: &Scene, plan: &RollbackPlan) -> Result<()> 
         Some(old) => sqlite::unfence(&opening::file_of(app, &old)),
         None => Ok(()),
     }
-}
-
-/// `last` of a version that was left points to its newest release that is not withdrawn.
-fn mark_last(guard: &Guard, plan: &RollbackPlan) -> Result<()> {
-    let scene = Scene::read(guard.app())?;
-    let withdrawn = scene.history.withdrawn();
-    for version in [plan.from.version, plan.to.version] {
-        let mut of_it = scene.releases.standing.iter().rev().filter(|record| record.id.version == version);
-        let newest = of_it.find(|record| record.sealed.is_some() && !withdrawn.contains(&record.id));
-        switch::mark_last(guard, version, newest.map(|record| &record.id))?;
-    }
-    Ok(())
 }

@@ -6,7 +6,7 @@ use super::joblog::JobLog;
 use super::look::{self, Look, Scene, Submodules};
 use super::making::Making;
 use super::opening::{self, Opening};
-use super::plan::{Action, SchemaChanged};
+use super::plan::{Action, Data, SchemaChanged};
 use super::queue::{Job, Options, Order, SchemaSaid};
 use super::stop::Stopper;
 use super::underway::Underway;
@@ -14,6 +14,7 @@ use super::verdict::Verdict;
 use super::{recovery, switch};
 use crate::app::guard::Guard;
 use crate::app::journal::Outcome;
+use crate::app::settings::Carry;
 use crate::app::{App, ReleaseId};
 use crate::data::{Limit, sqlite};
 use crate::schema::Fingerprint;
@@ -22,8 +23,15 @@ use crate::vcs::Repository;
 
 /// How an attempt ended that did not fail.
 enum Ended {
-    /// The release is live; an error is what went wrong after the switch.
-    Live(ReleaseId, Result<()>),
+    /// The release is live.
+    Live {
+        /// The release.
+        id: ReleaseId,
+        /// Whether the database changed with it.
+        crosses: bool,
+        /// What went wrong after the switch.
+        after: Result<()>,
+    },
     /// There was nothing to do.
     Skipped(Option<ReleaseId>, String),
     /// The framework says that something is pending: the schema changed after all.
@@ -37,8 +45,11 @@ pub fn deploy(guard: &mut Guard, job: &Job, log: &JobLog, underway: &mut Underwa
     let mut options = job.options.clone();
     loop {
         match attempt(guard, job, &options, log, underway, &stopper) {
-            Ok(Ended::Live(id, after)) => {
-                let verdict = Verdict::live(&id);
+            Ok(Ended::Live { id, crosses, after }) => {
+                let mut verdict = Verdict::live(&id);
+                if underway.before.is_some() {
+                    verdict = verdict.undo_by(&app, crosses);
+                }
                 return match after {
                     Ok(()) => verdict,
                     Err(error) => verdict.attention(&error),
@@ -80,11 +91,12 @@ fn attempt(
         return Ok(Ended::Skipped(scene.live, look.plan.reason));
     }
     announce(log, &look);
+    let crosses = matches!(&look.plan.data, Data::Carried(carry, _) if *carry != Carry::Shared);
     let made = make(guard, job, log, underway, &look, &scene, stopper);
     match made {
         Ok(Made::Ready(id)) => {
             let after = go_live(guard, job, &id);
-            Ok(Ended::Live(id, after))
+            Ok(Ended::Live { id, crosses, after })
         }
         Ok(Made::Pending) => {
             recovery::undo(
@@ -97,7 +109,7 @@ fn attempt(
         Err(error) if is_live(&app, underway) => {
             // Only what comes after the rename can fail here: its directory's sync.
             let id = underway.release().cloned().ok_or_else(|| Error::new("nothing was under way"))?;
-            Ok(Ended::Live(id, Err(error)))
+            Ok(Ended::Live { id, crosses, after: Err(error) })
         }
         Err(error) => {
             let reason = stopper.reason().map_or_else(|| error.one_line(), str::to_owned);

@@ -50,9 +50,13 @@ impl Stage<'_> {
         let environment = self.environment.clone();
         let mut limit = Limit { left: self.log_bytes, told: false };
         self.execute(stop, move |line| {
-            let line = environment.mask(&String::from_utf8_lossy(line));
-            match limit.take(line.len() as u64) {
-                Taken::Whole => log.write(&Line::Output(text::printable_output(&line))),
+            if limit.told {
+                return;
+            }
+            let line = text::printable_output(&environment.mask(&String::from_utf8_lossy(line)));
+            // What the line costs in the log: empty lines, and what is written out, are not free.
+            match limit.take(line.len() as u64 + 16) {
+                Taken::Whole => log.write(&Line::Output(line)),
                 Taken::Last => log.write(&Line::Note("it prints too much: the rest is not kept".to_owned())),
                 Taken::None => {}
             }
@@ -230,6 +234,32 @@ fn end_descendants(group: Option<Pid>) {
             let _ = rustix::process::waitpid(Some(child), WaitOptions::NOHANG);
         }
         std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Ends what the stages of a dead worker left running: they could write into what is made next.
+///
+/// They are known by the environment that stages are given, or by standing in the release.
+pub fn end_orphans(release: &Path) {
+    let mark = format!("RECEIVER_RELEASE_DIR={}", release.display()).into_bytes();
+    for _ in 0..100 {
+        let Ok(processes) = std::fs::read_dir("/proc") else { return };
+        let mut found = false;
+        for process in processes.flatten() {
+            let pid = process.file_name().to_str().and_then(|name| name.parse().ok()).and_then(Pid::from_raw);
+            let Some(pid) = pid.filter(|pid| *pid != rustix::process::getpid()) else { continue };
+            let marked = std::fs::read(process.path().join("environ"))
+                .is_ok_and(|environ| environ.split(|b| *b == 0).any(|pair| pair == mark));
+            let inside =
+                std::fs::read_link(process.path().join("cwd")).is_ok_and(|cwd| cwd.starts_with(release));
+            if marked || inside {
+                found |= rustix::process::kill_process(pid, Signal::KILL).is_ok();
+            }
+        }
+        if !found {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 

@@ -1,8 +1,8 @@
 //! How a job ended, in the words that the pusher, the journal and `attach` get.
 
-use crate::app::journal::Outcome;
-use crate::app::{App, ReleaseId};
-use crate::support::Error;
+use crate::app::journal::{Event, History, Outcome};
+use crate::app::{App, ReleaseId, record};
+use crate::support::{Error, Result};
 
 /// The end of a job.
 #[derive(Debug)]
@@ -32,6 +32,14 @@ impl Verdict {
             line: format!("live: {id}"),
             code: 0,
         }
+    }
+
+    /// The same, with how to go back from it; `leaves_data` where another database would then be live.
+    #[must_use]
+    pub fn undo_by(mut self, app: &App, leaves_data: bool) -> Verdict {
+        let flag = if leaves_data { " --without-new-data" } else { "" };
+        self.notes.push(format!("undo: receiver rollback {}{flag}", app.name()));
+        self
     }
 
     /// There was nothing to do.
@@ -77,8 +85,19 @@ impl Verdict {
         self
     }
 
-    /// The verdict that the journal has already, for who did not get to hear it.
-    pub fn told(
+    /// The verdict on a job that the journal has already, for who did not get to hear it.
+    pub fn written(app: &App, job: &str) -> Result<Option<Verdict>> {
+        let live = record::live(app)?;
+        let history = History::read(app)?;
+        Ok(history.entries().iter().find_map(|entry| match &entry.event {
+            Event::Verdict { job: ended, outcome, release, why, .. } if *ended == job => {
+                Some(Verdict::told(app, live.as_ref(), *outcome, release.as_ref(), why.as_deref()))
+            }
+            _ => None,
+        }))
+    }
+
+    fn told(
         app: &App,
         live: Option<&ReleaseId>,
         outcome: Outcome,

@@ -61,14 +61,23 @@ pub fn release(app: &App, scene: &Scene, id: &ReleaseId) -> Result<Found> {
     let top = app.release(id);
     let mut found = Found { compared: 0, extra: 0, differences: Vec::new() };
     let mut known = BTreeSet::new();
+    let is_shared = |path: &[u8]| {
+        shared.iter().any(|shared| path == *shared || path.starts_with(&[shared.as_slice(), b"/"].concat()))
+    };
     for part in &parts {
         let repository = Repository::open(&part.repository)?;
+        // What lies behind a link in a directory's place may be equal, and is not of this release.
+        for directory in part.tree.directories.iter().filter(|directory| !is_shared(directory)) {
+            let about = std::fs::symlink_metadata(top.join(OsStr::from_bytes(directory)));
+            if about.is_ok_and(|about| !about.is_dir()) {
+                let path = printable_bytes(directory);
+                found.differences.push(Difference { path, what: "is no directory any more" });
+            }
+        }
         for entry in part.tree.entries.iter().filter(|entry| entry.kind != Kind::Submodule) {
             known.insert(entry.path.clone());
             // What lies in shared/ is meant to change.
-            if shared.iter().any(|shared| {
-                entry.path == *shared || entry.path.starts_with(&[shared.as_slice(), b"/"].concat())
-            }) {
+            if is_shared(&entry.path) {
                 continue;
             }
             found.compared += 1;

@@ -178,7 +178,7 @@ fn perform(guard: &mut Guard, job: &Job) -> Result<()> {
     let deployed = verdict.outcome == Outcome::Live;
     close(guard, job, &log, &verdict)?;
     if deployed && matches!(job.order, Order::Push { .. } | Order::Deploy { .. }) {
-        tidy(guard, &log);
+        tidy(guard);
     }
     Ok(())
 }
@@ -217,7 +217,7 @@ fn headline(app: &App, job: &Job, log: &JobLog) -> Result<()> {
 fn journal_push(guard: &mut Guard, job: &Job) -> Result<()> {
     let Order::Push { branch, old, new, forced } = &job.order else { return Ok(()) };
     // Once for each push, however often it is begun.
-    if job.deaths > 0 {
+    if job.deaths > 0 && History::read(guard.app())?.has_push(&job.id) {
         return Ok(());
     }
     let event = Event::Push {
@@ -229,6 +229,18 @@ fn journal_push(guard: &mut Guard, job: &Job) -> Result<()> {
         options: job.options.words(),
     };
     guard.append(Some(&job.by), event).map(drop)
+}
+
+/// The journal's word on a job that failed.
+pub fn failed(job: &Job, why: &str) -> Event {
+    Event::Verdict {
+        job: job.id.clone(),
+        outcome: Outcome::Failed,
+        revision: job.revision().cloned(),
+        branch: job.branch().map(str::to_owned),
+        release: None,
+        why: Some(why.to_owned()),
+    }
 }
 
 /// Gives a job its verdict: to the journal, to who follows, and out of the queue.
@@ -286,9 +298,9 @@ fn cancel_waiting(guard: &mut Guard) -> Result<Verdict> {
 }
 
 /// Prune's renames, still under the lock. What fails here changes nothing about the verdict.
-fn tidy(guard: &mut Guard, log: &JobLog) {
+fn tidy(guard: &mut Guard) {
     let keep = look::server_settings(guard.app()).map(|settings| settings.keep);
-    if let Err(error) = keep.and_then(|keep| prune::run(guard, log, &keep)) {
+    if let Err(error) = keep.and_then(|keep| prune::run(guard, &keep)) {
         log::warn!("cannot prune: {}", error.one_line());
     }
     death::point("pruned");

@@ -124,7 +124,7 @@ static FRAMEWORKS: &[Framework] = &[
     },
     Framework {
         detector: Detector::Flyway,
-        marker: |place| place.within("db/migration") && is_versioned(place.name()),
+        marker: |place| is_versioned(place.name()) && place.within("db/migration"),
         bare: true,
         everywhere: true,
         keeps: |place, _| place.within("db/migration"),
@@ -290,15 +290,18 @@ fn is_vendored(path: &[u8]) -> bool {
 /// Django runs what lies in `migrations`; that may import from below it, and read SQL there. An app may
 /// be called `tests` and have migrations: only tests of the migrations themselves do not count.
 fn is_django_migration(place: Place) -> bool {
-    let Some(above) = place.before("migrations") else { return false };
-    let below = Place(&place.0[above.len()..]);
-    (place.ends(".py") || is_sql(place.0)) && !below.is_test()
+    let runs = place.ends(".py") || is_sql(place.0);
+    let below = |above: &[u8]| Place(&place.0[above.len()..]);
+    runs && place.before("migrations").is_some_and(|above| !below(above).is_test())
 }
 
 /// Models of an app without migrations: `migrate --run-syncdb` makes their tables.
 fn is_unmigrated_model(place: Place, tree: &Landmarks) -> bool {
+    if !place.ends(".py") {
+        return false;
+    }
     let app = if place.name() == b"models.py" { Some(place.dir()) } else { place.before("models") };
-    app.is_some_and(|app| !tree.migrated.contains(app)) && place.ends(".py") && !place.is_test()
+    app.is_some_and(|app| !tree.migrated.contains(app)) && !place.is_test()
 }
 
 /// What pins the dependencies of a Python app, or names them.

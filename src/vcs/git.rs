@@ -13,6 +13,9 @@ use crate::support::{Context, Error, Result, text};
 /// No tree has more entries than this: a few kilobytes of pushed trees can stand for billions.
 const MOST_ENTRIES: usize = 2_000_000;
 
+/// Nor more bytes of paths: that many entries with the longest of them would fill any memory.
+const MOST_NAMES: usize = 256 << 20;
+
 /// A bare git repository.
 pub struct Repository {
     inner: git2::Repository,
@@ -133,6 +136,7 @@ impl Repository {
 
     fn tree_below(&self, top: ObjectId, at: &[u8]) -> Result<Tree> {
         let mut tree = Tree::default();
+        let mut names = 0;
         // Not recursive: how deep it goes is the pusher's choice.
         let mut waiting = vec![(at.to_vec(), top)];
         while let Some((directory, id)) = waiting.pop() {
@@ -150,6 +154,7 @@ impl Repository {
             }
             for entry in &listing {
                 let path = join(&directory, entry.name_bytes());
+                names += path.len();
                 match entry.filemode() {
                     0o040_000 => {
                         tree.directories.push(path.clone());
@@ -160,6 +165,10 @@ impl Repository {
             }
             if tree.entries.len() + tree.directories.len() > MOST_ENTRIES {
                 return Err(Error::new(format!("the revision has more than {MOST_ENTRIES} files")));
+            }
+            if names > MOST_NAMES {
+                let most = text::bytes(MOST_NAMES as u64);
+                return Err(Error::new(format!("the paths of the revision have more than {most} of names")));
             }
         }
         tree.directories.sort();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::git::Repository;
-use super::tree::{Entry, Tree};
+use super::tree::{Entry, Kind, Tree, join};
 use crate::support::{Context, Error, Result, files, text};
 
 /// A tree and the repository that its objects are in.
@@ -20,7 +20,7 @@ pub fn refusals(repository: &Repository, tree: &Tree, granted: &[String]) -> Res
     if tree.submodules().next().is_none() {
         return Ok(Vec::new());
     }
-    let urls = urls(repository, tree)?;
+    let urls = urls(repository, tree, b"")?;
     Ok(tree
         .submodules()
         .filter_map(|entry| grant(entry, &urls, granted).err())
@@ -31,13 +31,13 @@ pub fn refusals(repository: &Repository, tree: &Tree, granted: &[String]) -> Res
 /// The trees of all submodules, theirs included, fetched into mirrors below `mirrors`.
 pub fn expand(repository: &Repository, tree: &Tree, granted: &[String], mirrors: &Path) -> Result<Vec<Part>> {
     let mut parts = Vec::new();
-    expand_below(repository, tree, granted, mirrors, 0, &mut parts)?;
+    expand_below(repository, (tree, b""), granted, mirrors, 0, &mut parts)?;
     Ok(parts)
 }
 
 fn expand_below(
     repository: &Repository,
-    tree: &Tree,
+    (tree, at): (&Tree, &[u8]),
     granted: &[String],
     mirrors: &Path,
     depth: u32,
@@ -49,7 +49,7 @@ fn expand_below(
     if depth > 8 {
         return Err(Error::new("submodules lie in submodules more than 8 deep"));
     }
-    let urls = urls(repository, tree)?;
+    let urls = urls(repository, tree, at)?;
     for entry in tree.submodules() {
         let url = grant(entry, &urls, granted)?;
         let mirror = mirrors.join(format!(
@@ -60,19 +60,19 @@ fn expand_below(
         fetch(&mirror, url, entry)?;
         let inner = Repository::open(&mirror)?;
         let below = inner.tree_at(entry.id, &entry.path)?;
-        expand_below(&inner, &below, granted, mirrors, depth + 1, parts)?;
+        let mut inner_parts = Vec::new();
+        expand_below(&inner, (&below, &entry.path), granted, mirrors, depth + 1, &mut inner_parts)?;
+        // The outer one first: it makes the directory that the inner one lies in.
         parts.push(Part { repository: mirror, tree: below });
+        parts.append(&mut inner_parts);
     }
     Ok(())
 }
 
 /// The granted repository that a submodule may be read from.
-fn grant<'a>(entry: &Entry, urls: &BTreeMap<String, String>, granted: &'a [String]) -> Result<&'a str> {
+fn grant<'a>(entry: &Entry, urls: &BTreeMap<Vec<u8>, String>, granted: &'a [String]) -> Result<&'a str> {
     let path = entry.shown();
-    let url = std::str::from_utf8(&entry.path)
-        .ok()
-        .and_then(|path| urls.iter().find(|(at, _)| ends_with(path, at)));
-    let Some((_, url)) = url else {
+    let Some(url) = urls.get(&entry.path) else {
         return Err(Error::new(format!("{path} is a submodule that .gitmodules does not name")));
     };
     let relative = url.strip_prefix("../").or_else(|| url.strip_prefix("./"));
@@ -94,11 +94,10 @@ fn ends_with(whole: &str, end: &str) -> bool {
     whole.strip_suffix(end).is_some_and(|rest| rest.is_empty() || rest.ends_with('/'))
 }
 
-/// The address of each submodule, by its path, as `.gitmodules` has it.
-fn urls(repository: &Repository, tree: &Tree) -> Result<BTreeMap<String, String>> {
-    let named =
-        tree.entries.iter().filter(|entry| entry.path.rsplit(|b| *b == b'/').next() == Some(b".gitmodules"));
-    let Some(file) = named.min_by_key(|entry| entry.path.len()) else { return Ok(BTreeMap::new()) };
+/// The address of each submodule, by its path, as the `.gitmodules` of the tree that begins `at` has it.
+fn urls(repository: &Repository, tree: &Tree, at: &[u8]) -> Result<BTreeMap<Vec<u8>, String>> {
+    let file = tree.find(&join(at, b".gitmodules")).filter(|entry| matches!(entry.kind, Kind::File { .. }));
+    let Some(file) = file else { return Ok(BTreeMap::new()) };
     // git reads its own format best; only the blob's id, which is hexadecimal, reaches it.
     let listing = duct::cmd!("git", "config", "--null", "--list", format!("--blob={}", file.id))
         .dir(repository.path())
@@ -119,7 +118,8 @@ fn urls(repository: &Repository, tree: &Tree) -> Result<BTreeMap<String, String>
             _ => continue,
         };
     }
-    Ok(paths.into_iter().filter_map(|(name, path)| Some((path, urls.get(&name)?.clone()))).collect())
+    let whole = |path: String| join(at, path.trim_end_matches('/').as_bytes());
+    Ok(paths.into_iter().filter_map(|(name, path)| Some((whole(path), urls.get(&name)?.clone()))).collect())
 }
 
 /// Brings the commit of a submodule into its mirror.

@@ -1,6 +1,6 @@
 //! `receiver demo` tells the whole story.
 
-use crate::world::World;
+use crate::world::{World, plain};
 
 #[test]
 fn the_demo_tells_the_whole_story_and_leaves_nothing() {
@@ -22,4 +22,19 @@ fn the_demo_keeps_its_directory_when_asked() {
     world.env.insert("TMPDIR".into(), place.display().to_string());
     world.receiver(&["demo", "--keep"]).ok().says("To go on playing:");
     assert_eq!(std::fs::read_dir(&place).unwrap().count(), 1);
+}
+
+#[test]
+fn the_session_of_the_readme_is_what_the_demo_prints() {
+    let world = World::new();
+    let said = world.receiver(&["demo"]).ok();
+    let printed = format!("{}\n{}", plain(&said.stdout, &world), said.plain(&world));
+    let printed: Vec<&str> = printed.lines().collect();
+    let readme = include_str!("../../README.md");
+    let session: Vec<&str> = readme.lines().filter_map(|line| line.strip_prefix("remote: ")).collect();
+    assert!(session.len() > 4, "the README shows a session");
+    for line in session {
+        let line = plain(line, &world);
+        assert!(printed.contains(&line.trim_end()), "the demo does not print {line:?}:\n{}", printed.join("\n"));
+    }
 }

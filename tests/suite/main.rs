@@ -1,12 +1,35 @@
 //! The black-box tests: one binary, real git, the shipped hooks, the program as a user has it.
 
-#![allow(missing_docs, clippy::unwrap_used, clippy::missing_panics_doc)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::missing_panics_doc, clippy::format_push_string)]
+#![allow(
+    clippy::items_after_statements,
+    clippy::unused_self,
+    clippy::match_wild_err_arm,
+    clippy::useless_format
+)]
 
+mod away;
+mod commands;
+mod create;
 mod data;
 mod demo;
 mod django;
 mod examples;
 mod frameworks;
+mod install;
+mod kill;
+mod layers;
+mod orphans;
+mod plumbing;
+mod prune;
 mod push;
+mod reader;
+mod refs;
+mod settings;
+mod shapes;
+mod shared;
+mod stages;
+mod together;
+mod tree;
 mod world;
 mod writes;

@@ -24,7 +24,7 @@ pub struct Said {
 }
 
 impl Said {
-    fn of(output: &Output) -> Said {
+    pub fn of(output: &Output) -> Said {
         use std::os::unix::process::ExitStatusExt;
         Said {
             code: output.status.code().unwrap_or_else(|| 128 + output.status.signal().unwrap_or(0)),
@@ -298,6 +298,70 @@ impl World {
         command.spawn().unwrap()
     }
 
+    /// A program that goes on in the background, its output kept for [`World::end`].
+    pub fn start(&self, program: &str, arguments: &[&str]) -> Child {
+        let place = if program == "git" { self.laptop() } else { self.place().to_owned() };
+        let mut command = self.command(program, &place);
+        command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().unwrap()
+    }
+
+    /// What a program in the background did; fails where it does not end in time.
+    #[track_caller]
+    pub fn end(&self, child: Child, seconds: u64) -> Said {
+        let (sender, ended) = std::sync::mpsc::channel();
+        let pid = child.id();
+        std::thread::spawn(move || sender.send(child.wait_with_output()));
+        match ended.recv_timeout(Duration::from_secs(seconds)) {
+            Ok(output) => Said::of(&output.unwrap()),
+            Err(_) => panic!("process {pid} did not end within {seconds} s\n{}", self.picture()),
+        }
+    }
+
+    /// The journal's verdicts, oldest first: job, outcome, why.
+    pub fn verdicts(&self) -> Vec<Value> {
+        let journal = std::fs::read_to_string(self.app().join("receiver/journal.jsonl")).unwrap();
+        let entries = journal.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        entries.filter(|entry| entry["event"] == "verdict").collect()
+    }
+
+    /// Names in a directory of the app, sorted; none where it is not there.
+    pub fn names(&self, directory: &str) -> Vec<String> {
+        let Ok(entries) = std::fs::read_dir(self.app().join(directory)) else { return Vec::new() };
+        let mut names: Vec<String> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    /// Nothing is left over: no job, no account of one, nothing half made, no database without a version.
+    #[track_caller]
+    pub fn nothing_is_left_over(&self) {
+        let none: [String; 0] = [];
+        assert_eq!(self.names("receiver/queue"), none, "the queue\n{}", self.picture());
+        assert!(!self.app().join("receiver/underway.json").exists(), "{}", self.picture());
+        let mut versions = self.names("versions");
+        for version in &versions {
+            for name in self.names(&format!("versions/{version}")) {
+                let release = name.strip_suffix(".toml").unwrap_or(&name);
+                let place = self.app().join("versions").join(version);
+                let whole = place.join(release).is_dir() && place.join(format!("{release}.toml")).is_file();
+                assert!(whole || name == "last", "{version}/{name}\n{}", self.picture());
+            }
+        }
+        let mut databases = self.names("receiver/databases");
+        databases.retain(|name| !versions.contains(name));
+        assert_eq!(databases, none, "databases without a version\n{}", self.picture());
+        versions.push("..".to_owned());
+        let places = [".", "receiver", "receiver/failed"].map(str::to_owned);
+        for place in versions.iter().map(|version| format!("versions/{version}")).chain(places) {
+            let half: Vec<String> =
+                self.names(&place).into_iter().filter(|name| name.starts_with(".receiver-new-")).collect();
+            assert_eq!(half, none, "{place}\n{}", self.picture());
+        }
+        self.until(20, "the trash to be emptied", || self.names("receiver/trash").is_empty());
+    }
+
     pub fn list(&self) -> Value {
         self.receiver(&["list", "app", "--json"]).ok().json()
     }
@@ -354,7 +418,11 @@ impl World {
             let status = self.status();
             let empty = std::fs::read_dir(self.app().join("receiver/queue"))
                 .is_ok_and(|mut all| all.next().is_none());
-            status["deploying"].is_null() && empty && !self.app().join("receiver/underway.json").exists()
+            let lock = std::fs::File::open(self.app().join("receiver/lock")).unwrap();
+            status["deploying"].is_null()
+                && empty
+                && !self.app().join("receiver/underway.json").exists()
+                && rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockShared).is_ok()
         });
     }
 

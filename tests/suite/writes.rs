@@ -100,7 +100,7 @@ fn under_writers(world: &World, work: impl FnOnce(&dyn Fn())) {
     );
     assert_eq!(lost, 0);
     assert_eq!(found.len(), acknowledged.len(), "rows that nobody acknowledged are there");
-    assert!(accounts.iter().all(|account| !account.acknowledged.is_empty()));
+    assert!(acknowledged.len() > 100, "too few rows to say anything");
 }
 
 #[test]

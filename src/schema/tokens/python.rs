@@ -279,9 +279,9 @@ impl<'a> Lexer<'a> {
     fn string(&mut self, prefix: usize) -> Option<()> {
         let rest = self.rest();
         let (prefix, quoted) = rest.split_at(prefix);
-        let (quotes, length) = string_end(quoted)?;
+        let (width, length) = string_end(quoted)?;
         let has = |letter: u8| prefix.iter().any(|byte| byte.eq_ignore_ascii_case(&letter));
-        let body = &quoted[quotes..length - quotes];
+        let body = &quoted[width..length - width];
         let body = if has(b'f') || has(b't') {
             if !is_plain_format(body) {
                 return None;
