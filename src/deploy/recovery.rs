@@ -149,20 +149,6 @@ pub fn finish(guard: &mut Guard, by: &str, id: &ReleaseId, rollback: bool) -> Re
         history.entries().iter().any(|entry| entry.seq >= since && wanted(&entry.event))
     };
     let history = History::read(&app)?;
-<<<<<<< HEAD
-    if let Some(before) = before.clone().filter(|before| rollback && before != id)
-        && !told(&history, &|event| matches!(event, Event::Withdraw { release } if *release == before))
-    {
-        guard.append(Some(by), Event::Withdraw { release: before })?;
-    }
-    let scene = Scene::read(&app)?;
-    let left = before.as_ref().map(|before| before.version);
-    for version in
-        [Some(id.version), left.filter(|left| rollback && *left != id.version)].into_iter().flatten()
-    {
-        let newest = if rollback { newest_good(&scene, version, id) } else { Some(id) };
-        switch::mark_last(guard, version, newest)?;
-=======
     if rollback {
         let left = before.clone().filter(|before| before != id);
         if let Some(left) = &left
@@ -176,7 +162,6 @@ pub fn finish(guard: &mut Guard, by: &str, id: &ReleaseId, rollback: bool) -> Re
         }
     } else {
         switch::mark_last(guard, id.version, Some(id))?;
->>>>>>> t1
     }
     death::point("last-moved");
     if !told(&history, &|event| matches!(event, Event::Live { release, .. } if release == id)) {
