@@ -137,9 +137,7 @@ impl App {
         let path = self.marker();
         let text = files::read_text(&path)?.unwrap_or_default();
         let format: Option<Format> = toml::from_str(&text).ok();
-        format
-            .map(|there| there.format)
-            .ok_or_else(|| Error::new(format!("{} is damaged", path.display())))
+        format.map(|there| there.format).ok_or_else(|| Error::new(format!("{} is damaged", path.display())))
     }
 
     /// What says that receiver made this directory.

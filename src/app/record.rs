@@ -140,7 +140,7 @@ impl Releases {
                         self.standing.push(record);
                     }
                     Ok(_) => {
-                        self.unknown.push(format!("{} is the record of another release", path.display()))
+                        self.unknown.push(format!("{} is the record of another release", path.display()));
                     }
                     Err(error) => self.unknown.push(error.one_line()),
                 }

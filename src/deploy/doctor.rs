@@ -10,8 +10,8 @@ use super::look::{self, Scene};
 use super::{found, opening, queue, recovery, worker};
 use crate::app::{App, guard};
 use crate::data::sqlite::{self, Fence};
-use crate::support::{Result, files};
 use crate::support::text::{bytes, grouped};
+use crate::support::{Result, files};
 
 /// One thing that was looked at.
 #[derive(Clone, Debug, Serialize)]

@@ -4,6 +4,7 @@
 //! happened, and all that comes after it is done again; each step of it is harmless twice. If not,
 //! everything before the switch is undone, in an order that may itself be interrupted anywhere.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::joblog::{self, JobLog};
@@ -148,18 +149,19 @@ pub fn finish(guard: &mut Guard, by: &str, id: &ReleaseId, rollback: bool) -> Re
         history.entries().iter().any(|entry| entry.seq >= since && wanted(&entry.event))
     };
     let history = History::read(&app)?;
-    if let Some(before) = before.clone().filter(|before| rollback && before != id)
-        && !told(&history, &|event| matches!(event, Event::Withdraw { release } if *release == before))
-    {
-        guard.append(Some(by), Event::Withdraw { release: before })?;
-    }
-    let scene = Scene::read(&app)?;
-    let left = before.as_ref().map(|before| before.version);
-    for version in
-        [Some(id.version), left.filter(|left| rollback && *left != id.version)].into_iter().flatten()
-    {
-        let newest = if rollback { newest_good(&scene, version, id) } else { Some(id) };
-        switch::mark_last(guard, version, newest)?;
+    if rollback {
+        let left = before.clone().filter(|before| before != id);
+        if let Some(left) = &left
+            && !told(&history, &|event| matches!(event, Event::Withdraw { release } if release == left))
+        {
+            guard.append(Some(by), Event::Withdraw { release: left.clone() })?;
+        }
+        let scene = Scene::read(&app)?;
+        for version in BTreeSet::from([id.version, left.as_ref().unwrap_or(id).version]) {
+            switch::mark_last(guard, version, newest_good(&scene, version, id))?;
+        }
+    } else {
+        switch::mark_last(guard, id.version, Some(id))?;
     }
     death::point("last-moved");
     if !told(&history, &|event| matches!(event, Event::Live { release, .. } if release == id)) {

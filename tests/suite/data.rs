@@ -113,6 +113,19 @@ fn a_shared_database_is_rehearsed_and_then_changed_in_place() {
 }
 
 #[test]
+fn a_shared_database_is_as_it_was_when_the_rehearsal_fails() {
+    let world = with_notes(SQL, "shared");
+    let live = world.live().unwrap();
+    let before = value(&world, "SELECT group_concat(name) FROM sqlite_schema;");
+    world.file("schema.sql", "CREATE TABLE tag (id INTEGER PRIMARY KEY);\nDELETE FROM note;\nSELECT oops;\n");
+    world.commit("a typo");
+    let said = world.push();
+    assert_eq!(value(&world, "SELECT group_concat(name) FROM sqlite_schema;"), before);
+    assert_eq!(notes(&world.database(0)), 3);
+    nothing_but_the_new_version_is_gone(&world, &live, said);
+}
+
+#[test]
 fn carry_shared_may_be_asked_for_once_by_the_push() {
     let world = with_notes(SQL, "copy");
     add_table(&world, "tag");

@@ -35,6 +35,10 @@ fn the_session_of_the_readme_is_what_the_demo_prints() {
     assert!(session.len() > 4, "the README shows a session");
     for line in session {
         let line = plain(line, &world);
-        assert!(printed.contains(&line.trim_end()), "the demo does not print {line:?}:\n{}", printed.join("\n"));
+        assert!(
+            printed.contains(&line.trim_end()),
+            "the demo does not print {line:?}:\n{}",
+            printed.join("\n")
+        );
     }
 }

@@ -9,13 +9,16 @@
 )]
 
 mod away;
+mod calls;
 mod commands;
 mod create;
+mod damage;
 mod data;
 mod demo;
 mod django;
 mod examples;
 mod frameworks;
+mod full;
 mod install;
 mod kill;
 mod layers;

@@ -314,7 +314,7 @@ impl World {
         std::thread::spawn(move || sender.send(child.wait_with_output()));
         match ended.recv_timeout(Duration::from_secs(seconds)) {
             Ok(output) => Said::of(&output.unwrap()),
-            Err(_) => panic!("process {pid} did not end within {seconds} s\n{}", self.picture()),
+            Err(_late) => panic!("process {pid} did not end within {seconds} s\n{}", self.picture()),
         }
     }
 

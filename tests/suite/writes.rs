@@ -58,6 +58,14 @@ fn write_until(world: &World, writer: i64, stop: &AtomicBool, rows: &AtomicU64) 
     account
 }
 
+/// Ends the writers, also when the work panics.
+struct Stop<'a>(&'a AtomicBool);
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// While eight writers write, `work` is done; then every acknowledged row is in the live database, and
 /// nothing else is.
 fn under_writers(world: &World, work: impl FnOnce(&dyn Fn())) {
@@ -66,13 +74,6 @@ fn under_writers(world: &World, work: impl FnOnce(&dyn Fn())) {
         let before = rows.load(Ordering::Relaxed);
         world.until(30, "the writers to go on", || rows.load(Ordering::Relaxed) > before + 40);
     };
-    /// Ends the writers, also when the work panics.
-    struct Stop<'a>(&'a AtomicBool);
-    impl Drop for Stop<'_> {
-        fn drop(&mut self) {
-            self.0.store(true, Ordering::Relaxed);
-        }
-    }
     let accounts: Vec<Account> = std::thread::scope(|scope| {
         let ends = Stop(&stop);
         let (stop, rows) = (&stop, &rows);

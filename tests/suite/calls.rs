@@ -1,0 +1,130 @@
+//! The worker dies at its N-th system call: between any two of its writes, named point or not.
+//!
+//! A few of them are tried each time. `RECEIVER_LONG=1` tries every single one.
+
+use std::collections::BTreeMap;
+
+use crate::world::{PROGRAM, Said, World};
+
+const CALLS: &str = "rename,renameat,renameat2,fsync,fdatasync,syncfs,unlink,unlinkat,openat,mkdir,mkdirat,rmdir,\
+                     symlink,symlinkat,linkat,ftruncate,fchmod,pwrite64,write,flock";
+
+fn strace(world: &World, expressions: &[&str]) -> Said {
+    let found = std::process::Command::new("strace").arg("-V").output().is_ok();
+    assert!(found, "this test needs strace: `apt install strace`");
+    let log = world.place().join("strace.log").display().to_string();
+    let mut arguments = vec!["-qq", "-o", &log];
+    for expression in expressions {
+        arguments.extend(["-e", expression]);
+    }
+    arguments.extend([PROGRAM, "work", "app"]);
+    world.end(world.start("strace", &arguments), 120)
+}
+
+/// A tip that opens a version, which the next worker will deploy; no hook runs, so nobody follows.
+fn lost_tip(world: &World, text: &str) {
+    let schema = std::fs::read_to_string(world.laptop().join("schema.sql")).unwrap();
+    world
+        .file("schema.sql", &format!("{schema}CREATE TABLE t{text} (x INTEGER);\n"))
+        .file("index.html", text);
+    let hash = world.commit(text);
+    let repository = world.app().join("repo.git");
+    let laptop = world.laptop().display().to_string();
+    world.run("git", &repository, &["fetch", "--quiet", &laptop, "main"]).ok();
+    world.run("git", &repository, &["update-ref", "refs/heads/main", &hash]).ok();
+}
+
+/// Every call that a deploy which opens a version makes: its name, and its number among those of that
+/// name, as strace counts them.
+fn calls(world: &World) -> Vec<(String, usize)> {
+    lost_tip(world, "counted");
+    strace(world, &[&format!("trace={CALLS}")]).ok();
+    assert_eq!(world.live_file("index.html"), "counted");
+    let log = std::fs::read_to_string(world.place().join("strace.log")).unwrap();
+    let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut calls = Vec::new();
+    for name in log.lines().filter_map(|line| line.split_once('(').map(|(name, _)| name)) {
+        let number = seen.entry(name).or_default();
+        *number += 1;
+        calls.push((name.to_owned(), *number));
+    }
+    calls
+}
+
+/// Answers whether it died: another worker may make a few calls less than the one that was counted.
+fn die_at(world: &World, name: &str, number: usize) -> bool {
+    let old = world.live_file("index.html");
+    let new = format!("{name}{number}");
+    world.sql(&format!("INSERT INTO note (text) VALUES ('row {new}');"));
+    lost_tip(world, &new);
+    let said =
+        strace(world, &[&format!("trace={name}"), &format!("inject={name}:signal=KILL:when={number}")]);
+    // Dead, and nobody has mended anything.
+    let seen = world.live_file("index.html");
+    assert!(seen == old || seen == new, "{new}: {seen}");
+    world.list();
+    world.receiver(&["status", "app"]).ok();
+    // The next order's worker finishes it, or begins it again.
+    world.receiver(&["unlock", "app"]).ok();
+    world.until_idle();
+    assert_eq!(world.live_file("index.html"), new, "{new}\n{}", world.picture());
+    world.receiver(&["prune", "app"]).ok();
+    world.nothing_is_left_over();
+    world.receiver(&["doctor", "app"]).ok();
+    assert!(world.sql("SELECT text FROM note;").contains(&format!("row {new}")), "{new}");
+    world.sql("INSERT INTO note (text) VALUES ('it takes writes');");
+    said.code == 128 + 9
+}
+
+#[test]
+fn current_always_points_to_a_complete_release_at_whatever_system_call_the_worker_dies() {
+    let world = World::with_sql();
+    let calls = calls(&world);
+    assert!(calls.len() > 100, "{calls:?}");
+    let step = if std::env::var_os("RECEIVER_LONG").is_some() { 1 } else { calls.len() / 40 };
+    let tried: Vec<_> = calls.iter().rev().step_by(step).collect();
+    let died: usize = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..4)
+            .map(|at| {
+                let mine = tried.iter().skip(at).step_by(4);
+                scope.spawn(move || {
+                    let world = World::with_sql();
+                    mine.filter(|(name, number)| die_at(&world, name, *number)).count()
+                })
+            })
+            .collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+    });
+    assert!(died * 10 >= tried.len() * 8, "only {died} of {} deaths came", tried.len());
+}
+
+#[test]
+fn a_deploy_is_followed_where_the_kernel_lets_nobody_watch() {
+    let world = World::with_site();
+    let inject = "inject=inotify_init1,inotify_init:error=EMFILE";
+    let arguments = ["-qq", "-o", "/dev/null", "-e", inject, PROGRAM, "deploy", "app"];
+    world.end(world.start("strace", &arguments), 60).ok().says("=====> live: 0/");
+}
+
+#[test]
+fn what_is_said_after_a_death_in_the_middle_of_a_line_stands_on_a_line_of_its_own() {
+    let mut world = World::with_sql();
+    lost_tip(&world, "torn");
+    world.env.insert("RECEIVER_TEST_DIE_AT".into(), "exported".into());
+    assert_eq!(world.receiver(&["work", "app"]).code, 128 + 9);
+    world.env.clear();
+    let log = std::fs::read_dir(world.app().join("receiver/logs"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .max();
+    let log = log.unwrap();
+    let before = std::fs::read_to_string(&log).unwrap();
+    std::fs::write(&log, format!("{before}{{\"output\":\"half a li")).unwrap();
+    world.receiver(&["unlock", "app"]).ok();
+    world.until_idle();
+    world
+        .receiver(&["attach", "app"])
+        .ok()
+        .says("the worker died; what it had done is undone")
+        .says("=====> live: 1/");
+}
