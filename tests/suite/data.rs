@@ -117,8 +117,11 @@ fn a_shared_database_is_as_it_was_when_the_rehearsal_fails() {
     let world = with_notes(SQL, "shared");
     let live = world.live().unwrap();
     let before = value(&world, "SELECT group_concat(name) FROM sqlite_schema;");
-    world.file("schema.sql", "CREATE TABLE tag (id INTEGER PRIMARY KEY);\nDELETE FROM note;\nSELECT oops;\n");
-    world.commit("a typo");
+    // What syncdb does is committed when the migration fails: only the rehearsal's copy may have it.
+    let stages = format!("[stages]\n{SQL}\nmigration = \"exit 3\"\n");
+    let database = "[database]\nengine = \"sqlite\"\ncarry = \"shared\"\n";
+    world.file("receiver.toml", &format!("{stages}{database}"));
+    add_table(&world, "tag");
     let said = world.push();
     assert_eq!(value(&world, "SELECT group_concat(name) FROM sqlite_schema;"), before);
     assert_eq!(notes(&world.database(0)), 3);
