@@ -4,7 +4,9 @@ use std::io::Write;
 
 use clap::Args;
 use serde::Serialize;
+use serde_json::json;
 
+use super::request::DryRun;
 use super::{Global, app, talk};
 use crate::app::journal::History;
 use crate::app::{App, AppName};
@@ -74,17 +76,37 @@ fn running(app: &App) -> Result<Option<String>> {
     Ok(job.map(|job| job.id.clone()))
 }
 
+/// The same, but where only asked for, says what would be done.
+fn order_unless(dry: DryRun, global: &Global, app: &App, order: Order) -> Result<u8> {
+    if !dry.dry_run {
+        return self::order(global, app, order, queue::Options::default());
+    }
+    let name = app.name();
+    let words = match order {
+        Order::Cancel => match running(app)? {
+            Some(job) => format!("would cancel {job}"),
+            None => "nothing runs or waits".to_owned(),
+        },
+        Order::Lock { why } => format!("would lock {name}: {why}"),
+        _ => format!("would unlock {name}"),
+    };
+    talk::data(global, &json!({ "dry_run": words }), std::slice::from_ref(&words))?;
+    Ok(0)
+}
+
 /// Arguments of `cancel`.
 #[derive(Args)]
 pub struct Cancel {
     /// The app
     app: Option<String>,
+    #[command(flatten)]
+    dry: DryRun,
 }
 
 impl Cancel {
     /// Stops what runs and what waits.
     pub fn run(self, global: &Global) -> Result<u8> {
-        order(global, &app::pick(global, self.app.as_deref())?, Order::Cancel, queue::Options::default())
+        order_unless(self.dry, global, &app::pick(global, self.app.as_deref())?, Order::Cancel)
     }
 }
 
@@ -96,13 +118,15 @@ pub struct Lock {
     /// Why: every push is told
     #[arg(short, long, value_name = "WHY")]
     message: String,
+    #[command(flatten)]
+    dry: DryRun,
 }
 
 impl Lock {
     /// Locks.
     pub fn run(self, global: &Global) -> Result<u8> {
         let app = app::pick(global, self.app.as_deref())?;
-        order(global, &app, Order::Lock { why: self.message }, queue::Options::default())
+        order_unless(self.dry, global, &app, Order::Lock { why: self.message })
     }
 }
 
@@ -111,14 +135,18 @@ impl Lock {
 pub struct Unlock {
     /// The app
     app: Option<String>,
+    #[command(flatten)]
+    dry: DryRun,
 }
 
 impl Unlock {
     /// Unlocks.
     pub fn run(self, global: &Global) -> Result<u8> {
         let app = app::pick(global, self.app.as_deref())?;
-        let code = order(global, &app, Order::Unlock, queue::Options::default())?;
-        talk::say(global, "pushes that were refused meanwhile have to be pushed again");
+        let code = order_unless(self.dry, global, &app, Order::Unlock)?;
+        if !self.dry.dry_run {
+            talk::say(global, "pushes that were refused meanwhile have to be pushed again");
+        }
         Ok(code)
     }
 }

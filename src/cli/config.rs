@@ -3,7 +3,8 @@
 use clap::Args;
 use serde_json::json;
 
-use super::{Global, app, request, talk};
+use super::request::DryRun;
+use super::{Global, app, talk};
 use crate::app::settings;
 use crate::deploy::request::Request;
 use crate::support::{Error, Result, files};
@@ -18,6 +19,8 @@ pub struct Config {
     /// Back to the default
     #[arg(long)]
     unset: bool,
+    #[command(flatten)]
+    dry: DryRun,
 }
 
 impl Config {
@@ -31,7 +34,7 @@ impl Config {
                 talk::data(global, &json!({ "app": app.name(), "text": text }), &words)?;
                 Ok(0)
             }
-            [key] if self.unset => request::send(global, &app, &Request::ConfigUnset { key: key.clone() }),
+            [key] if self.unset => self.dry.send(global, &app, &Request::ConfigUnset { key: key.clone() }),
             [key] => {
                 let text = files::read_text(&app.server_config())?.unwrap_or_default();
                 let value = settings::server_config_get(&text, key)?;
@@ -49,7 +52,7 @@ impl Config {
                 Ok(0)
             }
             [key, value] if !self.unset => {
-                request::send(global, &app, &Request::ConfigSet { key: key.clone(), value: value.clone() })
+                self.dry.send(global, &app, &Request::ConfigSet { key: key.clone(), value: value.clone() })
             }
             _ => Err(Error::usage("config takes a key and a value, or --unset and a key")),
         }

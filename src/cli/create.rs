@@ -2,7 +2,9 @@
 
 use clap::{Args, ValueEnum};
 use serde::Serialize;
+use serde_json::json;
 
+use super::request::DryRun;
 use super::{Global, talk};
 use crate::app::AppName;
 use crate::app::settings::BranchName;
@@ -21,6 +23,8 @@ pub struct Create {
     /// The branch that is deployed
     #[arg(long, value_name = "BRANCH")]
     branch: Option<String>,
+    #[command(flatten)]
+    dry: DryRun,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -44,6 +48,13 @@ impl Create {
         let branch = self.branch.as_deref().map(str::parse::<BranchName>).transpose();
         let branch = branch.map_err(|why| Error::usage(format!("this cannot be a branch: {why}")))?;
         let root = global.root()?;
+        if self.dry.dry_run {
+            let place = root.place(&name);
+            let verb = if place.is_created() { "is there already, in" } else { "would be made in" };
+            let words = format!("{name} {verb} {}", place.directory().display());
+            talk::data(global, &json!({ "dry_run": words }), std::slice::from_ref(&words))?;
+            return Ok(0);
+        }
         let (app, created) = found::app(&root, &name, branch.as_ref())?;
         let remote = app.repository().display().to_string();
         let words = [remote.clone()];

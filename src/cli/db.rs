@@ -3,7 +3,8 @@
 use clap::Args;
 use serde_json::json;
 
-use super::{Global, app, request, talk};
+use super::request::{self, DryRun};
+use super::{Global, app, talk};
 use crate::app::Version;
 use crate::deploy::database::{self, Listed};
 use crate::deploy::request::Request;
@@ -30,6 +31,8 @@ pub struct Db {
     /// In the shell: only look
     #[arg(long)]
     read_only: bool,
+    #[command(flatten)]
+    dry: DryRun,
 }
 
 impl Db {
@@ -50,6 +53,9 @@ impl Db {
             Some("url") => Request::DbUrl { version },
             _ => return Err(Error::usage("db does one of: list, dump, load, shell, url")),
         };
+        if let Request::DbLoad { .. } = request {
+            return self.dry.send(global, &app, &request);
+        }
         request::send(global, &app, &request)
     }
 }

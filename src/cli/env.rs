@@ -4,7 +4,8 @@ use std::io::IsTerminal;
 
 use clap::Args;
 
-use super::{Global, app, request, talk};
+use super::request::{self, DryRun};
+use super::{Global, app, talk};
 use crate::deploy::request::Request;
 use crate::support::{Error, Result};
 
@@ -21,6 +22,8 @@ pub struct Env {
     /// The app, and what to do
     #[arg(value_name = "APP] ACTION [NAME", num_args = 1..=3, required = true)]
     words: Vec<String>,
+    #[command(flatten)]
+    dry: DryRun,
 }
 
 impl Env {
@@ -36,7 +39,7 @@ impl Env {
                     .hint(format!("`receiver env {} set {} < FILE`", app.name(), name.escape_default())));
             }
             ["set", name] => {
-                if std::io::stdin().is_terminal() {
+                if std::io::stdin().is_terminal() && !self.dry.dry_run {
                     talk::say(global, "type the value, then Ctrl-D on a line of its own");
                 }
                 Request::EnvSet { name: (*name).to_owned() }
@@ -44,6 +47,9 @@ impl Env {
             ["unset", name] => Request::EnvUnset { name: (*name).to_owned() },
             _ => return Err(Error::usage("env does one of: list, set NAME, unset NAME")),
         };
-        request::send(global, &app, &request)
+        if let Request::EnvList = request {
+            return request::send(global, &app, &request);
+        }
+        self.dry.send(global, &app, &request)
     }
 }

@@ -2,7 +2,8 @@
 
 use clap::Args;
 
-use super::{Global, app, request};
+use super::request::{self, DryRun};
+use super::{Global, app};
 use crate::app::settings::RelativePath;
 use crate::deploy::request::Request;
 use crate::support::{Error, Result};
@@ -14,6 +15,8 @@ pub struct Put {
     /// The app, and where the file goes, below shared/
     #[arg(value_name = "APP] PATH", num_args = 1..=2, required = true)]
     words: Vec<String>,
+    #[command(flatten)]
+    dry: DryRun,
 }
 
 /// Arguments of `get`.
@@ -36,7 +39,7 @@ impl Put {
     /// Brings a file.
     pub fn run(self, global: &Global) -> Result<u8> {
         let (app, rest) = app::split(global, &self.words)?;
-        request::send(global, &app, &Request::Put { path: path(&rest)? })
+        self.dry.send(global, &app, &Request::Put { path: path(&rest)? })
     }
 }
 

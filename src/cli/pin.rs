@@ -2,7 +2,8 @@
 
 use clap::Args;
 
-use super::{Global, app, request};
+use super::request::DryRun;
+use super::{Global, app};
 use crate::app::{App, ReleaseId};
 use crate::deploy::look::Scene;
 use crate::deploy::request::Request;
@@ -15,6 +16,8 @@ pub struct Pin {
     /// The app, and a release (any part of its name that fits only one)
     #[arg(value_name = "APP] RELEASE", num_args = 1..=2, required = true)]
     words: Vec<String>,
+    #[command(flatten)]
+    dry: DryRun,
 }
 
 /// Arguments of `unpin`.
@@ -23,6 +26,8 @@ pub struct Unpin {
     /// The app, and a release (any part of its name that fits only one)
     #[arg(value_name = "APP] RELEASE", num_args = 1..=2, required = true)]
     words: Vec<String>,
+    #[command(flatten)]
+    dry: DryRun,
 }
 
 fn release(app: &App, rest: &[String]) -> Result<ReleaseId> {
@@ -34,7 +39,7 @@ impl Pin {
     /// Pins.
     pub fn run(self, global: &Global) -> Result<u8> {
         let (app, rest) = app::split(global, &self.words)?;
-        request::send(global, &app, &Request::Pin { release: release(&app, &rest)? })
+        self.dry.send(global, &app, &Request::Pin { release: release(&app, &rest)? })
     }
 }
 
@@ -42,6 +47,6 @@ impl Unpin {
     /// Unpins.
     pub fn run(self, global: &Global) -> Result<u8> {
         let (app, rest) = app::split(global, &self.words)?;
-        request::send(global, &app, &Request::Unpin { release: release(&app, &rest)? })
+        self.dry.send(global, &app, &Request::Unpin { release: release(&app, &rest)? })
     }
 }

@@ -1,16 +1,44 @@
 //! Sends a request with this process's streams, and prints the reply.
 
+use clap::Args;
+
 use super::{Global, talk};
 use crate::app::App;
-use crate::deploy::request::{Request, Streams, carry_out};
+use crate::deploy::foresight::foresee;
+use crate::deploy::request::{Reply, Request, Streams, carry_out};
 use crate::support::{Result, user_name};
+
+/// What every command understands that changes something.
+#[derive(Args, Clone, Copy)]
+pub struct DryRun {
+    /// Say what would be changed, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+impl DryRun {
+    /// Carries a request out, or only says what it would do.
+    pub fn send(self, global: &Global, app: &App, request: &Request) -> Result<u8> {
+        if self.dry_run {
+            return print(global, &foresee(app, request)?);
+        }
+        send(global, app, request)
+    }
+}
 
 /// Carries out a request on stdin and stdout.
 pub fn send(global: &Global, app: &App, request: &Request) -> Result<u8> {
     let (mut input, mut output, mut errors) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
     let mut streams = Streams { input: &mut input, output: &mut output, talk: &mut errors };
-    let reply = carry_out(app, request, &user_name(), &mut streams)?;
-    if !reply.data.is_null() {
+    print(global, &carry_out(app, request, &user_name(), &mut streams)?)
+}
+
+fn print(global: &Global, reply: &Reply) -> Result<u8> {
+    if reply.talk {
+        reply.words.iter().for_each(|line| talk::say(global, line));
+    }
+    // What went to the output as a stream has no object besides.
+    if (global.json || !reply.talk) && !reply.data.is_null() {
         talk::data(global, &reply.data, &reply.words)?;
     }
     Ok(0)

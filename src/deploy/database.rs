@@ -94,6 +94,12 @@ fn find(app: &App, version: Option<Version>) -> Result<(ReleaseId, PathBuf)> {
     Ok((id, opening::file_of(app, &database)))
 }
 
+/// The name of a version's database, or the live one's.
+pub fn name(app: &App, version: Option<Version>) -> Result<String> {
+    let (_, file) = find(app, version)?;
+    Ok(file.file_stem().unwrap_or_default().to_string_lossy().into_owned())
+}
+
 /// Writes a database to the output: one file, a SQLite database, without receiver's own objects.
 pub fn dump(app: &App, version: Option<Version>, streams: &mut Streams) -> Result<Reply> {
     let (_, file) = find(app, version)?;
@@ -131,7 +137,7 @@ pub fn load(guard: &mut Guard, version: Option<Version>, by: &str, streams: &mut
     guard.append(Some(by), Event::Change { what: format!("database {name} loaded") })?;
     let words =
         format!("{name} (version {}) is loaded; what it held before is in {}", id.version, before.display());
-    Ok(Reply::new(words, json!({ "database": name, "before": before.display().to_string() })))
+    Ok(Reply::said(words, json!({ "database": name, "before": before.display().to_string() })))
 }
 
 /// Statements in, rows out.
@@ -148,5 +154,5 @@ pub fn shell(app: &App, version: Option<Version>, read_only: bool, streams: &mut
 pub fn url(app: &App, version: Option<Version>) -> Result<Reply> {
     let (_, file) = find(app, version)?;
     let url = sqlite::url(&file);
-    Ok(Reply::new(url.clone(), json!({ "url": url })))
+    Ok(Reply::data(url.clone(), json!({ "url": url })))
 }

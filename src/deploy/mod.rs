@@ -9,6 +9,7 @@ pub mod database;
 pub mod doctor;
 pub mod environment;
 pub mod follow;
+pub mod foresight;
 pub mod found;
 pub mod hook;
 pub mod joblog;

@@ -109,14 +109,21 @@ pub struct Streams<'a> {
 pub struct Reply {
     /// A line each.
     pub words: Vec<String>,
+    /// Whether they are talk about what was done, and not what was asked for.
+    pub talk: bool,
     /// The same as an object.
     pub data: Value,
 }
 
 impl Reply {
-    /// An answer.
-    pub fn new(words: impl Into<String>, data: Value) -> Reply {
-        Reply { words: vec![words.into()], data }
+    /// What was asked for.
+    pub fn data(words: impl Into<String>, data: Value) -> Reply {
+        Reply { words: vec![words.into()], talk: false, data }
+    }
+
+    /// What was done.
+    pub fn said(words: impl Into<String>, data: Value) -> Reply {
+        Reply { talk: true, ..Reply::data(words, data) }
     }
 }
 
@@ -137,12 +144,12 @@ pub fn carry_out(app: &App, request: &Request, by: &str, streams: &mut Streams) 
             let value = read_value(streams)?;
             let words = format!("{name} is set; what is deployed from now on finds it");
             change_env(&mut lock(app, streams)?, name, Some(value), by)
-                .map(|()| Reply::new(words, json!({ "set": name })))
+                .map(|()| Reply::said(words, json!({ "set": name })))
         }
         Request::EnvUnset { name } => {
             let words = format!("{name} is forgotten");
             change_env(&mut lock(app, streams)?, name, None, by)
-                .map(|()| Reply::new(words, json!({ "unset": name })))
+                .map(|()| Reply::said(words, json!({ "unset": name })))
         }
         Request::ConfigSet { key, value } => change_config(&mut lock(app, streams)?, key, Some(value), by),
         Request::ConfigUnset { key } => change_config(&mut lock(app, streams)?, key, None, by),
@@ -179,7 +186,7 @@ fn pin(guard: &mut Guard, release: &ReleaseId, pins: bool, by: &str) -> Result<R
     let release_is_pinned = scene.history.pinned().contains(release);
     let word = if pins { "pinned" } else { "not pinned" };
     if release_is_pinned == pins {
-        return Ok(Reply::new(
+        return Ok(Reply::said(
             format!("{release} is {word} already"),
             json!({ "release": release, "pinned": pins }),
         ));
@@ -188,7 +195,7 @@ fn pin(guard: &mut Guard, release: &ReleaseId, pins: bool, by: &str) -> Result<R
     let event =
         if pins { Event::Pin { release: release_name } } else { Event::Unpin { release: release_name } };
     guard.append(Some(by), event)?;
-    Ok(Reply::new(format!("{release} is {word}"), json!({ "release": release, "pinned": pins })))
+    Ok(Reply::said(format!("{release} is {word}"), json!({ "release": release, "pinned": pins })))
 }
 
 fn run_prune(app: &App, streams: &mut Streams) -> Result<Reply> {
@@ -198,7 +205,7 @@ fn run_prune(app: &App, streams: &mut Streams) -> Result<Reply> {
     drop(guard);
     prune::empty_trash(app);
     let data = serde_json::to_value(&gone).context(|| "cannot write down what went")?;
-    Ok(Reply { words: prune::words(&gone), data })
+    Ok(Reply { words: prune::words(&gone), talk: false, data })
 }
 
 fn env_list(app: &App) -> Result<Reply> {
@@ -207,7 +214,7 @@ fn env_list(app: &App) -> Result<Reply> {
         .iter()
         .map(|(name, value)| format!("{name}={}", crate::support::text::printable(value)))
         .collect();
-    Ok(Reply { words, data: json!({ "app": app.name(), "env": kept }) })
+    Ok(Reply { words, talk: false, data: json!({ "app": app.name(), "env": kept }) })
 }
 
 fn read_value(streams: &mut Streams) -> Result<String> {
@@ -243,22 +250,29 @@ fn change_env(guard: &mut Guard, name: &str, value: Option<String>, by: &str) ->
 }
 
 fn change_config(guard: &mut Guard, key: &str, value: Option<&str>, by: &str) -> Result<Reply> {
-    let path = guard.app().server_config();
-    let before = files::read_text(&path)?.unwrap_or_default();
-    let (after, words) = match value {
-        Some(value) => (settings::server_config_set(&before, key, value)?, format!("{key} is set")),
-        None => (settings::server_config_unset(&before, key)?, format!("{key} is as by default")),
-    };
-    // A person wrote this file by hand: their comments, their modes.
+    let (path, after) = change_text(guard.app(), key, value)?;
     guard.write(&path, after.as_bytes(), 0o600)?;
+    let words = if value.is_some() { format!("{key} is set") } else { format!("{key} is as by default") };
     guard.append(Some(by), Event::Change { what: format!("config {key}") })?;
-    Ok(Reply::new(words, json!({ "key": key, "value": value })))
+    Ok(Reply::said(words, json!({ "key": key, "value": value })))
+}
+
+/// The server's file with one setting changed. A person wrote it by hand: their comments stay.
+pub fn change_text(app: &App, key: &str, value: Option<&str>) -> Result<(PathBuf, String)> {
+    let path = app.server_config();
+    let before = files::read_text(&path)?.unwrap_or_default();
+    let after = match value {
+        Some(value) => settings::server_config_set(&before, key, value)?,
+        None => settings::server_config_unset(&before, key)?,
+    };
+    Ok((path, after))
 }
 
 fn put(app: &App, path: &RelativePath, by: &str, streams: &mut Streams) -> Result<Reply> {
+    // Without the lock: whoever sends slowly must hold up no deploy, and the file takes its place at once.
     let bytes = beneath::write(&app.shared(), path.as_path(), streams.input, 0o640)?;
     lock(app, streams)?.append(Some(by), Event::Change { what: format!("shared/{path}") })?;
-    Ok(Reply::new(format!("shared/{path} has {bytes} bytes now"), json!({ "path": path, "bytes": bytes })))
+    Ok(Reply::said(format!("shared/{path} has {bytes} bytes now"), json!({ "path": path, "bytes": bytes })))
 }
 
 fn get(app: &App, path: &RelativePath, streams: &mut Streams) -> Result<Reply> {

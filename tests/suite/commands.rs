@@ -226,7 +226,7 @@ fn databases_come_down_and_go_up() {
     let said =
         world.receiver_fed(&["db", "app", "load"], &dump.stdout).ok().says("what it held before is in");
     assert_eq!(world.sql("SELECT text FROM note;").trim(), "text\nbread");
-    let before = said.stdout.split_whitespace().last().unwrap().to_owned();
+    let before = said.talk().split_whitespace().last().unwrap().to_owned();
     assert!(std::fs::metadata(before).unwrap().len() > 0);
     world.receiver_fed(&["db", "app", "load"], b"junk that is no database").fails(1);
     assert_eq!(world.sql("SELECT text FROM note;").trim(), "text\nbread");
@@ -316,4 +316,35 @@ fn doctor_names_each_trap_with_its_cure() {
     world.run("sqlite3", world.place(), &[&retired, &drops]).ok();
     sick("app_v0 is ", "cure        ");
     assert_eq!(world.receiver(&["doctor"]).code, 1);
+}
+
+#[test]
+fn a_dry_run_changes_nothing_and_says_what_would_change() {
+    let world = World::with_sql();
+    world.receiver_fed(&["env", "app", "set", "KEY"], b"value").ok();
+    let id = world.live().unwrap();
+    world.until_idle();
+    let before = crate::plumbing::snapshot(&world.root());
+    for (arguments, says) in [
+        (&["create", "other"][..], "other would be made in "),
+        (&["deploy", "app"], "app: deploy "),
+        (&["pin", "app", &id], "would pin 0/"),
+        (&["unpin", "app", &id], "would unpin 0/"),
+        (&["prune", "app"], "nothing to remove"),
+        (&["env", "app", "set", "KEY"], "would replace KEY"),
+        (&["env", "app", "unset", "KEY"], "would forget KEY"),
+        (&["config", "app", "keep.releases", "2"], "releases = 2"),
+        (&["put", "app", "a/b"], "would make shared/a/b"),
+        (&["db", "app", "load"], "would replace what app_v0 holds"),
+        (&["lock", "app", "-m", "why"], "would lock app: why"),
+        (&["unlock", "app"], "would unlock app"),
+        (&["cancel", "app"], "nothing runs or waits"),
+    ] {
+        let mut all = arguments.to_vec();
+        all.push("--dry-run");
+        world.receiver_fed(&all, b"x").ok().says(says);
+    }
+    assert_eq!(crate::plumbing::snapshot(&world.root()), before);
+    world.receiver(&["env", "app", "unset", "NONE", "--dry-run"]).fails(2);
+    world.receiver(&["config", "app", "keep.releases", "none", "--dry-run"]).fails(2);
 }

@@ -1,0 +1,54 @@
+//! What a request would do: looked at as far as it can be without doing it.
+
+use serde_json::json;
+
+use super::database;
+use super::environment::Kept;
+use super::look::Scene;
+use super::request::{Reply, Request, change_text};
+use crate::app::App;
+use crate::support::{Error, Result, files};
+
+/// Says what a request would change. What would refuse it refuses this, too; nothing is changed.
+pub fn foresee(app: &App, request: &Request) -> Result<Reply> {
+    let words = match request {
+        Request::Pin { release } | Request::Unpin { release } => {
+            if Scene::read(app)?.releases.sealed(release).is_none() {
+                return Err(Error::usage(format!("{release} is not a complete release")));
+            }
+            let verb = if matches!(request, Request::Pin { .. }) { "pin" } else { "unpin" };
+            format!("would {verb} {release}")
+        }
+        Request::EnvSet { name } => {
+            Kept::refuse_name(name)?;
+            let known = Kept::read(app)?.values.contains_key(name);
+            format!("would {} {name}", if known { "replace" } else { "set" })
+        }
+        Request::EnvUnset { name } if Kept::read(app)?.values.contains_key(name) => {
+            format!("would forget {name}")
+        }
+        Request::EnvUnset { name } => return Err(Error::usage(format!("there is no variable {name}"))),
+        Request::ConfigSet { key, value } => {
+            let (_, after) = change_text(app, key, Some(value))?;
+            format!("would make {} this:\n{after}", app.server_config().display())
+        }
+        Request::ConfigUnset { key } => {
+            let (_, after) = change_text(app, key, None)?;
+            format!("would make {} this:\n{after}", app.server_config().display())
+        }
+        Request::Put { path } => {
+            let there = files::exists(&app.shared().join(path.as_path()));
+            format!("would {} shared/{path}", if there { "replace" } else { "make" })
+        }
+        Request::DbLoad { version } => {
+            format!("would replace what {} holds, and keep a dump of that", database::name(app, *version)?)
+        }
+        Request::Prune
+        | Request::EnvList
+        | Request::Get { .. }
+        | Request::DbDump { .. }
+        | Request::DbShell { .. }
+        | Request::DbUrl { .. } => return Err(Error::usage("this has no dry run")),
+    };
+    Ok(Reply::said(words.clone(), json!({ "dry_run": words })))
+}
