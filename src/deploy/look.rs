@@ -31,7 +31,9 @@ pub struct Scene {
 impl Scene {
     /// Reads it.
     pub fn read(app: &App) -> Result<Scene> {
-        Ok(Scene { releases: Releases::read(app)?, history: History::read(app)?, live: record::live(app)? })
+        // What is live first: its record was sealed before, so that it is among those that are read then.
+        let live = record::live(app)?;
+        Ok(Scene { releases: Releases::read(app)?, history: History::read(app)?, live })
     }
 
     /// The record of what is live.

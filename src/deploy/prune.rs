@@ -162,7 +162,11 @@ pub fn run(guard: &mut Guard, keep: &Keep) -> Result<Selection> {
         discard(guard, id)?;
     }
     for version in &selection.versions {
-        drop_version(guard, *version, &scene)?;
+        // Something may have begun to run in one of its releases since the selection: then it stays.
+        let stays = |id: &ReleaseId| id.version == *version && files::exists(&app.release(id));
+        if !selection.releases.iter().any(stays) {
+            drop_version(guard, *version, &scene)?;
+        }
     }
     Ok(selection)
 }

@@ -62,7 +62,7 @@ fn die_at(world: &World, name: &str, number: usize) -> bool {
     // Dead, and nobody has mended anything.
     let seen = world.live_file("index.html");
     assert!(seen == old || seen == new, "{new}: {seen}");
-    world.list();
+    world.live_is_complete();
     world.receiver(&["status", "app"]).ok();
     // The next order's worker finishes it, or begins it again.
     world.receiver(&["unlock", "app"]).ok();

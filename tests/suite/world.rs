@@ -376,6 +376,16 @@ impl World {
         Some(target.strip_prefix("versions").unwrap().display().to_string())
     }
 
+    /// What is live is a complete release, as its record says, and the link leads to it.
+    #[track_caller]
+    pub fn live_is_complete(&self) {
+        let list = self.list();
+        let all = list["releases"].as_array().unwrap();
+        let live = all.iter().find(|release| release["id"] == list["current"]).expect("current is listed");
+        assert_eq!(live["state"], "live", "{}", self.picture());
+        assert!(Path::new(live["path"].as_str().unwrap()).join("index.html").is_file());
+    }
+
     /// The states of all releases, newest first: `["live", "good"]`.
     pub fn states(&self) -> Vec<String> {
         let releases = self.list()["releases"].as_array().unwrap().clone();
