@@ -235,7 +235,7 @@ fn copied() -> World {
 fn another_table(world: &World, text: &str) {
     let mut schema = std::fs::read_to_string(world.laptop().join("schema.sql")).unwrap();
     let name: String = text.chars().map(|c| if c.is_alphanumeric() { c } else { '_' }).collect();
-    schema += &format!("CREATE TABLE IF NOT EXISTS t_{name} (x INTEGER);\n");
+    schema.extend(["CREATE TABLE IF NOT EXISTS t_", &name, " (x INTEGER);\n"]);
     world.file("schema.sql", &schema);
 }
 

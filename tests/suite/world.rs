@@ -312,10 +312,10 @@ impl World {
         let (sender, ended) = std::sync::mpsc::channel();
         let pid = child.id();
         std::thread::spawn(move || sender.send(child.wait_with_output()));
-        match ended.recv_timeout(Duration::from_secs(seconds)) {
-            Ok(output) => Said::of(&output.unwrap()),
-            Err(_late) => panic!("process {pid} did not end within {seconds} s\n{}", self.picture()),
-        }
+        let Ok(output) = ended.recv_timeout(Duration::from_secs(seconds)) else {
+            panic!("process {pid} did not end within {seconds} s\n{}", self.picture());
+        };
+        Said::of(&output.unwrap())
     }
 
     /// The journal's verdicts, oldest first: job, outcome, why.
