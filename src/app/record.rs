@@ -159,6 +159,11 @@ impl Releases {
         self.standing.iter().find(|record| record.id == *id && record.sealed.is_some())
     }
 
+    /// The database that a complete release uses.
+    pub fn database(&self, id: &ReleaseId) -> Option<&DatabaseRecord> {
+        self.sealed(id).and_then(|record| record.database.as_ref())
+    }
+
     /// The record of a release, whatever became of it.
     pub fn find(&self, id: &ReleaseId) -> Option<&Record> {
         self.standing.iter().chain(&self.failed).find(|record| record.id == *id)

@@ -24,10 +24,7 @@ impl Plan {
     /// Prints the plan.
     pub fn run(self, global: &Global) -> Result<u8> {
         let (app, rest) = app::split(global, &self.words)?;
-        let mut options = Options::default();
-        for option in &self.option {
-            options.take(option)?;
-        }
+        let options = Options::read(&self.option)?;
         let branch = look::server_settings(&app)?.branch.as_str().to_owned();
         let repository = Repository::open(&app.repository())?;
         let revision = match rest.first() {

@@ -11,7 +11,6 @@ use super::opening;
 use super::request::{PATIENT, Reply, Streams, scratch};
 use crate::app::guard::Guard;
 use crate::app::journal::Event;
-use crate::app::record::DatabaseRecord;
 use crate::app::{App, ReleaseId, Version};
 use crate::data::Limit;
 use crate::data::sqlite::{self, Access, Fence};
@@ -40,7 +39,7 @@ pub struct Listed {
 /// The databases of all versions, newest first.
 pub fn list(app: &App) -> Result<Vec<Listed>> {
     let scene = Scene::read(app)?;
-    let live = live_database(&scene);
+    let live = scene.live.as_ref().and_then(|live| scene.releases.database(live));
     let mut listed: Vec<Listed> = Vec::new();
     for record in scene.releases.standing.iter().rev().filter(|record| record.sealed.is_some()) {
         let Some(database) = &record.database else { continue };
@@ -52,7 +51,7 @@ pub fn list(app: &App) -> Result<Vec<Listed>> {
             version: record.id.version,
             engine: database.engine.clone(),
             name: database.name.clone(),
-            live: live.as_ref() == Some(database),
+            live: live == Some(database),
             retired: sqlite::fence(&file)? != Fence::Open,
             bytes: sqlite::size(&file)?,
             path: file.display().to_string(),
@@ -73,14 +72,6 @@ impl Listed {
     }
 }
 
-fn live_database(scene: &Scene) -> Option<DatabaseRecord> {
-    scene
-        .live
-        .as_ref()
-        .and_then(|live| scene.releases.sealed(live))
-        .and_then(|record| record.database.clone())
-}
-
 /// The database of a version, or the live one's, and a release that uses it.
 fn find(app: &App, version: Option<Version>) -> Result<(ReleaseId, PathBuf)> {
     let scene = Scene::read(app)?;
@@ -88,10 +79,11 @@ fn find(app: &App, version: Option<Version>) -> Result<(ReleaseId, PathBuf)> {
         Some(version) => super::rollback::last_of(&scene, version)?,
         None => scene.live.clone().ok_or_else(|| Error::new("nothing is live yet"))?,
     };
-    let database = scene.releases.sealed(&id).and_then(|record| record.database.clone());
+    let database = scene.releases.database(&id);
     let database = database
         .ok_or_else(|| Error::new(format!("receiver keeps no database for version {}", id.version)))?;
-    Ok((id, opening::file_of(app, &database)))
+    let file = opening::file_of(app, database);
+    Ok((id, file))
 }
 
 /// The name of a version's database, or the live one's.

@@ -201,15 +201,14 @@ fn live(app: &App) -> Vec<Finding> {
 /// The live database takes writes, the retired ones refuse them.
 fn databases(app: &App) -> Vec<Finding> {
     let Ok(scene) = Scene::read(app) else { return Vec::new() };
-    let of = |id| scene.releases.sealed(id).and_then(|record| record.database.clone());
-    let live = scene.live.as_ref().and_then(of);
+    let live = scene.live.as_ref().and_then(|live| scene.releases.database(live));
     let mut databases: Vec<_> =
         scene.releases.standing.iter().filter_map(|record| record.database.clone()).collect();
     databases.sort_by_key(|database| database.home);
     databases.dedup();
     databases.iter().map(|database| {
         let file = opening::file_of(app, database);
-        let is_live = live.as_ref() == Some(database);
+        let is_live = live == Some(database);
         let name = &database.name;
         match sqlite::fence(&file) {
             Err(error) => Finding::trouble("database", error.one_line(), "put the file back from a dump or a backup"),

@@ -71,6 +71,13 @@ pub struct Options {
 }
 
 impl Options {
+    /// Reads several options.
+    pub fn read(words: &[String]) -> Result<Options> {
+        let mut options = Options::default();
+        words.iter().try_for_each(|word| options.take(word))?;
+        Ok(options)
+    }
+
     /// Reads one option: `schema=same`, `schema=new`, `carry=shared`, `max-pause=10s`.
     pub fn take(&mut self, option: &str) -> Result<()> {
         match option.split_once('=') {

@@ -95,11 +95,10 @@ pub fn plan(app: &App, scene: &Scene, target: &Target) -> Result<RollbackPlan> {
             found.cloned().ok_or_else(nothing)?
         }
     };
-    let database = |id: &ReleaseId| scene.releases.sealed(id).and_then(|record| record.database.clone());
     if scene.releases.sealed(&to).is_none() {
         return Err(Error::usage(format!("{to} is not a complete release")));
     }
-    let (old, new) = (database(&to), database(&from));
+    let (old, new) = (scene.releases.database(&to), scene.releases.database(&from));
     let crosses = old != new && new.is_some();
     let mut stays_behind = Vec::new();
     match (&old, &new) {
@@ -245,13 +244,12 @@ fn change_database(app: &App, scene: &Scene, plan: &RollbackPlan) -> Result<()> 
     if !plan.crosses {
         return Ok(());
     }
-    let database = |id: &ReleaseId| scene.releases.sealed(id).and_then(|record| record.database.clone());
-    if let Some(new) = database(&plan.from) {
+    if let Some(new) = scene.releases.database(&plan.from) {
         let hold = sqlite::Hold::take(&opening::file_of(app, &new), &Limit::within(Duration::from_secs(10)))?;
         hold.fence(&format!("version {} of {} is retired", plan.from.version, app.name()))?;
     }
     death::point("rollback-fenced");
-    match database(&plan.to) {
+    match scene.releases.database(&plan.to) {
         Some(old) => sqlite::unfence(&opening::file_of(app, &old)),
         None => Ok(()),
     }

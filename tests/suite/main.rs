@@ -24,6 +24,7 @@ mod kill;
 mod layers;
 mod orphans;
 mod plumbing;
+mod promises;
 mod prune;
 mod push;
 mod reader;
