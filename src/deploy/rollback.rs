@@ -245,12 +245,12 @@ fn change_database(app: &App, scene: &Scene, plan: &RollbackPlan) -> Result<()> 
         return Ok(());
     }
     if let Some(new) = scene.releases.database(&plan.from) {
-        let hold = sqlite::Hold::take(&opening::file_of(app, &new), &Limit::within(Duration::from_secs(10)))?;
+        let hold = sqlite::Hold::take(&opening::file_of(app, new), &Limit::within(Duration::from_secs(10)))?;
         hold.fence(&format!("version {} of {} is retired", plan.from.version, app.name()))?;
     }
     death::point("rollback-fenced");
     match scene.releases.database(&plan.to) {
-        Some(old) => sqlite::unfence(&opening::file_of(app, &old)),
+        Some(old) => sqlite::unfence(&opening::file_of(app, old)),
         None => Ok(()),
     }
 }
