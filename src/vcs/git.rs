@@ -8,7 +8,7 @@ use git2::{ObjectType, RepositoryOpenFlags};
 
 use super::tree::{Entry, Kind, ObjectId, Tree, join};
 use crate::app::Revision;
-use crate::support::{Context, Error, Result, text};
+use crate::support::{Context, Error, Result, files, text};
 
 /// No tree has more entries than this: a few kilobytes of pushed trees can stand for billions.
 const MOST_ENTRIES: usize = 2_000_000;
@@ -234,6 +234,7 @@ impl Repository {
     /// Keeps a revision from garbage collection for as long as `name` is held.
     pub fn hold(&self, name: &str, revision: &Revision) -> Result<()> {
         let id = ObjectId::from_str(revision.as_str()).context(|| format!("cannot hold {revision}"))?;
+        self.remove_dead_lock(name)?;
         self.inner
             .reference(&held(name), id, true, "receiver: a release")
             .map(drop)
@@ -242,12 +243,19 @@ impl Repository {
 
     /// Lets a revision go.
     pub fn release(&self, name: &str) -> Result<()> {
+        self.remove_dead_lock(name)?;
         match self.inner.find_reference(&held(name)).and_then(|mut reference| reference.delete()) {
             Err(error) if error.code() != git2::ErrorCode::NotFound => {
                 Err(error).context(|| format!("cannot let the ref {} go", held(name)))
             }
             _ => Ok(()),
         }
+    }
+
+    /// Only who has the app's lock writes these refs: a lock file here was left by a worker that died in
+    /// the middle of it, and nobody else would ever take it away.
+    fn remove_dead_lock(&self, name: &str) -> Result<()> {
+        files::remove_file(&self.inner.path().join(format!("{}.lock", held(name))))
     }
 
     /// The names that revisions are held by.
