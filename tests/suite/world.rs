@@ -337,6 +337,8 @@ impl World {
     /// Nothing is left over: no job, no account of one, nothing half made, no database without a version.
     #[track_caller]
     pub fn nothing_is_left_over(&self) {
+        // Prune comes after the verdict.
+        self.until_idle();
         let none: [String; 0] = [];
         assert_eq!(self.names("receiver/queue"), none, "the queue\n{}", self.picture());
         assert!(!self.app().join("receiver/underway.json").exists(), "{}", self.picture());
