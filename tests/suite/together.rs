@@ -7,14 +7,15 @@ use std::time::{Duration, Instant};
 use crate::world::{PROGRAM, Said, World};
 
 impl World {
-    /// A build that waits until the test opens the gate.
+    /// A build that waits until the test opens the gate, or ends.
     pub fn gated(&self) -> PathBuf {
         let gate = self.place().join("gate");
         self.file(
             "receiver.toml",
             &format!(
-                "[stages]\nbuild = \"echo before; while [ ! -e {} ]; do sleep 0.02; done; echo after\"\n\
+                "[stages]\nbuild = \"echo before; while [ -d {} ] && [ ! -e {} ]; do sleep 0.02; done; echo after\"\n\
                  [database]\nengine = \"none\"\n",
+                self.place().display(),
                 gate.display()
             ),
         );
