@@ -68,6 +68,9 @@ pub fn select(facts: &Facts) -> Selection {
     kept.extend(good.last().map(|record| &record.id));
     kept.extend(&facts.pinned);
     kept.extend(&facts.in_use);
+    // What the journal does not know, since it was lost, may have been pinned, or live just before.
+    let known: BTreeSet<&ReleaseId> = facts.lives.iter().copied().collect();
+    kept.extend(facts.releases.iter().map(|record| &record.id).filter(|id| !known.contains(id)));
     let in_live: Vec<&&Record> = good.iter().filter(|record| record.id.version == live.version).collect();
     kept.extend(in_live.iter().rev().take(facts.keep.releases as usize).map(|record| &record.id));
     let recent = recent_versions(facts);
@@ -128,7 +131,7 @@ pub fn selection(app: &App, keep: &Keep, window: Duration) -> Result<(Selection,
             in_use.insert(record.id.clone());
         }
     }
-    let selection = select(&Facts {
+    let mut selection = select(&Facts {
         live: scene.live.as_ref(),
         lives: scene.history.lives().collect(),
         left_at: scene.history.left_at(),
@@ -140,6 +143,11 @@ pub fn selection(app: &App, keep: &Keep, window: Duration) -> Result<(Selection,
         now: clock::now(),
         releases,
     });
+    if !scene.releases.unknown.is_empty() {
+        // What cannot be made sense of may be a release of a version that would go, with its database.
+        let whole = std::mem::take(&mut selection.versions);
+        selection.releases.retain(|id| !whole.contains(&id.version));
+    }
     Ok((selection, scene))
 }
 

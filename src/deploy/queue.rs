@@ -183,11 +183,6 @@ impl Job {
         files::remove_file(&self.path(app))
     }
 
-    /// Whether it waits, or is being done.
-    pub fn is_queued(&self, app: &App) -> bool {
-        files::exists(&self.path(app))
-    }
-
     /// Whether it deploys a revision.
     pub fn revision(&self) -> Option<&Revision> {
         match &self.order {

@@ -109,3 +109,23 @@ fn rollback_is_always_possible_to_every_kept_release() {
         world.sql("INSERT INTO note (text) VALUES ('x');");
     }
 }
+
+#[test]
+fn a_copy_that_a_process_could_write_never_becomes_live() {
+    let world = World::with_app();
+    let syncdb = "sqlite3 \"$RECEIVER_DATABASE_NAME\" < schema.sql; \
+                  if [ \"$RECEIVER_REHEARSAL\" = 1 ]; then \
+                  sqlite3 \"$RECEIVER_DATABASE_NAME\" \"INSERT INTO note (text) VALUES ('rehearsed')\"; \
+                  echo \"$RECEIVER_DATABASE_NAME\" > \"$RECEIVER_SHARED_DIR/rehearsed\"; fi";
+    let settings = format!("[stages]\nsyncdb = '''{syncdb}'''\n[database]\nengine = \"sqlite\"\n");
+    world.file("receiver.toml", &settings);
+    world.file("schema.sql", "CREATE TABLE IF NOT EXISTS note (text TEXT);\n").commit("one");
+    world.push().ok().says("=====> live: 0/");
+    world.sql("INSERT INTO note (text) VALUES ('bread');");
+    world.file("schema.sql", "CREATE TABLE IF NOT EXISTS more (text TEXT);\n").commit("two");
+    world.push().ok().says("=====> live: 1/");
+    let copy = std::fs::read_to_string(world.app().join("shared/rehearsed")).expect("it was rehearsed");
+    assert!(!std::path::Path::new(copy.trim()).exists());
+    assert_ne!(copy.trim(), world.database(1).display().to_string());
+    assert_eq!(world.sql("SELECT text FROM note;"), "text\nbread\n");
+}

@@ -226,3 +226,47 @@ fn a_versions_database_is_dumped_before_it_is_dropped_and_the_dump_can_be_loaded
     // It takes writes: a dump carries no fence.
     world.sql("INSERT INTO note (text) VALUES ('milk');");
 }
+
+#[test]
+fn prune_never_removes_what_a_lost_journal_does_not_know() {
+    let world = World::with_site();
+    for page in ["two", "three"] {
+        world.file("index.html", page).commit(page);
+        world.push().ok();
+    }
+    world.until_idle();
+    std::fs::remove_file(world.app().join("receiver/journal.jsonl")).unwrap();
+    world.receiver(&["config", "app", "keep.releases", "1"]).ok();
+    for page in ["four", "five", "six"] {
+        world.file("index.html", page).commit(page);
+        world.push().ok();
+    }
+    world.until_idle();
+    let subjects: Vec<String> = world.list()["releases"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|release| release["subject"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(subjects, ["six", "five", "three", "two", "one"]);
+}
+
+#[test]
+fn prune_never_removes_a_version_that_holds_a_damaged_record() {
+    let mut world = World::with_sql();
+    world.file("index.html", "two\n").commit("two");
+    world.push().ok();
+    let damaged = world.app().join("versions").join(format!("{}.toml", world.live().unwrap()));
+    for (number, column) in ["", ", a", ", a, b"].iter().enumerate().skip(1) {
+        let schema = format!("CREATE TABLE note (id INTEGER PRIMARY KEY, text TEXT NOT NULL{column});\n");
+        world.file("schema.sql", &schema).commit(&format!("version {number}"));
+        world.push().ok().says(&format!("=====> live: {number}/"));
+    }
+    world.until_idle();
+    std::fs::write(&damaged, "format = 1\n").unwrap();
+    world.receiver(&["config", "app", "keep.versions", "1"]).ok();
+    world.env.insert("RECEIVER_TEST_CLOCK".into(), "864000".into());
+    world.receiver(&["prune", "app"]).ok();
+    assert!(world.database(0).is_file(), "{}", world.picture());
+    assert!(damaged.is_file());
+}
