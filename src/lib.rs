@@ -4,8 +4,8 @@
 //!
 //! - `cli`: one file a subcommand: arguments, one call into the library, print.
 //! - `deploy`: the way of a push: queue, worker, plan, release, stages, switch, rollback, recovery, prune.
-//! - `vcs`, `schema`, `data`: read a revision and write its tree; when is it a schema change;
-//!   databases. None of the three knows another.
+//! - `vcs`, `schema`, `data`, `serve`: read a revision and write its tree; when is it a schema change;
+//!   databases; processes, the door, health, nginx. None of the four knows another.
 //! - `app`: the disk layout, settings, records, journal, lock: the values, and the only way to write them.
 //! - `support`: the error, what the user is told, the one unsafe module.
 
@@ -14,5 +14,6 @@ pub mod cli;
 pub mod data;
 pub mod deploy;
 pub mod schema;
+pub mod serve;
 pub mod support;
 pub mod vcs;

@@ -245,6 +245,41 @@ impl App {
         self.state("run").join("app")
     }
 
+    /// The socket that one start of a web process listens on.
+    pub fn socket(&self, start: &str) -> PathBuf {
+        self.run_app().join(format!("{start}.sock"))
+    }
+
+    /// What is kept running, a file for each start; not the app's to write.
+    pub fn processes(&self) -> PathBuf {
+        self.state("run").join("processes")
+    }
+
+    /// What one start is, see `serve::start`.
+    pub fn process(&self, start: &str) -> PathBuf {
+        self.processes().join(format!("{start}.json"))
+    }
+
+    /// What processes print, a file for each name, where no journal keeps it.
+    pub fn process_logs(&self) -> PathBuf {
+        self.state("logs").join("processes")
+    }
+
+    /// The socket that nginx passes requests to: a link to what answers them.
+    pub fn door(&self) -> PathBuf {
+        self.state("door.sock")
+    }
+
+    /// In a release, the link to the socket of its web process.
+    pub fn web_socket(&self, id: &ReleaseId) -> PathBuf {
+        self.release(id).join(".receiver").join("web.sock")
+    }
+
+    /// The sockets and accounts of those who hold requests at the door.
+    pub fn holds(&self) -> PathBuf {
+        self.state("run").join("hold")
+    }
+
     /// The directory of a version's own database (SQLite).
     pub fn database(&self, version: Version) -> PathBuf {
         self.state("databases").join(version.to_string())
@@ -283,6 +318,8 @@ impl App {
             (self.dumps(), 0o700),
             (self.state("run"), 0o711),
             (self.run_app(), 0o711),
+            (self.processes(), 0o711),
+            (self.holds(), 0o711),
             (self.state("databases"), 0o711),
             (self.trash(), 0o700),
         ]

@@ -1,0 +1,7 @@
+//! What runs: the processes of a release, the door in front of them, their health, and nginx before it.
+//!
+//! A [`start::Start`] is one start of one process, written down before it happens. A
+//! [`supervision::Supervisor`] keeps it running.
+
+pub mod start;
+pub mod supervision;
