@@ -3,5 +3,10 @@
 //! A [`start::Start`] is one start of one process, written down before it happens. A
 //! [`supervision::Supervisor`] keeps it running.
 
+pub mod builtin;
+pub mod exec;
+pub mod family;
+pub mod keep;
+pub mod output;
 pub mod start;
 pub mod supervision;

@@ -20,6 +20,7 @@ mod examples;
 mod frameworks;
 mod full;
 mod install;
+mod keeping;
 mod kill;
 mod layers;
 mod orphans;
