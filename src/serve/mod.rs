@@ -5,7 +5,12 @@
 //! a hold lets them wait for a moment.
 
 pub mod backlog;
+pub mod builtin;
 pub mod door;
+pub mod exec;
+pub mod family;
 pub mod health;
+pub mod keep;
+pub mod output;
 pub mod start;
 pub mod supervision;

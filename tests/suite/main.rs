@@ -21,6 +21,7 @@ mod frameworks;
 mod full;
 mod health;
 mod install;
+mod keeping;
 mod kill;
 mod layers;
 mod orphans;
