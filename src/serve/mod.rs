@@ -2,10 +2,12 @@
 //!
 //! A [`start::Start`] is one start of one process, written down before it happens. A
 //! [`supervision::Supervisor`] keeps it running. [`health`] asks it, the [`door`] leads requests to it, and
-//! a hold lets them wait for a moment.
+//! a [`hold`] lets them wait for a moment.
 
 pub mod backlog;
 pub mod door;
 pub mod health;
+pub mod hold;
+mod relay;
 pub mod start;
 pub mod supervision;
