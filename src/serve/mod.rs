@@ -10,3 +10,4 @@ pub mod keep;
 pub mod output;
 pub mod start;
 pub mod supervision;
+pub mod systemd;

@@ -9,6 +9,7 @@
 )]
 
 mod away;
+mod booted;
 mod calls;
 mod commands;
 mod create;
