@@ -20,6 +20,7 @@ mod django;
 mod examples;
 mod frameworks;
 mod full;
+mod health;
 mod install;
 mod keeping;
 mod kill;
