@@ -17,6 +17,7 @@ mod history;
 mod hook;
 mod init;
 mod list;
+mod logs;
 mod man;
 mod pin;
 mod plan;
@@ -116,6 +117,8 @@ enum Command {
     Show(show::Show),
     /// The journal: every push, deploy, rollback, pin, removal
     History(history::History),
+    /// What the processes print
+    Logs(logs::Logs),
     /// Join a running deploy, or read the last one's end, with its exit code
     Attach(attach::Attach),
     /// Stop a running deploy cleanly
@@ -217,6 +220,7 @@ impl Command {
             Command::Status(args) => args.run(global),
             Command::Show(args) => args.run(global),
             Command::History(args) => args.run(global),
+            Command::Logs(args) => args.run(global),
             Command::Attach(args) => args.run(global),
             Command::Cancel(args) => args.run(global),
             Command::Lock(args) => args.run(global),

@@ -13,9 +13,9 @@ use jiff::Timestamp;
 use rustix::process::geteuid;
 
 use super::builtin::Account;
-use super::family;
 use super::start::Start;
 use super::supervision::{Condition, GLANCE, State, Supervisor};
+use super::{family, journald};
 use crate::app::App;
 use crate::support::{Context, Error, Result, files, program};
 
@@ -300,25 +300,7 @@ impl Supervisor for Systemd {
     }
 
     fn last_output(&self, start: &Start, lines: usize) -> Result<Vec<String>> {
-        let mut command = self.manager.command("journalctl");
-        command.args(["--quiet", "--no-pager", "--all", "--output=json", "--output-fields=MESSAGE"]);
-        command.arg(format!("--lines={lines}"));
-        command.arg(format!("{}={}", self.manager.unit_field(), self.unit(start)));
-        let output = command.output().context(|| "cannot start journalctl")?;
-        let entries =
-            output.stdout.split(|b| *b == b'\n').filter_map(|line| serde_json::from_slice(line).ok());
-        Ok(entries.map(|entry| String::from_utf8_lossy(&message(&entry)).into_owned()).collect())
-    }
-}
-
-/// The message of an entry of the journal: text, or the bytes of what is none.
-pub fn message(entry: &serde_json::Value) -> Vec<u8> {
-    match &entry["MESSAGE"] {
-        serde_json::Value::String(text) => text.clone().into_bytes(),
-        serde_json::Value::Array(bytes) => {
-            bytes.iter().filter_map(|byte| byte.as_u64().and_then(|byte| u8::try_from(byte).ok())).collect()
-        }
-        _ => Vec::new(),
+        journald::last_of(self.manager, &self.app, start, lines)
     }
 }
 

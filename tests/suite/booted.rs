@@ -143,6 +143,23 @@ fn the_hardening_of_units_breaks_no_ordinary_application() {
 }
 
 #[test]
+fn logs_come_from_the_journal_and_follow_starts_to_come() {
+    let server = Booted::with_site();
+    let log = "/tmp/followed";
+    server.sh(&format!("setsid receiver logs app -f >{log} 2>&1 </dev/null &")).ok();
+    let kept = Kept::start(&server, "echo one; printf 'a\\033[2Jb\\n'; exit 3", &[]);
+    kept.until(20, "it to end", || kept.condition()["restarts"].as_u64() >= Some(1));
+    let said = |script: &str| server.sh(script).stdout;
+    kept.until(20, "the log", || said("receiver logs app mailer").contains("status=3"));
+    let text = said("receiver logs app mailer");
+    assert!(text.contains(" | one\n") && text.contains(" | a\\u{1b}[2Jb\n"), "{text}");
+    kept.until(20, "the followed log", || said(&format!("cat {log}")).contains(" | one\n"));
+    assert!(said(&format!("cat {log}")).contains(" - Main process exited"));
+    server.receiver(&["logs", "app", "mialer"]).fails(2).says("it has: mailer");
+    server.sh("pkill -f '[l]ogs app -f'").ok();
+}
+
+#[test]
 fn what_was_live_is_to_come_up_with_the_machine() {
     let server = Booted::with_site();
     let kept = Kept::start(&server, "exec sleep 600", &[]);

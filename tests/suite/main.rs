@@ -25,6 +25,7 @@ mod install;
 mod keeping;
 mod kill;
 mod layers;
+mod logs;
 mod orphans;
 mod plumbing;
 mod promises;
