@@ -185,6 +185,11 @@ impl App {
         self.directory.join("current")
     }
 
+    /// The symlink to the release that was live before: pages that were loaded from it ask for its assets.
+    pub fn previous(&self) -> PathBuf {
+        self.state("previous")
+    }
+
     /// The symlink in a version to its newest good release.
     pub fn last(&self, version: Version) -> PathBuf {
         self.version(version).join("last")

@@ -49,6 +49,12 @@ pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
 ///
 /// Anything else that is in the way (a directory, a file) is refused: it is not ours.
 pub fn link_atomic(target: &Path, link: &Path) -> Result<()> {
+    link_unsynced(target, link)?;
+    sync_directory(link.parent().unwrap_or(Path::new(".")))
+}
+
+/// The same without waiting for the disk: a power cut may take it back, to the link before or to none.
+pub fn link_unsynced(target: &Path, link: &Path) -> Result<()> {
     match std::fs::symlink_metadata(link) {
         Ok(there) if !there.file_type().is_symlink() => {
             return Err(Error::new(format!("{} is not a symlink", link.display()))
@@ -56,12 +62,11 @@ pub fn link_atomic(target: &Path, link: &Path) -> Result<()> {
         }
         _ => {}
     }
-    let (directory, temporary) = beside(link)?;
+    let (_, temporary) = beside(link)?;
     let _ = std::fs::remove_file(&temporary);
     std::os::unix::fs::symlink(target, &temporary)
         .and_then(|()| std::fs::rename(&temporary, link))
-        .context(|| format!("cannot point {} to {}", link.display(), target.display()))?;
-    sync_directory(&directory)
+        .context(|| format!("cannot point {} to {}", link.display(), target.display()))
 }
 
 /// Makes a new symlink; one that is there already is an error.
