@@ -27,6 +27,7 @@ mod run;
 mod show;
 mod status;
 mod talk;
+mod tethered;
 mod verify;
 mod watch;
 mod work;
@@ -159,6 +160,9 @@ enum Command {
     /// What does what is queued
     #[command(hide = true)]
     Work(work::Work),
+    /// Becomes a program that ends when this one's parent does
+    #[command(hide = true)]
+    Tethered(tethered::Tethered),
 }
 
 /// Parses, starts the logger, dispatches, prints one error.
@@ -234,6 +238,7 @@ impl Command {
             Command::Man(man::Man {}) => man::Man::print(&Cli::command()),
             Command::Hook(args) => args.run(global),
             Command::Work(args) => args.run(global),
+            Command::Tethered(args) => args.run(),
         }
     }
 }

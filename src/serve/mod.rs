@@ -3,5 +3,6 @@
 //! A [`start::Start`] is one start of one process, written down before it happens. A
 //! [`supervision::Supervisor`] keeps it running.
 
+pub mod nginx;
 pub mod start;
 pub mod supervision;
