@@ -17,6 +17,7 @@ mod history;
 mod hook;
 mod init;
 mod list;
+mod maintenance;
 mod man;
 mod pin;
 mod plan;
@@ -132,6 +133,8 @@ enum Command {
     Env(env::Env),
     /// The server's own settings of an app
     Config(config::Config),
+    /// A page for everyone, while something is done that nobody should see
+    Maintenance(maintenance::Maintenance),
     /// Bring a file into shared/, from stdin
     Put(files::Put),
     /// Read a file of shared/ to stdout
@@ -225,6 +228,7 @@ impl Command {
             Command::Db(args) => args.run(global),
             Command::Env(args) => args.run(global),
             Command::Config(args) => args.run(global),
+            Command::Maintenance(args) => args.run(global),
             Command::Put(args) => args.run(global),
             Command::Get(args) => args.run(global),
             Command::Pin(args) => args.run(global),

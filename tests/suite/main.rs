@@ -19,6 +19,7 @@ mod django;
 mod examples;
 mod frameworks;
 mod full;
+mod health;
 mod install;
 mod kill;
 mod layers;
