@@ -36,7 +36,7 @@ fn render(app: &App, settings: &Settings, nginx: &Nginx) -> Result<String> {
         return Err(Error::new("nobody said which host the app answers for")
             .hint(format!("`receiver config {} domain app.example.org`", app.name())));
     }
-    Site::live(app, settings).render(&Machine::here(nginx)?)
+    Site::live(app, settings).render(Machine::here(nginx)?)
 }
 
 /// Brings the site in, or brings it up to date.

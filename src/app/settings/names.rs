@@ -386,8 +386,8 @@ mod tests {
             assert!(static_url(good).is_ok(), "{good:?}");
         }
         for bad in [
-            "", "assets", "/a%20b", "//", "/a//b", "/.git", "/a/./b", "/a/../b", "/a b", "/a\"b", "/a;b", "/a{b",
-            "/a$b", "/a\nb", "/a\\b", "/ä", "/a'b", "/a(b", "/a*", "/a[b", "/a|b", "/a#b", "/a?b",
+            "", "assets", "/a%20b", "//", "/a//b", "/.git", "/a/./b", "/a/../b", "/a b", "/a\"b", "/a;b",
+            "/a{b", "/a$b", "/a\nb", "/a\\b", "/ä", "/a'b", "/a(b", "/a*", "/a[b", "/a|b", "/a#b", "/a?b",
         ] {
             assert!(static_url(bad).is_err(), "{bad:?}");
         }
@@ -397,7 +397,19 @@ mod tests {
     fn nginx_listens_at_ports_and_addresses() {
         assert_eq!("80".parse(), Ok(Listen::Port(80)));
         assert_eq!("[::1]:8080".parse::<Listen>().map(Listen::port), Ok(8080));
-        for bad in ["", "0", "65536", "+80", "80;", "*:80", "localhost:80", "127.0.0.1", "127.0.0.1:0", "80 ssl", "unix:/x"] {
+        for bad in [
+            "",
+            "0",
+            "65536",
+            "+80",
+            "80;",
+            "*:80",
+            "localhost:80",
+            "127.0.0.1",
+            "127.0.0.1:0",
+            "80 ssl",
+            "unix:/x",
+        ] {
             assert!(bad.parse::<Listen>().is_err(), "{bad:?}");
         }
     }

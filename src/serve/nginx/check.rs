@@ -119,6 +119,7 @@ impl Nginx {
 fn words(said: &Output) -> Error {
     let lines = said.stderr.split(|b| *b == b'\n').filter(|line| !line.is_empty());
     let lines: Vec<String> = lines.take(6).map(printable_bytes).collect();
-    let text = if lines.is_empty() { format!("nginx ended with {}", said.status) } else { lines.join("\n    ") };
+    let text =
+        if lines.is_empty() { format!("nginx ended with {}", said.status) } else { lines.join("\n    ") };
     Error::new(text)
 }

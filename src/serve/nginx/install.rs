@@ -79,8 +79,11 @@ fn refuse_unwritable(file: &Path) -> Result<()> {
 /// nginx judges all of its configuration, and has read our file.
 fn judge(nginx: &Nginx, file: &Path) -> Result<()> {
     let all = nginx.dump().map_err(|words| {
-        Error::new(format!("nginx refuses {}: it was taken back, and nginx goes on as before", file.display()))
-            .caused_by(words)
+        Error::new(format!(
+            "nginx refuses {}: it was taken back, and nginx goes on as before",
+            file.display()
+        ))
+        .caused_by(words)
     })?;
     if included(&all).contains(file) {
         return Ok(());
@@ -106,11 +109,14 @@ fn reload(nginx: &Nginx) -> Result<Installed> {
     let log = error_log(nginx)?;
     let from = log.as_ref().and_then(|log| std::fs::metadata(log).ok()).map_or(0, |about| about.len());
     // `systemctl reload nginx` sends the same signal.
-    rustix::process::kill_process(master, rustix::process::Signal::HUP)
-        .context(|| format!("cannot tell nginx (process {}) to load its configuration", master.as_raw_nonzero()))?;
+    rustix::process::kill_process(master, rustix::process::Signal::HUP).context(|| {
+        format!("cannot tell nginx (process {}) to load its configuration", master.as_raw_nonzero())
+    })?;
     let begun = Instant::now();
     while begun.elapsed() < LOADING {
-        if workers(master).difference(&before).next().is_some() {
+        // The new ones are there, and those before take no new connections any more.
+        let now = workers(master);
+        if !now.is_empty() && now.is_disjoint(&before) {
             return Ok(Installed::Loaded);
         }
         if let Some(words) = log.as_deref().and_then(|log| refusal(log, from)) {
@@ -163,9 +169,8 @@ fn value_of(nginx: &Nginx, directive: &str, built: &str) -> Result<Option<PathBu
         rest.split_whitespace().next().map(|path| path.trim_matches(['"', '\'']).to_owned())
     });
     let (_, build) = nginx.version()?;
-    let option = |name: &str| {
-        build.split_whitespace().find_map(|word| word.strip_prefix(name)).map(str::to_owned)
-    };
+    let option =
+        |name: &str| build.split_whitespace().find_map(|word| word.strip_prefix(name)).map(str::to_owned);
     let Some(path) = said.or_else(|| option(built)) else { return Ok(None) };
     let prefix = option("--prefix=").unwrap_or_else(|| "/usr/local/nginx".to_owned());
     Ok(Some(Path::new(&prefix).join(path)))
@@ -179,9 +184,8 @@ fn workers(master: rustix::process::Pid) -> BTreeSet<u32> {
         let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { continue };
         let parent = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1)?.parse().ok());
         let title = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        if parent == Some(master.as_raw_nonzero().get()) && title.starts_with("nginx: worker process\0")
-            || parent == Some(master.as_raw_nonzero().get()) && title.trim_end_matches(['\0', ' ']) == "nginx: worker process"
-        {
+        let accepts = title.trim_end_matches(['\0', ' ']) == "nginx: worker process";
+        if parent == Some(master.as_raw_nonzero().get()) && accepts {
             found.insert(pid);
         }
     }
@@ -194,7 +198,8 @@ mod tests {
 
     #[test]
     fn the_files_of_a_dump_are_known_by_the_line_before_each() {
-        let dump = "# configuration file /etc/nginx/nginx.conf:\nhttp {}\n\n# configuration file /a b:\n# x\n";
+        let dump =
+            "# configuration file /etc/nginx/nginx.conf:\nhttp {}\n\n# configuration file /a b:\n# x\n";
         let files: Vec<_> = included(dump).into_iter().collect();
         assert_eq!(files, [Path::new("/a b"), Path::new("/etc/nginx/nginx.conf")]);
     }

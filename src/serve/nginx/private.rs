@@ -34,9 +34,10 @@ impl Private {
     /// Starts one that answers at `address`, where `site` has to listen; returns when it does.
     pub fn start(nginx: &Nginx, site: &Site, address: SocketAddr) -> Result<Private> {
         // nginx would try five times and tell its log only.
-        TcpListener::bind(address).map(drop).context(|| format!("cannot listen at {address}")).map_err(|error| {
-            error.hint("name another: `--port P`, perhaps `--address A`")
-        })?;
+        TcpListener::bind(address)
+            .map(drop)
+            .context(|| format!("cannot listen at {address}"))
+            .map_err(|error| error.hint("name another: `--port P`, perhaps `--address A`"))?;
         let prefix = scratch()?;
         let started = launch(nginx, site, &prefix);
         let child = started.inspect_err(|_| drop(files::remove_tree(&prefix)))?;
@@ -55,7 +56,9 @@ impl Private {
                 return Ok(());
             }
             if begun.elapsed() > STARTING {
-                return Err(Error::new(format!("nginx does not listen at {address}")).caused_by(self.last_words()));
+                return Err(
+                    Error::new(format!("nginx does not listen at {address}")).caused_by(self.last_words())
+                );
             }
             std::thread::sleep(Duration::from_millis(10));
         }
@@ -68,7 +71,8 @@ impl Private {
     }
 
     fn last_words(&self) -> Error {
-        let log = files::read_limited(&self.prefix.join("error.log"), 1 << 26).ok().flatten().unwrap_or_default();
+        let log =
+            files::read_limited(&self.prefix.join("error.log"), 1 << 26).ok().flatten().unwrap_or_default();
         let lines: Vec<&[u8]> = log.split(|b| *b == b'\n').filter(|line| !line.is_empty()).collect();
         let last = lines.iter().rev().take(4).rev().map(|line| printable_bytes(line)).collect::<Vec<_>>();
         Error::new(if last.is_empty() { "its log is empty".to_owned() } else { last.join("\n    ") })
@@ -91,7 +95,7 @@ impl Drop for Private {
 }
 
 fn launch(nginx: &Nginx, site: &Site, prefix: &Path) -> Result<Child> {
-    let text = site.render(&Machine { ipv6: false, ..Machine::here(nginx)? })?;
+    let text = site.render(Machine { ipv6: false, ..Machine::here(nginx)? })?;
     files::write_atomic(&prefix.join("site.conf"), text.as_bytes(), 0o600)?;
     let main = prefix.join("nginx.conf");
     files::write_atomic(&main, configuration(prefix)?.as_bytes(), 0o600)?;

@@ -119,17 +119,18 @@ impl Site {
     ///
     /// # Errors
     /// A path that cannot be quoted, or a socket whose path is too long.
-    pub fn render(&self, machine: &Machine) -> Result<String> {
+    pub fn render(&self, machine: Machine) -> Result<String> {
         let mut environment = Environment::empty();
         environment.set_undefined_behavior(minijinja::UndefinedBehavior::SemiStrict);
         let template =
             environment.template_from_str(TEMPLATE).context(|| "the template of a site is damaged")?;
         let view = minijinja::value::Serde(self.view(machine)?);
-        let text = template.render(view).context(|| format!("cannot make the site of {}", self.app.name()))?;
+        let text =
+            template.render(view).context(|| format!("cannot make the site of {}", self.app.name()))?;
         Ok(text + "\n")
     }
 
-    fn view(&self, machine: &Machine) -> Result<View> {
+    fn view(&self, machine: Machine) -> Result<View> {
         let name = self.app.name().as_str();
         // No name of an app has a `_`, so that two of them stay two.
         let variable = format!("receiver_{}", name.replace('-', "_"));
@@ -146,10 +147,9 @@ impl Site {
         };
         let listen = |all: &[Listen]| all.iter().flat_map(|at| machine.addresses(*at)).collect();
         let (listen_tls, certificate) = match &self.front.tls {
-            Some((all, with)) => (
-                listen(all),
-                Some(Pair { chain: Quoted::path(&with.chain)?, key: Quoted::path(&with.key)? }),
-            ),
+            Some((all, with)) => {
+                (listen(all), Some(Pair { chain: Quoted::path(&with.chain)?, key: Quoted::path(&with.key)? }))
+            }
             None => (Vec::new(), None),
         };
         let versions = self.versions(everything)?;
@@ -196,8 +196,11 @@ impl Site {
         };
         let sockets = self.app.version_sockets();
         if sockets.to_str().is_some_and(|path| path.contains(':')) {
-            return Err(Error::new(format!("nginx ends a socket's path at a ':', and {} has one", sockets.display()))
-                .hint(format!("`receiver config {} versions.urls off`", self.app.name())));
+            return Err(Error::new(format!(
+                "nginx ends a socket's path at a ':', and {} has one",
+                sockets.display()
+            ))
+            .hint(format!("`receiver config {} versions.urls off`", self.app.name())));
         }
         let last = "/$receiver_n/last";
         let versions = self.app.versions();
@@ -335,8 +338,8 @@ struct Versions {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::app::Root;
     use crate::app::AppName;
+    use crate::app::Root;
 
     fn app(root: &str) -> App {
         let name: AppName = "a-b".parse().unwrap();
@@ -349,12 +352,57 @@ mod tests {
 
     const MACHINE: Machine = Machine { ipv6: true, http2: true };
 
+    fn text(repository: &str, server: &str) -> String {
+        Site::live(&app("/srv"), &settings(repository, server)).render(MACHINE).unwrap()
+    }
+
     #[test]
-    fn show() {
-        let settings = settings(
-            "[web]\ncommand = 'x'\nstatic = { '/assets' = 'assets', '/a.b/' = 'x \"y;{}\\z', '/' = 'public' }",
-            "domain = 'a.example'\n[versions]\nurls = 'password'\n[nginx]\ncertificate = '/c'\ncertificate_key = '/k'",
+    fn what_is_said_stands_in_the_text_quoted() {
+        let text = text(
+            "[web]\ncommand = 'x'\nstatic = { '/a.b' = 'x \"y;{}\\z' }",
+            "domain = 'a.example'\n[nginx]\nmax_body = '1K'\ntimeout = '90s'\n[database]\nmax_pause = '10s'",
         );
-        println!("{}", Site::live(&app("/srv"), &settings).render(&MACHINE).unwrap());
+        for line in [
+            "listen 80;",
+            "listen [::]:80;",
+            r#"server_name "a.example";"#,
+            "client_max_body_size 1024;",
+            // Who is held at the door is silent, too.
+            "proxy_read_timeout 100s;",
+            r#"server "unix:/srv/a-b/receiver/door.sock" max_fails=0;"#,
+            r#"server "unix:/srv/a-b/current/.receiver/web.sock" max_fails=0 backup;"#,
+            r#"location ~ "^/a\\.b/(?<receiver_file>.+)$" {"#,
+            r#"try_files "/x \"y;{}\\z/$receiver_file" @receiver_previous_1;"#,
+        ] {
+            assert!(text.lines().any(|there| there.trim() == line), "{line} in\n{text}");
+        }
+    }
+
+    #[test]
+    fn two_apps_share_no_name_of_a_variable() {
+        assert!(text("[web]\ncommand = 'x'", "domain = 'a.example'").contains("$receiver_a_b_upgrade"));
+    }
+
+    #[test]
+    fn versions_are_shown_only_where_that_is_granted() {
+        let with = |urls: &str| {
+            text("[web]\ncommand = 'x'", &format!("domain = 'a.example'\nversions.urls = '{urls}'"))
+        };
+        assert!(!with("off").contains("receiver_n"));
+        assert!(
+            with("public").contains(r#"server_name "~^v(?<receiver_n>0|[1-9][0-9]{0,8})\\.a\\.example$";"#)
+        );
+        assert!(!with("public").contains("auth_basic"));
+        assert!(with("password").contains(r#"auth_basic_user_file "/srv/a-b/receiver/versions.htpasswd";"#));
+    }
+
+    #[test]
+    fn a_root_that_cannot_be_quoted_or_is_too_long_is_refused() {
+        let settings = settings("[web]\ncommand = 'x'", "domain = 'a.example'");
+        let render = |root: &str| Site::live(&app(root), &settings).render(MACHINE);
+        assert!(render("/srv/a b;{\"'\\é").is_ok());
+        for bad in ["/srv/$x", "/srv/a\nb", &format!("/srv/{}", "x".repeat(100))] {
+            assert!(render(bad).is_err(), "{bad:?}");
+        }
     }
 }
