@@ -9,6 +9,7 @@
 )]
 
 mod away;
+mod browser;
 mod calls;
 mod commands;
 mod create;
@@ -39,6 +40,6 @@ mod stages;
 mod submodules;
 mod together;
 mod tree;
-mod web;
+
 mod world;
 mod writes;

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::web::{
-    Answer, ECHO, FASTCGI, GUNICORN, HOST, Running, UWSGI, Web, application, ask, free_port, get, send,
+use crate::browser::{
+    Answer, ECHO, FASTCGI, GUNICORN, HOST, Running, UWSGI, Web, application, ask, get, send,
 };
 use crate::world::World;
 

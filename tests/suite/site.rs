@@ -4,7 +4,7 @@ use std::os::unix::fs::MetadataExt;
 
 use serde_json::Value;
 
-use crate::web::{HOST, Web, free_port, get};
+use crate::browser::{HOST, Web, free_port, get};
 use crate::world::World;
 
 #[test]
