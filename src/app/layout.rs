@@ -314,6 +314,22 @@ impl App {
         self.state("down")
     }
 
+    /// While it is there, nginx answers everything but files with it, and 503.
+    pub fn maintenance(&self) -> PathBuf {
+        self.state("maintenance.html")
+    }
+
+    /// The sockets at which versions that are not live are asked for: `N.sock`.
+    pub fn version_sockets(&self) -> PathBuf {
+        self.state("run").join("versions")
+    }
+
+    /// Who may see versions that are not live; nginx's workers read it, so only hashes of long random
+    /// passwords may be in it.
+    pub fn version_passwords(&self) -> PathBuf {
+        self.state("versions.htpasswd")
+    }
+
     /// The sockets and accounts of those who hold requests at the door.
     pub fn holds(&self) -> PathBuf {
         self.state("run").join("hold")

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::environment::Kept;
 use super::joblog::Line;
 use super::look::{self, Scene};
-use super::{database, processes, prune, queue, spawn};
+use super::{database, maintenance, processes, prune, queue, spawn};
 use crate::app::guard::Guard;
 use crate::app::journal::Event;
 use crate::app::settings::{self, RelativePath};
@@ -61,6 +61,11 @@ pub enum Request {
     ConfigUnset {
         /// Its key, dotted.
         key: String,
+    },
+    /// A page for everyone, instead of what is live.
+    Maintenance {
+        /// Whether it is to be there.
+        on: bool,
     },
     /// Bring a file into `shared/`; its content comes by the input.
     Put {
@@ -166,6 +171,7 @@ pub fn carry_out(app: &App, request: &Request, by: &str, streams: &mut Streams) 
         }
         Request::ConfigSet { key, value } => change_config(&mut lock(app, streams)?, key, Some(value), by),
         Request::ConfigUnset { key } => change_config(&mut lock(app, streams)?, key, None, by),
+        Request::Maintenance { on } => maintenance::set(&mut lock(app, streams)?, *on, by),
         Request::Put { path } => put(app, path, by, streams),
         Request::DbLoad { version } => {
             let mut guard = lock(app, streams)?;

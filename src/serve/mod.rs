@@ -14,6 +14,7 @@ pub mod hold;
 pub mod journald;
 pub mod keep;
 pub mod logs;
+pub mod nginx;
 pub mod output;
 pub mod relay;
 pub mod start;

@@ -10,6 +10,7 @@
 
 mod away;
 mod booted;
+mod browser;
 mod calls;
 mod commands;
 mod create;
@@ -27,6 +28,7 @@ mod keeping;
 mod kill;
 mod layers;
 mod logs;
+mod nginx;
 mod orphans;
 mod plumbing;
 mod promises;
@@ -38,6 +40,7 @@ mod serving;
 mod settings;
 mod shapes;
 mod shared;
+mod site;
 mod stages;
 mod submodules;
 mod together;

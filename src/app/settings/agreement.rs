@@ -30,6 +30,12 @@ pub(super) fn contradictions(inputs: &Inputs) -> Result<Vec<Complaint>> {
             complaints.push(complain(inputs, &path, "sql is for syncdb and migration only"));
         }
     }
+    for (one, other) in [("certificate", "certificate_key"), ("certificate_key", "certificate")] {
+        if inputs.mentioned(&["nginx", one]) && !inputs.mentioned(&["nginx", other]) {
+            let text = format!("needs nginx.{other} too");
+            complaints.push(complain(inputs, &["nginx", one], &text));
+        }
+    }
     for name in inputs.names(&["branches"]) {
         let key = |key| ["branches", name, key];
         let preview = inputs.get(&key("preview"))?.unwrap_or(false);
