@@ -5,9 +5,11 @@
 //! [`making`], [`stage`], [`opening`] and [`switch`]; [`rollback`] goes back; [`prune`] tidies up.
 //! What is said on the way stands in the job's [`joblog`], which [`follow`] reads to the pusher.
 
+pub mod branches;
 pub mod database;
 pub mod doctor;
 pub mod environment;
+pub mod fate;
 pub mod follow;
 pub mod foresight;
 pub mod found;
@@ -18,6 +20,7 @@ pub mod look;
 pub mod making;
 pub mod opening;
 pub mod plan;
+pub mod preview;
 pub mod prune;
 pub mod queue;
 pub mod recovery;

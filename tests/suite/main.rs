@@ -9,6 +9,7 @@
 )]
 
 mod away;
+mod branches;
 mod calls;
 mod commands;
 mod create;

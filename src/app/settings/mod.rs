@@ -25,7 +25,7 @@ mod values;
 pub use edit::{server_config_get, server_config_set, server_config_unset};
 pub use explain::Explained;
 pub use fragments::MOST_BYTES;
-pub use names::{BranchName, Domain, Globs, Statuses};
+pub use names::{BranchName, Domain, Globs, Statuses, branch_matches};
 pub use settings::{
     Branch, BranchData, Carry, Cron, Database, Engine, Export, Keep, Limits, OnConflict, Process, Protocol,
     Schema, Settings, Shared, TableMap, Urls, Versions, Web,
