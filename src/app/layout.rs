@@ -58,7 +58,8 @@ impl Root {
     pub fn apps(&self) -> Result<Vec<App>> {
         let names = files::names_in(&self.0)?;
         let apps = names.iter().filter_map(|name| name.parse().ok()).map(|name| self.place(&name));
-        Ok(apps.filter(App::is_created).collect())
+        // What looks like a branch's app, and was not made as one, is nobody's: `doctor` names it.
+        Ok(apps.filter(|app| app.is_created() && app.lineage().is_ok()).collect())
     }
 
     /// The app of the directory `place`, or of one above it.

@@ -277,6 +277,9 @@ fn is_behind(app: &App) -> bool {
 /// Deploys the branches that were [`lost`], each as its own app.
 pub fn reconcile(parent: &App) -> Result<()> {
     let lost = lost(parent)?;
+    if lost.is_empty() {
+        return Ok(());
+    }
     let repository = Repository::open(&parent.repository())?;
     for claim in lost.iter().filter(|claim| claim.is_new) {
         let Some(revision) = repository.tip(&claim.lineage.branch)? else { continue };
@@ -286,8 +289,7 @@ pub fn reconcile(parent: &App) -> Result<()> {
         JobLog::open(&claim.app, &job.id)?;
         job.put(&claim.app)?;
     }
-    let apps: Vec<App> = lost.into_iter().map(|claim| claim.app).collect();
-    if apps.is_empty() { Ok(()) } else { spawn::workers(&apps) }
+    spawn::workers(&lost.into_iter().map(|claim| claim.app).collect::<Vec<_>>())
 }
 
 /// What is wrong about the apps of branches, with its cure, for `doctor`.
@@ -307,6 +309,7 @@ pub fn complaints(parent: &App, settings: &Settings) -> Result<Vec<(String, Stri
         }
     }
     for (app, lineage) in parent.branch_apps()? {
+        found.extend(moved(settings, &app, &lineage)?);
         if !settings.branch_for(&lineage.branch).is_some_and(|(_, wanted)| is_wanted(wanted)) {
             let what = format!(
                 "{} is there, and [branches] says nothing of {} any more",
@@ -317,6 +320,19 @@ pub fn complaints(parent: &App, settings: &Settings) -> Result<Vec<(String, Stri
         }
     }
     Ok(found)
+}
+
+/// An app keeps the domain that it was made with, or that somebody gave it since.
+fn moved(settings: &Settings, app: &App, lineage: &Lineage) -> Result<Option<(String, String)>> {
+    let Some((_, wanted)) = settings.branch_for(&lineage.branch) else { return Ok(None) };
+    let Some(domain) = domain_of(settings, wanted, app.name())? else { return Ok(None) };
+    let own = look::server_settings(app)?.domain;
+    if own.as_ref() == Some(&domain) {
+        return Ok(None);
+    }
+    let own = own.map_or_else(|| "no domain".to_owned(), |own| own.to_string());
+    let what = format!("{} answers for {own}, and [branches] says {domain}", app.name());
+    Ok(Some((what, format!("`receiver config {} domain {domain}`", app.name()))))
 }
 
 /// Refuses settings that speak of apps which the parent cannot make.

@@ -12,7 +12,7 @@ use super::look::{self, Scene, Submodules};
 use super::queue::{Job, Options, Order};
 use super::{follow, spawn};
 use crate::app::settings::Settings;
-use crate::app::{App, AppName, Revision};
+use crate::app::{App, Revision};
 use crate::support::{Context, Error, Result, text};
 use crate::vcs::Repository;
 
@@ -280,10 +280,11 @@ pub fn post_receive(
         return Ok(worst.max(follow::follow(of, &job.id, output)?));
     }
     for (of, job) in &jobs {
-        let code = follow::follow(of, &job.id, &mut Named::new(of.name(), output)).or_else(|error| {
-            // A worker that cannot go on is one app's trouble; where nobody reads this, it is over.
-            write(output, &format!("=====> {}: {}", of.name(), error.one_line())).map(|()| 1)
-        })?;
+        let code =
+            follow::follow(of, &job.id, &mut follow::Named::new(of.name(), output)).or_else(|error| {
+                // A worker that cannot go on is one app's trouble; where nobody reads this, it is over.
+                write(output, &format!("=====> {}: {}", of.name(), error.one_line())).map(|()| 1)
+            })?;
         // 1 says that something is not live, which is worse than 3: live, and something needs attention.
         worst = if worst == 1 || code == 0 {
             worst
@@ -294,41 +295,6 @@ pub fn post_receive(
         };
     }
     Ok(worst)
-}
-
-/// Puts the app's name into every line, behind the mark that says what the line is.
-struct Named<'a> {
-    name: String,
-    line: Vec<u8>,
-    output: &'a mut dyn Write,
-}
-
-impl<'a> Named<'a> {
-    fn new(name: &AppName, output: &'a mut dyn Write) -> Self {
-        Named { name: format!("{name}: "), line: Vec::new(), output }
-    }
-}
-
-impl Write for Named<'_> {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        for byte in bytes {
-            self.line.push(*byte);
-            if *byte == b'\n' {
-                let line = std::mem::take(&mut self.line);
-                let (mark, text) = line.split_at(line.len().min(7));
-                self.output.write_all(mark)?;
-                if !text.starts_with(self.name.as_bytes()) {
-                    self.output.write_all(self.name.as_bytes())?;
-                }
-                self.output.write_all(text)?;
-            }
-        }
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        self.output.flush()
-    }
 }
 
 fn ignore(app: &App, branch: &str, update: &Update, output: &mut dyn Write) {

@@ -59,15 +59,17 @@ pub fn perform(guard: &mut Guard, by: &str, name: &AppName, branch: &str) -> Ver
 }
 
 /// Removes previews whose branch is gone, but for those that somebody works on: the next prune finds them.
-pub fn prune(guard: &mut Guard, orphans: &[AppName]) -> Result<()> {
+/// Answers which went.
+pub fn prune(guard: &mut Guard, orphans: Vec<AppName>) -> Result<Vec<AppName>> {
+    let mut gone = Vec::new();
     for name in orphans {
-        let app = guard.app().sibling(name);
+        let app = guard.app().sibling(&name);
         let Ok(Some(lineage)) = app.lineage() else { continue };
-        if guard::holder(&app).is_none() {
-            remove(guard, "receiver", &app, &lineage.branch)?;
+        if guard::holder(&app).is_none() && remove(guard, "receiver", &app, &lineage.branch)? {
+            gone.push(name);
         }
     }
-    Ok(())
+    Ok(gone)
 }
 
 /// Removes a preview, under its parent's lock. Answers `false` where its branch is there (again).
@@ -103,13 +105,14 @@ fn silence(app: &App, by: &str, is_back: &dyn Fn() -> Result<bool>) -> Result<Op
     if is_back()? {
         return Ok(None);
     }
+    let cancel = Job::new(Order::Cancel, by);
     if guard::holder(app).is_some() {
-        let cancel = Job::new(Order::Cancel, by);
         JobLog::open(app, &cancel.id)?;
         cancel.put(app)?;
     }
     let own = Guard::wait(app, "the removal of this preview", |_| {})?;
     if is_back()? {
+        cancel.remove(app)?;
         return Ok(None);
     }
     // What a dead worker left running would write into what is removed.

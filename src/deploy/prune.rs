@@ -160,8 +160,8 @@ pub fn run(guard: &mut Guard, keep: &Keep) -> Result<Selection> {
     old_accounts(&app)?;
     old_dumps(&app, keep)?;
     let window = super::look::server_settings(&app)?.database.rollback_window;
-    let (selection, scene) = selection(&app, keep, window)?;
-    preview::prune(guard, &selection.previews)?;
+    let (mut selection, scene) = selection(&app, keep, window)?;
+    selection.previews = preview::prune(guard, std::mem::take(&mut selection.previews))?;
     if selection.releases.is_empty() && selection.versions.is_empty() {
         return Ok(selection);
     }

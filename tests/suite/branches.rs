@@ -651,3 +651,94 @@ fn watch_deploys_the_branches_that_a_mirror_fetched() {
     settled(&world);
     world.receiver(&["watch", "--once"]).ok().never_says("arrived");
 }
+
+#[test]
+fn a_preview_never_takes_the_name_of_another_app_of_the_same_parent() {
+    let world = site("[branches]\ndevelop = { app = \"app--dev\" }\n\"d*\" = { preview = true }\n");
+    branch(&world, "dev", "a preview\n");
+    let wanted =
+        "=====> refused: dev: [branches] wants the app app--dev for develop, too: one app, one branch";
+    push(&world, &["dev"]).fails(1).says(wanted);
+    branch(&world, "develop", "next\n");
+    push(&world, &["develop"]).ok();
+    push(&world, &["dev"]).fails(1).says(wanted);
+    assert_eq!(page(&world, "app--dev"), "next\n");
+}
+
+#[test]
+fn what_only_looks_like_the_app_of_a_branch_is_nobodys() {
+    let world = site(DEVELOP);
+    let foreign = app_of(&world, "app--dev");
+    std::fs::create_dir_all(foreign.join("receiver")).unwrap();
+    std::fs::write(
+        foreign.join("receiver/app.toml"),
+        "format = 1\nparent = \"shop\"\nbranch = \"x\"\npreview = true\n",
+    )
+    .unwrap();
+    world.receiver(&["status"]).ok().never_says("app--dev");
+    world.receiver(&["prune", "app"]).ok();
+    assert!(foreign.join("receiver/app.toml").is_file());
+    branch(&world, "develop", "next\n");
+    push(&world, &["develop"]).fails(1).says("app did not make the app app--dev").says("or move ");
+    world.receiver(&["deploy", "app--dev"]).fails(1).says("app did not make the app app--dev");
+}
+
+#[test]
+fn a_domain_that_changed_since_is_named_with_its_cure() {
+    let world = site(DEVELOP);
+    branch(&world, "develop", "next\n");
+    push(&world, &["develop"]).ok();
+    settled(&world);
+    world.server_config(&DEVELOP.replace("dev.app.example", "next.app.example"));
+    world
+        .receiver(&["doctor", "app"])
+        .fails(1)
+        .says("app--dev answers for dev.app.example, and [branches] says next.app.example")
+        .says("`receiver config app--dev domain next.app.example`");
+    world.receiver(&["config", "app--dev", "domain", "next.app.example"]).ok();
+    world.receiver(&["doctor", "app"]).ok();
+}
+
+#[test]
+fn pushes_of_several_branches_at_once_do_not_get_in_each_others_way() {
+    let world = site(PREVIEWS);
+    let names = ["feature/a", "feature/b", "feature/c", "feature/d"];
+    for name in names {
+        branch(&world, name, &format!("{name}\n"));
+    }
+    let pushers: Vec<_> =
+        names.iter().map(|name| world.start("git", &["push", "--quiet", "production", name])).collect();
+    for pusher in pushers {
+        world.end(pusher, 60).ok().says("=====> live: 0/");
+    }
+    for name in names {
+        assert_eq!(page(&world, &format!("app--{}", name.replace('/', "-"))), format!("{name}\n"));
+    }
+    let pushers: Vec<_> = names
+        .iter()
+        .map(|name| world.start("git", &["push", "--quiet", "production", &format!(":{name}")]))
+        .collect();
+    for pusher in pushers {
+        world.end(pusher, 60).ok().says("=====> removed: app--feature-");
+    }
+    settled(&world);
+    assert_eq!((apps(&world), held(&world).len()), (vec!["app".to_owned()], 1));
+}
+
+#[test]
+fn a_preview_is_proved_like_any_other_app_when_its_worker_dies() {
+    for point in ["begun", "sealed", "switched", "verdict-written"] {
+        let mut world = notes("[branches]\n\"f/*\" = { preview = true, data = \"copy\" }\n");
+        branch(&world, "f/x", "x\n");
+        let ticket = world.place().join("ticket");
+        std::fs::write(&ticket, "").unwrap();
+        world.env.insert("RECEIVER_TEST_DIE_AT".into(), point.into());
+        world.env.insert("RECEIVER_TEST_DIE_ONCE".into(), ticket.display().to_string());
+        push(&world, &["f/x"]).ok().says("=====> live: 0/");
+        assert!(!ticket.exists(), "{point} was passed");
+        world.env.clear();
+        assert_eq!(sql(&world, "app--f-x", "SELECT text FROM note;\n"), "of main\n", "{point}");
+        settled(&world);
+        assert_eq!(held(&world).len(), 2, "{point}");
+    }
+}
