@@ -20,6 +20,7 @@ mod list;
 mod man;
 mod pin;
 mod plan;
+mod process;
 mod prune;
 mod request;
 mod rollback;
@@ -159,6 +160,9 @@ enum Command {
     /// What does what is queued
     #[command(hide = true)]
     Work(work::Work),
+    /// What keeps one process of a release running
+    #[command(hide = true)]
+    Process(process::Process),
 }
 
 /// Parses, starts the logger, dispatches, prints one error.
@@ -234,6 +238,7 @@ impl Command {
             Command::Man(man::Man {}) => man::Man::print(&Cli::command()),
             Command::Hook(args) => args.run(global),
             Command::Work(args) => args.run(global),
+            Command::Process(args) => args.run(global),
         }
     }
 }

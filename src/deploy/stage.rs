@@ -15,7 +15,7 @@ use rustix::process::{Pid, Signal, WaitOptions};
 
 use super::environment::Environment;
 use super::joblog::{JobLog, Line};
-use crate::support::{Context, Error, Result, text};
+use crate::support::{Context, Error, Result, program, text};
 
 /// How long what is asked to end has for it, before it is killed.
 const GRACE: Duration = Duration::from_secs(5);
@@ -263,12 +263,16 @@ pub fn end_orphans(release: &Path) {
     }
 }
 
-/// The children of this process that the kernel gave it as their subreaper.
+/// The children of this process that the kernel gave it as their subreaper; not those that are to
+/// outlive it, such as what keeps a release's processes running.
 fn children() -> Vec<Pid> {
     let me = std::process::id();
     let Ok(processes) = std::fs::read_dir("/proc") else { return Vec::new() };
     let pids = processes.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    pids.filter(|pid| parent_of(*pid) == Some(me)).filter_map(Pid::from_raw).collect()
+    pids.filter(|pid| parent_of(*pid) == Some(me))
+        .filter(|pid| !u32::try_from(*pid).is_ok_and(program::is_to_outlive))
+        .filter_map(Pid::from_raw)
+        .collect()
 }
 
 fn parent_of(pid: i32) -> Option<u32> {

@@ -45,6 +45,27 @@ pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     sync_directory(&directory)
 }
 
+/// Replaces, or makes, the file at `path` whole or not at all for whoever reads it, but not synced: for
+/// what means nothing after a power cut.
+pub fn write_unsynced(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+    let (_, temporary) = beside(path)?;
+    let written = (|| {
+        let _ = std::fs::remove_file(&temporary);
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
+        file.write_all(bytes)?;
+        std::fs::rename(&temporary, path)
+    })();
+    if written.is_err() {
+        let _ = std::fs::remove_file(&temporary);
+    }
+    written.context(|| format!("cannot write {}", path.display()))
+}
+
+/// Puts a file in the place of an older one, as logs are: not synced.
+pub fn rotate(file: &Path, older: &Path) -> Result<()> {
+    std::fs::rename(file, older).context(|| format!("cannot move {} to {}", file.display(), older.display()))
+}
+
 /// Makes `link` a symlink to `target`, replacing the symlink that may be there by one rename.
 ///
 /// Anything else that is in the way (a directory, a file) is refused: it is not ours.

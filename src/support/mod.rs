@@ -5,6 +5,7 @@ pub mod clock;
 pub mod death;
 pub mod error;
 pub mod files;
+pub mod program;
 pub mod text;
 
 pub use error::{Context, Error, Exit, Result};

@@ -1,0 +1,27 @@
+//! The door: the one socket path that nginx passes requests to, a link to what answers them.
+//!
+//! `receiver/door.sock` → `../current/.receiver/web.sock` → `../../../../receiver/run/app/ID.sock`: what
+//! is live is found by the same link as its files, so one rename switches both. For the moment in which
+//! nothing may answer, the door leads to a holder's socket instead (see `hold`).
+
+use std::path::{Path, PathBuf};
+
+use crate::app::App;
+use crate::support::{Result, files};
+
+/// Where an open door leads to, seen from where the door is.
+const OPEN: &str = "../current/.receiver/web.sock";
+
+/// Opens the door: requests go to what is live. Harmless where it is open already.
+pub fn open(app: &App) -> Result<()> {
+    files::link_atomic(Path::new(OPEN), &app.door())
+}
+
+/// Whether the door leads to what is live. One that was never made does not.
+pub fn is_open(app: &App) -> bool {
+    leads_to(app).is_some_and(|target| target == Path::new(OPEN))
+}
+
+fn leads_to(app: &App) -> Option<PathBuf> {
+    std::fs::read_link(app.door()).ok()
+}
