@@ -9,7 +9,7 @@ use toml_edit::DocumentMut;
 
 use super::look::{self, Scene};
 use super::queue::{self, Job, Order};
-use super::{found, joblog::JobLog, spawn, worker};
+use super::{found, joblog::JobLog, preview, spawn, worker};
 use crate::app::record::DatabaseRecord;
 use crate::app::settings::{Branch, BranchData, BranchName, Domain, Settings};
 use crate::app::slug::preview_name;
@@ -268,6 +268,17 @@ pub fn lost(parent: &App) -> Result<Vec<Claim>> {
     Ok(lost)
 }
 
+/// The branches that are to have an app, and have none; the others' apps speak for themselves.
+pub fn never_made(parent: &App) -> Result<Vec<String>> {
+    let lost = lost(parent)?.into_iter().filter(|claim| claim.is_new);
+    Ok(lost.map(|claim| claim.lineage.branch).collect())
+}
+
+/// What makes the apps of branches that have none.
+pub fn see_to(parent: &App) -> String {
+    format!("`receiver watch --once {}`", parent.name())
+}
+
 /// Whether somebody has to look at an app's branch, and nobody is about to.
 fn is_behind(app: &App) -> bool {
     guard::holder(app).is_none()
@@ -307,6 +318,13 @@ pub fn complaints(parent: &App, settings: &Settings) -> Result<Vec<(String, Stri
             let hint = error.innermost_hint().map_or_else(|| cure.clone(), str::to_owned);
             found.push((format!("{branch} has no app: {}", error.one_line()), hint));
         }
+    }
+    for branch in never_made(parent)? {
+        found.push((format!("{branch} was never deployed: its hook was lost"), see_to(parent)));
+    }
+    for app in preview::orphans(parent)? {
+        let what = format!("{} is the preview of a branch that is gone", app.name());
+        found.push((what, format!("`receiver prune {}`", parent.name())));
     }
     for (app, lineage) in parent.branch_apps()? {
         found.extend(moved(settings, &app, &lineage)?);

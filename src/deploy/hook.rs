@@ -277,7 +277,7 @@ pub fn post_receive(
     }
     spawn::workers(&apps)?;
     if let [(of, job)] = jobs.as_slice() {
-        return Ok(worst.max(follow::follow(of, &job.id, output)?));
+        return Ok(worse(worst, follow::follow(of, &job.id, output)?));
     }
     for (of, job) in &jobs {
         let code =
@@ -285,16 +285,14 @@ pub fn post_receive(
                 // A worker that cannot go on is one app's trouble; where nobody reads this, it is over.
                 write(output, &format!("=====> {}: {}", of.name(), error.one_line())).map(|()| 1)
             })?;
-        // 1 says that something is not live, which is worse than 3: live, and something needs attention.
-        worst = if worst == 1 || code == 0 {
-            worst
-        } else if code == 1 {
-            1
-        } else {
-            worst.max(code)
-        };
+        worst = worse(worst, code);
     }
     Ok(worst)
+}
+
+/// 1, not live, is worse than 3, live and in need of attention.
+fn worse(one: u8, other: u8) -> u8 {
+    if one == 1 || other == 1 { 1 } else { one.max(other) }
 }
 
 fn ignore(app: &App, branch: &str, update: &Update, output: &mut dyn Write) {

@@ -5,6 +5,8 @@
 //! is no matter, since the order stays in the parent's queue until its verdict, and each step of it is
 //! harmless when done again.
 
+use std::time::{Duration, Instant};
+
 use super::queue::{self, Job, Order};
 use super::stage;
 use super::underway::Underway;
@@ -16,6 +18,9 @@ use crate::app::journal::{Event, Outcome};
 use crate::app::{App, AppName};
 use crate::support::{Error, Result, clock, death, files};
 use crate::vcs::Repository;
+
+/// How long the end of what is done in a preview is waited for.
+const MOST: Duration = Duration::from_secs(120);
 
 /// The previews whose branch is gone. None where the app's own branch is not there either: then it is the
 /// repository that is damaged.
@@ -109,6 +114,15 @@ fn silence(app: &App, by: &str, is_back: &dyn Fn() -> Result<bool>) -> Result<Op
     if guard::holder(app).is_some() {
         JobLog::open(app, &cancel.id)?;
         cancel.put(app)?;
+    }
+    // A command that takes its time there must not keep the parent from its deploys.
+    let begun = Instant::now();
+    while let Some(holder) = guard::holder(app) {
+        if begun.elapsed() > MOST {
+            cancel.remove(app)?;
+            return Err(Error::new(format!("{} is busy: {} is under way there", app.name(), holder.doing)));
+        }
+        std::thread::sleep(Duration::from_millis(20));
     }
     let own = Guard::wait(app, "the removal of this preview", |_| {})?;
     if is_back()? {

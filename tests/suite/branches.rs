@@ -308,6 +308,9 @@ fn a_lock_is_for_one_app() {
 fn a_preview_is_made_by_the_push_of_its_branch_and_goes_with_it() {
     let world = site(PREVIEWS);
     branch(&world, "feature/map", "map\n");
+    let said = push(&world, &["-o", "plan", "feature/map"]).fails(1);
+    said.says("app--feature-map: deploy").says("=====> refused: feature/map: this was only the plan");
+    assert_eq!(apps(&world), ["app"], "a plan makes nothing");
     let said = push(&world, &["feature/map"]).ok();
     said.says("url: http://feature-map.app.example/").says("=====> live: 0/");
     assert_eq!(apps(&world), ["app", "app--feature-map"]);
@@ -364,6 +367,10 @@ fn prune_removes_previews_whose_branch_is_gone_and_no_other_app() {
     assert_eq!(would["previews"], serde_json::json!(["app--feature-a"]));
     world.receiver(&["prune", "app", "--dry-run"]).ok().says("preview app--feature-a, with its data");
     assert_eq!(apps(&world).len(), 4);
+    world
+        .receiver(&["doctor", "app"])
+        .fails(1)
+        .says("app--feature-a is the preview of a branch that is gone");
     world.receiver(&["prune", "app"]).ok().says("preview app--feature-a, with its data: its branch is gone");
     assert_eq!(apps(&world), ["app", "app--dev", "app--feature-b"]);
     settled(&world);
@@ -576,7 +583,11 @@ fn a_branch_whose_hook_died_is_deployed_by_the_next_worker() {
         push(&world, &["feature/map"]);
         assert_eq!(page(&world, "app--feature-map"), "", "{point}");
         world.env.clear();
-        world.receiver(&["doctor", "app"]);
+        if point == "app-made" {
+            let lost = "feature/map was never deployed";
+            world.receiver(&["doctor", "app"]).fails(1).says(lost).says("`receiver watch --once app`");
+            world.receiver(&["status", "app"]).ok().says(lost);
+        }
         world.file("index.html", "two\n");
         world.commit("two");
         push(&world, &["main"]).ok();
