@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -212,33 +212,8 @@ def application(environ, start_response):
     return [json.dumps(said).encode()]
 ";
 
-/// An application that listens on `socket`, started by hand.
-pub fn application(world: &World, name: &str, command: &str) -> Running {
-    let socket = world.app().join(format!("receiver/run/app/{name}.sock"));
-    let mut shell = world.command("/bin/sh", &world.laptop());
-    shell.args(["-c", &format!("exec {command}")]).env("RECEIVER_SOCKET", &socket);
-    shell.env("COUNT", world.place().join("count")).stdout(Stdio::null()).stderr(Stdio::null());
-    let running = Running(shell.spawn().unwrap());
-    world.until(20, "the application to listen", || std::os::unix::net::UnixStream::connect(&socket).is_ok());
-    open_door(world, &socket);
-    running
-}
-
-/// The door, as a deploy leaves it: door.sock → current/.receiver/web.sock → the socket.
-pub fn open_door(world: &World, socket: &Path) {
-    let release = world.live_directory();
-    std::fs::create_dir_all(release.join(".receiver")).unwrap();
-    for (link, target) in [
-        (release.join(".receiver/web.sock"), socket.to_owned()),
-        (world.app().join("receiver/door.sock"), PathBuf::from("../current/.receiver/web.sock")),
-    ] {
-        let _ = std::fs::remove_file(&link);
-        std::os::unix::fs::symlink(target, link).unwrap();
-    }
-}
-
-pub const GUNICORN: &str = "/usr/bin/gunicorn --workers 1 --bind unix:$RECEIVER_SOCKET echo:application";
-pub const FASTCGI: &str = "uwsgi --plugin python3 --module echo:application --fastcgi-socket $RECEIVER_SOCKET \
+pub const GUNICORN: &str = "exec /usr/bin/gunicorn --workers 1 --bind unix:$RECEIVER_SOCKET echo:application";
+pub const FASTCGI: &str = "exec uwsgi --plugin python3 --module echo:application --fastcgi-socket $RECEIVER_SOCKET \
                            --chmod-socket=666 --master --processes 1 --need-app --die-on-term";
-pub const UWSGI: &str = "uwsgi --plugin python3 --module echo:application --socket $RECEIVER_SOCKET \
+pub const UWSGI: &str = "exec uwsgi --plugin python3 --module echo:application --socket $RECEIVER_SOCKET \
                          --chmod-socket=666 --master --processes 1 --need-app --die-on-term";

@@ -8,35 +8,40 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::browser::{
-    Answer, ECHO, FASTCGI, GUNICORN, HOST, Running, UWSGI, Web, application, ask, get, send,
-};
+use crate::browser::{Answer, ECHO, FASTCGI, GUNICORN, HOST, UWSGI, Web, ask, get, send};
 use crate::world::World;
 
-/// A world with an application that speaks `protocol`, live behind nginx.
-fn behind(protocol: &str, command: &str) -> (World, Web, Running) {
+/// A world with an application that speaks `protocol`, live behind nginx. What it counts are requests
+/// that the test makes, not those for its health.
+fn behind(protocol: &str, command: &str) -> (World, Web) {
     let world = World::with_app();
-    // The process is started by the test: what nginx does with it is looked at here, not how it is kept.
+    let count = world.place().join("count").display().to_string();
+    world.receiver_fed(&["env", "app", "set", "COUNT"], count.as_bytes()).ok();
     world.file(
         "receiver.toml",
         &format!(
-            "[web]\ncommand = \"true\"\nprotocol = \"{protocol}\"\nstatic = {{ \"/assets\" = \"assets\" }}\n"
+            "[web]\ncommand = '{command}'\nprotocol = \"{protocol}\"\nsettle = \"10ms\"\ndrain = \"5s\"\n\
+             health = {{ path = \"/health\" }}\nstatic = {{ \"/assets\" = \"assets\" }}\n"
         ),
     );
     world
         .file("assets/site.css", "body { color: black }\n")
         .file("assets/.secret", "x")
         .file("echo.py", ECHO);
+    world.file("ws.py", WEBSOCKET).file("keeps.py", KEEPS_OPEN);
     world.file("assets/receiver.toml", "x").file("assets/down/page.html", "down\n");
     world.commit("one");
-    world.push().ok();
-    let running = application(&world, "web-00000001", command);
+    world.push().ok().says("live: 0/");
     let web = Web::with_site(&world);
-    (world, web, running)
+    (world, web)
 }
 
 fn count(world: &World) -> usize {
-    std::fs::read_to_string(world.place().join("count")).unwrap_or_default().lines().count()
+    std::fs::read_to_string(world.place().join("count"))
+        .unwrap_or_default()
+        .lines()
+        .filter(|line| !line.ends_with(" /health"))
+        .count()
 }
 
 fn said(answer: Answer) -> Value {
@@ -46,7 +51,7 @@ fn said(answer: Answer) -> Value {
 #[test]
 fn nginx_passes_requests_through_the_door_by_http_fastcgi_and_uwsgi() {
     for (protocol, command) in [("http", GUNICORN), ("fastcgi", FASTCGI), ("uwsgi", UWSGI)] {
-        let (world, web, _running) = behind(protocol, command);
+        let (world, web) = behind(protocol, command);
         let headers = [
             "X-Forwarded-For: 6.6.6.6",
             "X-Forwarded-Proto: gopher",
@@ -76,7 +81,7 @@ fn nginx_passes_requests_through_the_door_by_http_fastcgi_and_uwsgi() {
 
 #[test]
 fn static_files_come_straight_from_the_release_with_a_tag_that_new_content_changes() {
-    let (world, web, _running) = behind("http", GUNICORN);
+    let (world, web) = behind("http", GUNICORN);
     let before = count(&world);
     let first = get(web.port, "/assets/site.css").is(200);
     assert_eq!(first.header("content-type").as_deref(), Some("text/css"));
@@ -103,7 +108,7 @@ fn static_files_come_straight_from_the_release_with_a_tag_that_new_content_chang
 
 #[test]
 fn assets_of_the_release_before_are_still_answered_after_a_switch() {
-    let (world, web, _running) = behind("http", GUNICORN);
+    let (world, web) = behind("http", GUNICORN);
     world.remove("assets/site.css");
     world.file("assets/site-2.css", "two\n");
     world.commit("two");
@@ -117,7 +122,7 @@ fn assets_of_the_release_before_are_still_answered_after_a_switch() {
 
 #[test]
 fn nginx_never_serves_dotfiles_or_receiver_toml() {
-    let (_world, web, _running) = behind("http", GUNICORN);
+    let (_world, web) = behind("http", GUNICORN);
     for path in [
         "/assets/.secret",
         "/assets/%2esecret",
@@ -170,7 +175,7 @@ fn a_static_site_is_served_wholly_from_what_is_live() {
 
 #[test]
 fn a_symlink_that_leads_to_what_is_somebody_elses_is_not_served() {
-    let (world, web, _running) = behind("http", GUNICORN);
+    let (world, web) = behind("http", GUNICORN);
     let assets = world.live_directory().join("assets");
     symlink("/etc/passwd", assets.join("passwd")).unwrap();
     symlink("site.css", assets.join("same.css")).unwrap();
@@ -187,7 +192,7 @@ fn a_symlink_that_leads_to_what_is_somebody_elses_is_not_served() {
 
 #[test]
 fn a_slow_client_never_holds_the_application() {
-    let (world, web, _running) = behind("http", GUNICORN);
+    let (world, web) = behind("http", GUNICORN);
     let before = count(&world);
     // Ten clients, one worker: each sends its body byte by byte and does not end.
     let mut slow = Vec::new();
@@ -217,7 +222,7 @@ fn a_slow_client_never_holds_the_application() {
 
 #[test]
 fn a_body_over_the_limit_is_refused_and_the_application_does_not_hear_of_it() {
-    let (world, web, _running) = behind("http", GUNICORN);
+    let (world, web) = behind("http", GUNICORN);
     let before = count(&world);
     ask(web.port, "POST", "/", &["Content-Length: 10485761"], b"").is(413);
     assert_eq!(count(&world), before);
@@ -231,7 +236,7 @@ fn a_body_over_the_limit_is_refused_and_the_application_does_not_hear_of_it() {
 
 #[test]
 fn a_request_that_is_not_idempotent_is_never_sent_twice() {
-    let (world, web, _running) = behind("http", GUNICORN);
+    let (world, web) = behind("http", GUNICORN);
     let before = count(&world);
     ask(web.port, "POST", "/die", &[], b"x").is(502);
     assert_eq!(count(&world), before + 1);
@@ -269,10 +274,7 @@ while True:
 
 #[test]
 fn a_websocket_goes_through_and_no_other_upgrade() {
-    let (world, web, gunicorn) = behind("http", GUNICORN);
-    drop(gunicorn);
-    world.file("ws.py", WEBSOCKET);
-    let _running = application(&world, "web-00000002", "python3 ws.py");
+    let (_world, web) = behind("http", "exec python3 ws.py");
     let mut stream = TcpStream::connect(("127.0.0.1", web.port)).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     write!(
@@ -303,7 +305,7 @@ fn a_websocket_goes_through_and_no_other_upgrade() {
 
 #[test]
 fn maintenance_answers_everyone_with_503_and_no_reload() {
-    let (world, web, _running) = behind("http", GUNICORN);
+    let (world, web) = behind("http", GUNICORN);
     world.receiver(&["maintenance", "on", "--dry-run"]).ok().says("would answer everyone with 503");
     said(get(web.port, "/"));
     world.receiver(&["maintenance", "on"]).ok().says("maintenance is on: everyone gets 503 and a plain page");
@@ -380,10 +382,7 @@ while True:
 #[test]
 fn nginx_makes_one_connection_a_request_also_the_newest_which_keeps_them_open_by_default() {
     for program in [PathBuf::from("/usr/sbin/nginx"), newest()] {
-        let (world, mut web, gunicorn) = behind("http", GUNICORN);
-        drop(gunicorn);
-        world.file("keeps.py", KEEPS_OPEN);
-        let _running = application(&world, "web-00000002", "python3 keeps.py");
+        let (world, mut web) = behind("http", "exec python3 keeps.py");
         web.stop();
         web.program.clone_from(&program);
         web.start(&world);
@@ -402,9 +401,11 @@ fn the_newest_nginx_takes_every_site_that_the_template_makes() {
     world.env.insert("PATH".into(), path);
     world.receiver(&["create", "app"]).ok();
     world.remote("app");
-    for protocol in ["http", "fastcgi", "uwsgi"] {
+    world.file("echo.py", ECHO);
+    world.receiver_fed(&["env", "app", "set", "COUNT"], b"/dev/null").ok();
+    for (protocol, command) in [("http", GUNICORN), ("fastcgi", FASTCGI), ("uwsgi", UWSGI)] {
         world.file("receiver.toml", &format!(
-            "[web]\ncommand = \"true\"\nprotocol = \"{protocol}\"\nstatic = {{ \"/assets\" = \"assets\", \"/\" = \"public\" }}\n"
+            "[web]\ncommand = '{command}'\nprotocol = \"{protocol}\"\nstatic = {{ \"/assets\" = \"assets\", \"/\" = \"public\" }}\n"
         ));
         world.commit(protocol);
         world.push().ok();
