@@ -96,6 +96,20 @@ impl App {
         Err(Error::new(format!("{} is not the repository of an app", place.display())))
     }
 
+    /// The app that a file of [`App::process`] is one of.
+    pub fn of_process(file: &Path) -> Result<App> {
+        let refuse = || Error::new(format!("{} is not the start of a process of an app", file.display()));
+        let place = file.canonicalize().context(|| format!("cannot find {}", file.display()))?;
+        let directory = place.ancestors().nth(4).ok_or_else(refuse)?.to_owned();
+        let name = directory.file_name().and_then(|name| name.to_str()).ok_or_else(refuse)?.parse()?;
+        let app = App { name, directory };
+        if place.parent() == Some(&app.processes()) && app.is_created() {
+            app.refuse_newer()?;
+            return Ok(app);
+        }
+        Err(refuse())
+    }
+
     /// Its name.
     pub fn name(&self) -> &AppName {
         &self.name
@@ -185,6 +199,11 @@ impl App {
         self.directory.join("current")
     }
 
+    /// The symlink to the release that was live before: pages that were loaded from it ask for its assets.
+    pub fn previous(&self) -> PathBuf {
+        self.state("previous")
+    }
+
     /// The symlink in a version to its newest good release.
     pub fn last(&self, version: Version) -> PathBuf {
         self.version(version).join("last")
@@ -260,9 +279,24 @@ impl App {
         self.processes().join(format!("{start}.json"))
     }
 
+    /// How a start fares, as receiver's own supervisor last wrote down.
+    pub fn process_account(&self, start: &str) -> PathBuf {
+        self.processes().join(format!("{start}.state"))
+    }
+
+    /// Locked for as long as receiver's own supervisor looks after a start.
+    pub fn process_lock(&self, start: &str) -> PathBuf {
+        self.processes().join(format!("{start}.lock"))
+    }
+
     /// What processes print, a file for each name, where no journal keeps it.
     pub fn process_logs(&self) -> PathBuf {
         self.state("logs").join("processes")
+    }
+
+    /// What one process printed; what was there before stands beside it, its name ending in `.1`.
+    pub fn process_log(&self, process: &str) -> PathBuf {
+        self.process_logs().join(format!("{process}.log"))
     }
 
     /// The socket that nginx passes requests to: a link to what answers them.

@@ -10,8 +10,8 @@ use std::process::{Command, Stdio};
 use clap::Args;
 
 use super::{Global, talk};
-use crate::deploy::spawn;
-use crate::support::{Context, Error, Result, files};
+
+use crate::support::{Context, Error, Result, files, program};
 
 /// Arguments of `demo`.
 #[derive(Args)]
@@ -133,7 +133,7 @@ impl Stage {
 
     fn sql(&self, statement: &str) -> Result<()> {
         println_lossy(&format!("$ echo \"{statement}\" | receiver db notes shell"));
-        let mut child = self.command(OsStr::new(&spawn::program()?), &self.place);
+        let mut child = self.command(OsStr::new(&program::program()?), &self.place);
         let mut child = child
             .args(["db", "notes", "shell"])
             .stdin(Stdio::piped())
@@ -148,7 +148,7 @@ impl Stage {
     }
 
     fn receiver(&self, arguments: &[&str]) -> Result<()> {
-        let program = spawn::program()?;
+        let program = program::program()?;
         if self.show(&self.place, program.as_os_str(), "receiver", arguments)? {
             return Ok(());
         }
@@ -156,7 +156,7 @@ impl Stage {
     }
 
     fn receiver_says(&self, arguments: &[&str]) -> Result<String> {
-        let program = spawn::program()?;
+        let program = program::program()?;
         let output =
             self.command(program.as_os_str(), &self.place).args(arguments).stderr(Stdio::null()).output();
         Ok(String::from_utf8_lossy(&output.context(|| "cannot run receiver")?.stdout).into_owned())

@@ -21,6 +21,7 @@ mod list;
 mod man;
 mod pin;
 mod plan;
+mod process;
 mod prune;
 mod request;
 mod rollback;
@@ -163,6 +164,9 @@ enum Command {
     /// What does what is queued
     #[command(hide = true)]
     Work(work::Work),
+    /// What keeps one process of a release running
+    #[command(hide = true)]
+    Process(process::Process),
 }
 
 /// Parses, starts the logger, dispatches, prints one error.
@@ -239,6 +243,7 @@ impl Command {
             Command::Hook(args) => args.run(global),
             Command::Hold(args) => args.run(global),
             Command::Work(args) => args.run(global),
+            Command::Process(args) => args.run(global),
         }
     }
 }

@@ -6,9 +6,9 @@ use std::process::Command;
 use clap::Args;
 
 use super::{Global, app};
-use crate::deploy::environment::{Environment, Subject};
+use crate::deploy::environment::Environment;
 use crate::deploy::look::Scene;
-use crate::deploy::{opening, rollback};
+use crate::deploy::rollback;
 use crate::support::files::DirectoryLock;
 use crate::support::{Context, Error, Result};
 
@@ -38,13 +38,7 @@ impl Run {
             .releases
             .sealed(&id)
             .ok_or_else(|| Error::new(format!("{id} is not a complete release")))?;
-        let subject = Subject { id: &id, revision: &record.revision, branch: &record.branch, previous: None };
-        let mut environment = Environment::of(&app, &subject)?;
-        if let Some(database) = &record.database {
-            for (name, value) in opening::variables(&opening::file_of(&app, database)) {
-                environment.set(name, value);
-            }
-        }
+        let mut environment = Environment::of_release(&app, record)?;
         for name in ["TERM", "COLUMNS", "LINES"] {
             if let Ok(value) = std::env::var(name) {
                 environment.set(name, value);

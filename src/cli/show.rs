@@ -10,7 +10,6 @@ use crate::deploy::look::{self, Scene};
 use crate::deploy::rollback;
 use crate::support::text::{bytes, grouped, printable};
 use crate::support::{Error, Result};
-use crate::vcs::Repository;
 
 /// Arguments of `show`.
 #[derive(Args)]
@@ -83,9 +82,8 @@ fn release(global: &Global, app: &App, scene: &Scene, id: &ReleaseId) -> Result<
 
 /// What holds for a release, or where there is none for the branch's tip.
 fn config(global: &Global, app: &App, scene: &Scene, id: Option<&ReleaseId>) -> Result<u8> {
-    let repository = Repository::open(&app.repository())?;
     let settings = match id.and_then(|id| scene.releases.find(id)) {
-        Some(record) => look::settings(app, &repository, &repository.tree(&record.revision)?)?,
+        Some(record) => look::settings_of(app, record)?,
         None => look::server_settings(app)?,
     };
     let explained = settings.explain();

@@ -5,7 +5,7 @@ use rustix::fs::Mode;
 
 use super::{Global, app};
 use crate::deploy::worker;
-use crate::support::{Context, Result};
+use crate::support::{Context, Result, program};
 
 /// Arguments of `work`.
 #[derive(Args)]
@@ -23,19 +23,9 @@ impl Work {
         rustix::process::umask(Mode::from_raw_mode(0o022));
         rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
             .context(|| "cannot look after what stages leave")?;
-        release_output()?;
+        program::let_go_of_output()?;
         let app = app::pick(global, Some(&self.app))?;
         worker::work(&app)?;
         Ok(0)
     }
-}
-
-/// Closes the pipe that tells the starter that we stand on our own feet.
-fn release_output() -> Result<()> {
-    let null = std::fs::OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open("/dev/null")
-        .context(|| "cannot open /dev/null")?;
-    rustix::stdio::dup2_stdout(&null).context(|| "cannot let go of the output")
 }

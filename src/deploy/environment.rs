@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::opening;
 use crate::app::guard::Guard;
 use crate::app::journal::refuse_newer;
 use crate::app::layout::FORMAT;
+use crate::app::record::Record;
 use crate::app::{App, ReleaseId, Revision};
 use crate::support::{Context, Error, Result, files};
 
@@ -64,6 +66,19 @@ impl Environment {
         environment.set("RECEIVER_SHARED_DIR", shown(app.shared()));
         if let Some(previous) = subject.previous {
             environment.set("RECEIVER_PREVIOUS_DIR", shown(app.release(previous)));
+        }
+        Ok(environment)
+    }
+
+    /// The environment of a release that stands, with its own database.
+    pub fn of_release(app: &App, record: &Record) -> Result<Environment> {
+        let subject =
+            Subject { id: &record.id, revision: &record.revision, branch: &record.branch, previous: None };
+        let mut environment = Environment::of(app, &subject)?;
+        if let Some(database) = &record.database {
+            for (name, value) in opening::variables(&opening::file_of(app, database)) {
+                environment.set(name, value);
+            }
         }
         Ok(environment)
     }

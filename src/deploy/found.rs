@@ -5,11 +5,10 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use super::spawn;
 use crate::app::layout::FORMAT;
 use crate::app::settings::BranchName;
 use crate::app::{App, AppName, Root};
-use crate::support::{Context, Error, Result, clock, files};
+use crate::support::{Context, Error, Result, clock, files, program};
 
 /// The hooks and their texts, the same for every app.
 pub const HOOKS: [(&str, &str); 2] = [
@@ -107,5 +106,5 @@ fn make_repository(app: &App, branch: &str) -> Result<()> {
         std::fs::set_permissions(&hook, std::fs::Permissions::from_mode(0o755))
             .context(|| format!("cannot make {} executable", hook.display()))?;
     }
-    files::link_new(&spawn::program()?, &hooks.join("receiver"))
+    files::link_new(&program::program()?, &hooks.join("receiver"))
 }

@@ -175,6 +175,12 @@ pub fn settings(app: &App, repository: &Repository, tree: &Tree) -> Result<Setti
     Settings::load(from_code.as_deref(), from_server.as_deref(), &app.server_config().display().to_string())
 }
 
+/// The settings of a release that stands, with the server's as they are now.
+pub fn settings_of(app: &App, record: &Record) -> Result<Settings> {
+    let repository = Repository::open(&app.repository())?;
+    settings(app, &repository, &repository.tree(&record.revision)?)
+}
+
 fn server_file(app: &App) -> Result<Option<Vec<u8>>> {
     files::read_limited(&app.server_config(), 1 << 20)
 }

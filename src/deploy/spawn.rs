@@ -1,10 +1,11 @@
 //! Starts a worker that outlives whoever asked for it.
 
 use std::io::Read;
-use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::app::App;
+use crate::serve::supervision::lingering;
+use crate::support::program::{environment, program};
 use crate::support::{Context, Error, Result};
 
 /// Starts a worker for the app, and returns when it stands on its own feet.
@@ -25,32 +26,6 @@ pub fn worker(app: &App) -> Result<()> {
     let mut output = child.stdout.take().ok_or_else(|| Error::new("cannot start a worker"))?;
     let _ = output.read(&mut [0; 1]);
     Ok(())
-}
-
-/// The program itself, also where the running one was replaced since it started.
-pub fn program() -> Result<PathBuf> {
-    let program = std::env::current_exe().context(|| "cannot find this program")?;
-    let name = program.to_string_lossy();
-    Ok(name.strip_suffix(" (deleted)").map_or_else(|| program.clone(), PathBuf::from))
-}
-
-/// What a worker needs of our environment; no `GIT_*`, no agent, nothing of the pusher's.
-fn environment() -> Vec<(String, String)> {
-    let wanted = |name: &str| {
-        matches!(name, "PATH" | "HOME" | "LANG" | "USER" | "XDG_RUNTIME_DIR" | "RUST_LOG" | "RUST_BACKTRACE")
-            || cfg!(debug_assertions) && name.starts_with("RECEIVER_TEST_")
-    };
-    std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .filter(|(name, _)| wanted(name))
-        .collect()
-}
-
-fn lingering() -> bool {
-    let uid = rustix::process::getuid().as_raw();
-    let user = crate::support::user_name();
-    Path::new("/var/lib/systemd/linger").join(&user).exists()
-        && Path::new(&format!("/run/user/{uid}/systemd/private")).exists()
 }
 
 fn by_systemd(app: &App) -> Result<()> {

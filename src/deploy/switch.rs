@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::app::guard::Guard;
-use crate::app::record::Record;
+use crate::app::record::{self, Record};
 use crate::app::{ReleaseId, Version};
 use crate::support::{Error, Result, files};
 
@@ -16,6 +16,10 @@ pub fn to(guard: &mut Guard, id: &ReleaseId) -> Result<()> {
     let sealed = Record::read(&app.record(id))?.is_some_and(|record| record.sealed.is_some());
     if !sealed || !files::is_directory(&app.release(id)) {
         return Err(Error::new(format!("{id} is not a complete release")));
+    }
+    if let Some(live) = record::live(app)?.filter(|live| live != id) {
+        // Before the switch, so that at no moment an asset of the page that somebody reads is missing.
+        files::link_unsynced(&Path::new("../versions").join(live.to_string()), &app.previous())?;
     }
     files::link_atomic(&Path::new("versions").join(id.to_string()), &app.current())
 }

@@ -5,9 +5,14 @@
 //! a [`hold`] lets them wait for a moment.
 
 pub mod backlog;
+pub mod builtin;
 pub mod door;
+pub mod exec;
+pub mod family;
 pub mod health;
 pub mod hold;
+pub mod keep;
+pub mod output;
 mod relay;
 pub mod start;
 pub mod supervision;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::supervision::Keeper;
 use crate::app::journal::refuse_newer;
 use crate::app::layout::FORMAT;
 use crate::app::{App, ReleaseId};
@@ -15,6 +16,9 @@ use crate::support::{Context, Error, Result, clock, files};
 
 /// The web process's name; every other comes from `[process.NAME]`.
 pub const WEB: &str = "web";
+
+/// What everything that belongs to a start has in its environment: the start's name.
+pub const START_VARIABLE: &str = "RECEIVER_START";
 
 /// The longest socket path that the kernel takes, in bytes (`sun_path` without its closing zero,
 /// unix(7)).
@@ -24,6 +28,13 @@ pub const LONGEST_SOCKET: usize = 107;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct StartId(String);
+
+impl StartId {
+    /// Its text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
 
 impl std::fmt::Display for StartId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -55,6 +66,9 @@ pub struct Start {
     pub release: ReleaseId,
     /// What it is for.
     pub purpose: Purpose,
+    /// Who keeps it running.
+    #[serde(default)]
+    pub keeper: Keeper,
     /// Whether it only ends its work: something newer took its place.
     pub retired: bool,
     /// Where it runs: the release's own directory, by no symlink.
@@ -104,16 +118,18 @@ impl Start {
         let id = free_id(app, wanted.process)?;
         let socket = (wanted.process == WEB).then(|| app.socket(&id.0));
         let mut environment = wanted.environment;
+        environment.insert(START_VARIABLE.to_owned(), id.0.clone());
         if let Some(socket) = &socket {
             refuse_long(socket)?;
             environment.insert("RECEIVER_SOCKET".to_owned(), socket.display().to_string());
         }
         let start = Start {
             format: FORMAT,
-            id,
+            id: id.clone(),
             process: wanted.process.to_owned(),
             release: wanted.release.clone(),
             purpose: wanted.purpose,
+            keeper: Keeper::here(app, wanted.purpose, &id),
             retired: false,
             directory: app.release(wanted.release),
             command: wanted.command.to_owned(),
@@ -176,6 +192,8 @@ impl Start {
         if let Some(socket) = &self.socket {
             files::remove_file(socket)?;
         }
+        files::remove_file(&app.process_account(&self.id.0))?;
+        files::remove_file(&app.process_lock(&self.id.0))?;
         files::remove_file(&self.file(app))
     }
 }

@@ -1,15 +1,77 @@
 //! Who keeps a process running: systemd where it is there, receiver's own small supervisor elsewhere.
 
+use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use super::start::Start;
-use crate::support::Result;
+use super::builtin::Builtin;
+use super::start::{Purpose, Start, StartId};
+use crate::app::App;
+use crate::support::{Result, user_name};
+
+/// Who keeps a start running. It is written down with the start: what was begun under one is ended
+/// under the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Keeper {
+    /// Receiver's own small supervisor.
+    #[default]
+    Builtin,
+}
+
+impl Keeper {
+    /// Who keeps a new start on this machine.
+    pub fn here(_app: &App, _purpose: Purpose, _id: &StartId) -> Keeper {
+        Keeper::Builtin
+    }
+}
+
+/// Whoever keeps the processes of an app: each start goes to the part that it was written down for.
+pub fn of(app: &App) -> Box<dyn Supervisor> {
+    Box::new(Parts { builtin: Builtin::of(app) })
+}
+
+struct Parts {
+    builtin: Builtin,
+}
+
+impl Parts {
+    fn of(&self, start: &Start) -> &dyn Supervisor {
+        match start.keeper {
+            Keeper::Builtin => &self.builtin,
+        }
+    }
+}
+
+impl Supervisor for Parts {
+    fn start(&self, start: &Start) -> Result<()> {
+        self.of(start).start(start)
+    }
+
+    fn condition(&self, start: &Start) -> Result<Condition> {
+        self.of(start).condition(start)
+    }
+
+    fn stop(&self, start: &Start) -> Result<()> {
+        self.of(start).stop(start)
+    }
+
+    fn last_output(&self, start: &Start, lines: usize) -> Result<Vec<String>> {
+        self.of(start).last_output(start, lines)
+    }
+}
+
+/// Whether this user has a systemd of its own that outlives logins.
+pub fn lingering() -> bool {
+    let uid = rustix::process::getuid().as_raw();
+    Path::new("/var/lib/systemd/linger").join(user_name()).exists()
+        && Path::new(&format!("/run/user/{uid}/systemd/private")).exists()
+}
 
 /// How a process fares.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
     /// It runs.

@@ -45,10 +45,37 @@ pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     sync_directory(&directory)
 }
 
+/// Replaces, or makes, the file at `path` whole or not at all for whoever reads it, but not synced: for
+/// what means nothing after a power cut.
+pub fn write_unsynced(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+    let (_, temporary) = beside(path)?;
+    let written = (|| {
+        let _ = std::fs::remove_file(&temporary);
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
+        file.write_all(bytes)?;
+        std::fs::rename(&temporary, path)
+    })();
+    if written.is_err() {
+        let _ = std::fs::remove_file(&temporary);
+    }
+    written.context(|| format!("cannot write {}", path.display()))
+}
+
+/// Puts a file in the place of an older one, as logs are: not synced.
+pub fn rotate(file: &Path, older: &Path) -> Result<()> {
+    std::fs::rename(file, older).context(|| format!("cannot move {} to {}", file.display(), older.display()))
+}
+
 /// Makes `link` a symlink to `target`, replacing the symlink that may be there by one rename.
 ///
 /// Anything else that is in the way (a directory, a file) is refused: it is not ours.
 pub fn link_atomic(target: &Path, link: &Path) -> Result<()> {
+    link_unsynced(target, link)?;
+    sync_directory(link.parent().unwrap_or(Path::new(".")))
+}
+
+/// The same without waiting for the disk: a power cut may take it back, to the link before or to none.
+pub fn link_unsynced(target: &Path, link: &Path) -> Result<()> {
     match std::fs::symlink_metadata(link) {
         Ok(there) if !there.file_type().is_symlink() => {
             return Err(Error::new(format!("{} is not a symlink", link.display()))
@@ -56,12 +83,11 @@ pub fn link_atomic(target: &Path, link: &Path) -> Result<()> {
         }
         _ => {}
     }
-    let (directory, temporary) = beside(link)?;
+    let (_, temporary) = beside(link)?;
     let _ = std::fs::remove_file(&temporary);
     std::os::unix::fs::symlink(target, &temporary)
         .and_then(|()| std::fs::rename(&temporary, link))
-        .context(|| format!("cannot point {} to {}", link.display(), target.display()))?;
-    sync_directory(&directory)
+        .context(|| format!("cannot point {} to {}", link.display(), target.display()))
 }
 
 /// Makes a new symlink; one that is there already is an error.

@@ -22,6 +22,7 @@ mod full;
 mod health;
 mod hold;
 mod install;
+mod keeping;
 mod kill;
 mod layers;
 mod orphans;

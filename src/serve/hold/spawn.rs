@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::control::Control;
 use crate::app::App;
+use crate::serve::supervision::lingering;
 use crate::support::program::{self, environment};
 use crate::support::{Context, Error, Result};
 
@@ -82,12 +83,8 @@ fn by_systemd(program: &Path, app: &App, arguments: &[OsString]) -> bool {
 
 /// How the systemd is called that a unit is asked of; `None` where there is none for us.
 fn whose_systemd() -> Option<&'static [&'static str]> {
-    let uid = rustix::process::getuid();
-    if uid.is_root() {
+    if rustix::process::getuid().is_root() {
         return Path::new("/run/systemd/system").is_dir().then_some(&[]);
     }
-    let user = crate::support::user_name();
-    let lingers = Path::new("/var/lib/systemd/linger").join(user).exists()
-        && Path::new(&format!("/run/user/{}/systemd/private", uid.as_raw())).exists();
-    lingers.then_some(&["--user"])
+    lingering().then_some(&["--user"])
 }
