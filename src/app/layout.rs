@@ -319,6 +319,16 @@ impl App {
         self.state("run").join("hold")
     }
 
+    /// The socket that one holder keeps requests on.
+    pub fn hold_socket(&self, holder: &str) -> PathBuf {
+        self.holds().join(format!("{holder}.sock"))
+    }
+
+    /// The socket that one holder and the worker speak over.
+    pub fn hold_control(&self, holder: &str) -> PathBuf {
+        self.holds().join(format!("{holder}.ctl"))
+    }
+
     /// The directory of a version's own database (SQLite).
     pub fn database(&self, version: Version) -> PathBuf {
         self.state("databases").join(version.to_string())

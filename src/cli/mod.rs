@@ -14,6 +14,7 @@ mod doctor;
 mod env;
 mod files;
 mod history;
+mod hold;
 mod hook;
 mod init;
 mod list;
@@ -164,6 +165,9 @@ enum Command {
     /// What git's hooks call
     #[command(hide = true)]
     Hook(hook::Hook),
+    /// What keeps requests while the door is closed
+    #[command(hide = true)]
+    Hold(hold::Hold),
     /// What does what is queued
     #[command(hide = true)]
     Work(work::Work),
@@ -247,6 +251,7 @@ impl Command {
             Command::Completions(args) => args.run(&mut Cli::command()),
             Command::Man(man::Man {}) => man::Man::print(&Cli::command()),
             Command::Hook(args) => args.run(global),
+            Command::Hold(args) => args.run(global),
             Command::Work(args) => args.run(global),
             Command::Process(args) => args.run(global),
         }

@@ -2,7 +2,7 @@
 //!
 //! A [`start::Start`] is one start of one process, written down before it happens. A
 //! [`supervision::Supervisor`] keeps it running. [`health`] asks it, the [`door`] leads requests to it, and
-//! a hold lets them wait for a moment.
+//! a [`hold`] lets them wait for a moment.
 
 pub mod backlog;
 pub mod builtin;
@@ -10,6 +10,7 @@ pub mod door;
 pub mod exec;
 pub mod family;
 pub mod health;
+pub mod hold;
 pub mod keep;
 pub mod output;
 pub mod start;

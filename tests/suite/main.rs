@@ -20,6 +20,7 @@ mod examples;
 mod frameworks;
 mod full;
 mod health;
+mod hold;
 mod install;
 mod keeping;
 mod kill;

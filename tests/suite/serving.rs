@@ -320,9 +320,12 @@ fn a_socket_path_that_is_too_long_is_told_at_create_and_refused_before_the_push(
     world.push().ok().says("live: 0/");
 }
 
+/// The points that a deploy passes when it serves and opens a version, from the first process on.
+pub const POINTS: [&str; 7] = ["door-closed", "held", "started", "fenced", "sealed", "switched", "journaled"];
+
 #[test]
 fn nothing_that_serves_is_left_when_a_deploy_dies_at_any_point_of_serving() {
-    for point in ["started", "door-closed", "held", "fenced", "sealed", "switched", "journaled"] {
+    for point in POINTS {
         let mut world = World::with_web_and_notes();
         world.post("/", "before");
         let ticket = world.place().join("ticket");
