@@ -309,6 +309,11 @@ impl App {
         self.release(id).join(".receiver").join("web.sock")
     }
 
+    /// Says that nothing is to run, until somebody wants it up.
+    pub fn down(&self) -> PathBuf {
+        self.state("down")
+    }
+
     /// The sockets and accounts of those who hold requests at the door.
     pub fn holds(&self) -> PathBuf {
         self.state("run").join("hold")

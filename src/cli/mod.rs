@@ -29,6 +29,7 @@ mod run;
 mod show;
 mod status;
 mod talk;
+mod up;
 mod verify;
 mod watch;
 mod work;
@@ -127,6 +128,12 @@ enum Command {
     Unlock(attach::Unlock),
     /// Run a command in a release's environment: a console, a manage.py task
     Run(run::Run),
+    /// Start what does not run of the live release
+    Up(up::Up),
+    /// End all processes, until `up` or the next deploy
+    Down(up::Down),
+    /// Start processes anew: the web process beside its older self, so that no request fails
+    Restart(up::Restart),
     /// Databases, the live one's where no version is named
     Db(db::Db),
     /// Settings and secrets of stages and processes, kept on the server
@@ -226,6 +233,9 @@ impl Command {
             Command::Lock(args) => args.run(global),
             Command::Unlock(args) => args.run(global),
             Command::Run(args) => args.run(global),
+            Command::Up(args) => args.run(global),
+            Command::Down(args) => args.run(global),
+            Command::Restart(args) => args.run(global),
             Command::Db(args) => args.run(global),
             Command::Env(args) => args.run(global),
             Command::Config(args) => args.run(global),

@@ -5,8 +5,10 @@
 //! [`making`], [`stage`], [`opening`] and [`switch`]; [`rollback`] goes back; [`prune`] tidies up.
 //! What is said on the way stands in the job's [`joblog`], which [`follow`] reads to the pusher.
 
+pub mod crew;
 pub mod database;
 pub mod doctor;
+pub mod doorway;
 pub mod environment;
 pub mod follow;
 pub mod foresight;
@@ -18,6 +20,7 @@ pub mod look;
 pub mod making;
 pub mod opening;
 pub mod plan;
+pub mod processes;
 pub mod prune;
 pub mod queue;
 pub mod recovery;

@@ -152,6 +152,11 @@ impl Start {
         files::write_atomic(&self.file(app), &text, 0o600)
     }
 
+    /// Writes down that something newer took its place.
+    pub fn retire(&self, app: &App) -> Result<()> {
+        Start { retired: true, ..self.clone() }.write(app)
+    }
+
     /// Where it is written down.
     pub fn file(&self, app: &App) -> PathBuf {
         app.process(&self.id.0)
