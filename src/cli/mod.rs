@@ -18,6 +18,7 @@ mod hold;
 mod hook;
 mod init;
 mod list;
+mod logs;
 mod man;
 mod pin;
 mod plan;
@@ -118,6 +119,8 @@ enum Command {
     Show(show::Show),
     /// The journal: every push, deploy, rollback, pin, removal
     History(history::History),
+    /// What the processes print
+    Logs(logs::Logs),
     /// Join a running deploy, or read the last one's end, with its exit code
     Attach(attach::Attach),
     /// Stop a running deploy cleanly
@@ -228,6 +231,7 @@ impl Command {
             Command::Status(args) => args.run(global),
             Command::Show(args) => args.run(global),
             Command::History(args) => args.run(global),
+            Command::Logs(args) => args.run(global),
             Command::Attach(args) => args.run(global),
             Command::Cancel(args) => args.run(global),
             Command::Lock(args) => args.run(global),

@@ -4,7 +4,7 @@ use std::io::Read;
 use std::process::{Command, Stdio};
 
 use crate::app::App;
-use crate::serve::supervision::lingering;
+use crate::serve::systemd::lingering;
 use crate::support::program::{environment, program};
 use crate::support::{Context, Error, Result};
 

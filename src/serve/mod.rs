@@ -6,13 +6,17 @@
 
 pub mod backlog;
 pub mod builtin;
+mod detached;
 pub mod door;
 pub mod exec;
 pub mod family;
 pub mod health;
 pub mod hold;
+pub mod journald;
 pub mod keep;
+pub mod logs;
 pub mod output;
-mod relay;
+pub mod relay;
 pub mod start;
 pub mod supervision;
+pub mod systemd;

@@ -30,6 +30,13 @@ pub const LONGEST_SOCKET: usize = 107;
 pub struct StartId(String);
 
 impl StartId {
+    /// The process that a start of this name is one of.
+    pub fn process_of(text: &str) -> Option<&str> {
+        let (process, number) = text.rsplit_once('-')?;
+        let sound = number.len() == 8 && number.bytes().all(|b| b.is_ascii_hexdigit());
+        (sound && !process.is_empty()).then_some(process)
+    }
+
     /// Its text.
     pub fn as_str(&self) -> &str {
         &self.0

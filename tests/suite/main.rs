@@ -9,6 +9,7 @@
 )]
 
 mod away;
+mod booted;
 mod calls;
 mod commands;
 mod create;
@@ -25,6 +26,7 @@ mod install;
 mod keeping;
 mod kill;
 mod layers;
+mod logs;
 mod orphans;
 mod plumbing;
 mod promises;

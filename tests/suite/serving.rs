@@ -163,7 +163,7 @@ fn no_request_is_refused_and_no_write_lost_while_versions_open_behind_the_door()
     assert!(lost.is_empty(), "lost: {lost:?}");
     world.until_running(&["web"]);
     world.nothing_is_left_over();
-    assert!(world.names("receiver/run/hold").is_empty());
+    world.until(10, "the holders to end", || world.names("receiver/run/hold").is_empty());
 }
 
 #[test]
