@@ -420,6 +420,11 @@ impl App {
         self.state("databases").join(format!("{version}.previous"))
     }
 
+    /// The directory of a throw-away copy for what the process `pid` runs beside what is live.
+    pub fn beside(&self, version: Version, pid: u32) -> PathBuf {
+        self.state("databases").join(format!("{version}.beside-{pid}"))
+    }
+
     /// What was renamed out of `versions/` and is deleted when nobody waits.
     pub fn trash(&self) -> PathBuf {
         self.state("trash")

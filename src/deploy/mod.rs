@@ -6,6 +6,7 @@
 //! What is said on the way stands in the job's [`joblog`], which [`follow`] reads to the pusher.
 
 pub mod branches;
+pub mod beside;
 pub mod crew;
 pub mod database;
 pub mod doctor;
