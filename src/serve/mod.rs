@@ -6,6 +6,7 @@
 
 pub mod backlog;
 pub mod builtin;
+pub mod calendar;
 pub mod door;
 pub mod exec;
 pub mod family;
