@@ -7,6 +7,7 @@
 pub mod backlog;
 pub mod builtin;
 mod detached;
+pub mod calendar;
 pub mod door;
 pub mod exec;
 pub mod family;
