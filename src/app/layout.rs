@@ -369,9 +369,24 @@ impl App {
         self.release(id).join(".receiver").join("web.sock")
     }
 
+    /// Says that nothing is to run, until somebody wants it up.
+    pub fn down(&self) -> PathBuf {
+        self.state("down")
+    }
+
     /// The sockets and accounts of those who hold requests at the door.
     pub fn holds(&self) -> PathBuf {
         self.state("run").join("hold")
+    }
+
+    /// The socket that one holder keeps requests on.
+    pub fn hold_socket(&self, holder: &str) -> PathBuf {
+        self.holds().join(format!("{holder}.sock"))
+    }
+
+    /// The socket that one holder and the worker speak over.
+    pub fn hold_control(&self, holder: &str) -> PathBuf {
+        self.holds().join(format!("{holder}.ctl"))
     }
 
     /// The directory of a version's own database (SQLite).

@@ -9,6 +9,7 @@ use super::{Global, talk};
 use crate::app::AppName;
 use crate::app::settings::BranchName;
 use crate::deploy::found;
+use crate::serve::start;
 use crate::support::{Error, Result};
 
 /// Arguments of `create`.
@@ -74,6 +75,9 @@ impl Create {
                 global,
                 &format!("{name} is there already, in {}: nothing was changed", app.directory().display()),
             );
+        }
+        if let Err(error) = start::refuse_long(&start::socket_of(&app)) {
+            talk::say(global, &format!("warning: no web process can run here: {}", error.one_line()));
         }
         talk::data(global, &Created { app: name, is_new: created, remote }, &words)?;
         Ok(0)

@@ -14,9 +14,11 @@ mod doctor;
 mod env;
 mod files;
 mod history;
+mod hold;
 mod hook;
 mod init;
 mod list;
+mod logs;
 mod man;
 mod pin;
 mod plan;
@@ -28,6 +30,7 @@ mod run;
 mod show;
 mod status;
 mod talk;
+mod up;
 mod verify;
 mod watch;
 mod work;
@@ -116,6 +119,8 @@ enum Command {
     Show(show::Show),
     /// The journal: every push, deploy, rollback, pin, removal
     History(history::History),
+    /// What the processes print
+    Logs(logs::Logs),
     /// Join a running deploy, or read the last one's end, with its exit code
     Attach(attach::Attach),
     /// Stop a running deploy cleanly
@@ -126,6 +131,12 @@ enum Command {
     Unlock(attach::Unlock),
     /// Run a command in a release's environment: a console, a manage.py task
     Run(run::Run),
+    /// Start what does not run of the live release
+    Up(up::Up),
+    /// End all processes, until `up` or the next deploy
+    Down(up::Down),
+    /// Start processes anew: the web process beside its older self, so that no request fails
+    Restart(up::Restart),
     /// Databases, the live one's where no version is named
     Db(db::Db),
     /// Settings and secrets of stages and processes, kept on the server
@@ -157,6 +168,9 @@ enum Command {
     /// What git's hooks call
     #[command(hide = true)]
     Hook(hook::Hook),
+    /// What keeps requests while the door is closed
+    #[command(hide = true)]
+    Hold(hold::Hold),
     /// What does what is queued
     #[command(hide = true)]
     Work(work::Work),
@@ -217,11 +231,15 @@ impl Command {
             Command::Status(args) => args.run(global),
             Command::Show(args) => args.run(global),
             Command::History(args) => args.run(global),
+            Command::Logs(args) => args.run(global),
             Command::Attach(args) => args.run(global),
             Command::Cancel(args) => args.run(global),
             Command::Lock(args) => args.run(global),
             Command::Unlock(args) => args.run(global),
             Command::Run(args) => args.run(global),
+            Command::Up(args) => args.run(global),
+            Command::Down(args) => args.run(global),
+            Command::Restart(args) => args.run(global),
             Command::Db(args) => args.run(global),
             Command::Env(args) => args.run(global),
             Command::Config(args) => args.run(global),
@@ -237,6 +255,7 @@ impl Command {
             Command::Completions(args) => args.run(&mut Cli::command()),
             Command::Man(man::Man {}) => man::Man::print(&Cli::command()),
             Command::Hook(args) => args.run(global),
+            Command::Hold(args) => args.run(global),
             Command::Work(args) => args.run(global),
             Command::Process(args) => args.run(global),
         }

@@ -10,7 +10,7 @@ use crate::app::App;
 use crate::deploy::environment::{Environment, Subject};
 use crate::deploy::look::{self, Scene};
 use crate::serve::start::{Purpose, Start, Wanted};
-use crate::serve::{exec, keep, supervision};
+use crate::serve::{exec, keep, supervision, systemd};
 use crate::support::text::printable;
 use crate::support::{Error, Result};
 
@@ -35,6 +35,11 @@ enum Act {
         /// Whose death is to be its own
         #[arg(long)]
         parent: Option<u32>,
+    },
+    /// Writes down how it ended: what systemd calls then
+    Ended {
+        /// What is written down of the start
+        file: PathBuf,
     },
     /// Writes down a start of a command in the live release, and prints where
     Begin(Begin),
@@ -90,6 +95,11 @@ impl Process {
         match self.act {
             Act::Keep { file } => keep::keep(&file).map(|()| 0),
             Act::Run { file, parent } => match exec::run(&file, parent)? {},
+            Act::Ended { file } => {
+                let (app, start) = read(&file)?;
+                let said = |name| std::env::var(name).unwrap_or_default();
+                systemd::ended(&app, &start, &said("EXIT_CODE"), &said("EXIT_STATUS")).map(|()| 0)
+            }
             Act::Begin(begin) => begin.run(global),
             Act::Start { file } => {
                 let (app, start) = read(&file)?;

@@ -2,10 +2,10 @@
 
 use serde_json::json;
 
-use super::database;
 use super::environment::Kept;
 use super::look::Scene;
 use super::request::{Reply, Request, change_text};
+use super::{database, processes};
 use crate::app::App;
 use crate::support::{Error, Result, files};
 
@@ -43,7 +43,21 @@ pub fn foresee(app: &App, request: &Request) -> Result<Reply> {
         Request::DbLoad { version } => {
             format!("would replace what {} holds, and keep a dump of that", database::name(app, *version)?)
         }
-        Request::Prune
+        Request::Up | Request::Down => {
+            let verb = if matches!(request, Request::Up) { "start what does not run of" } else { "end" };
+            format!("would {verb} {}", listed(&processes::names(app)?))
+        }
+        Request::Restart { process } => {
+            let names = processes::names(app)?;
+            let known: Vec<&str> = names.iter().map(String::as_str).collect();
+            match process {
+                Some(name) if known.contains(&name.as_str()) => format!("would restart {name}"),
+                Some(name) => return Err(processes::unknown(name, &known)),
+                None => format!("would restart {}", listed(&names)),
+            }
+        }
+        Request::Boot
+        | Request::Prune
         | Request::EnvList
         | Request::Get { .. }
         | Request::DbDump { .. }
@@ -51,4 +65,8 @@ pub fn foresee(app: &App, request: &Request) -> Result<Reply> {
         | Request::DbUrl { .. } => return Err(Error::usage("this has no dry run")),
     };
     Ok(Reply::said(words.clone(), json!({ "dry_run": words })))
+}
+
+fn listed(names: &[String]) -> String {
+    if names.is_empty() { "nothing: what is live has no processes".to_owned() } else { names.join(", ") }
 }

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::look::{self, Scene};
 use super::underway::Underway;
-use super::{branches, queue, worker};
+use super::{branches, processes, queue, worker};
 use crate::app::record::{DatabaseRecord, Record};
 use crate::app::{App, AppName, ReleaseId, Revision, Version, guard};
 use crate::support::text::printable;
@@ -166,8 +166,8 @@ pub struct AppStatus {
     pub waiting: usize,
     /// Why there are no deploys.
     pub locked: Option<String>,
-    /// Its processes; they come with a later receiver.
-    pub processes: Vec<()>,
+    /// Its processes, the oldest start first.
+    pub processes: Vec<processes::Listed>,
     /// The live database.
     pub database: Option<LiveDatabase>,
     /// Bytes on disk, all in all.
@@ -203,6 +203,10 @@ impl AppStatus {
             let cure = branches::see_to(app);
             attention.extend(never.iter().map(|branch| format!("{branch} was never deployed: {cure}")));
         }
+        let processes = processes::list(app)?;
+        if !works {
+            attention.extend(processes::attention(app, &processes));
+        }
         Ok(AppStatus {
             app: app.name().clone(),
             current: scene.live.clone(),
@@ -213,7 +217,7 @@ impl AppStatus {
             deploying,
             waiting,
             locked: scene.history.locked().map(str::to_owned),
-            processes: Vec::new(),
+            processes,
             database: live.map(|record| database(record.id.version, record.database.as_ref())),
             bytes: files::disk_usage(app.directory()),
             attention,
@@ -241,6 +245,7 @@ impl AppStatus {
         if let Some(why) = &self.locked {
             lines.push(format!("  locked     {}", printable(why)));
         }
+        lines.extend(self.processes.iter().map(processes::Listed::words));
         if let Some(database) = &self.database {
             let name = database.name.as_deref().unwrap_or("the application's own affair");
             lines.push(format!("  database   {} ({})", name, database.engine));

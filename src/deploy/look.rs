@@ -13,6 +13,7 @@ use crate::app::record::{self, Record, Releases};
 use crate::app::settings::{Action as StageAction, Engine, Settings, StageName};
 use crate::app::{App, Lineage, ReleaseId, Revision};
 use crate::schema::{self, Fingerprint, Question, Said, TreeFile};
+use crate::serve::start;
 use crate::support::{Context, Error, Result, files};
 use crate::vcs::export::{self, Size};
 use crate::vcs::submodules::{self, Part};
@@ -98,6 +99,9 @@ pub fn at(app: &App, repository: &Repository, scene: &Scene, request: &Request) 
     let said = Words::of(&settings);
     let fingerprint = fingerprint(&tree, &said)?;
     refuse_unsaid(app, &tree, &settings, &fingerprint)?;
+    if settings.web.command.is_some() {
+        start::refuse_long(&start::socket_of(app))?;
+    }
     let mut links = repository.link_targets(&tree)?;
     refuse_links(&tree, &links, &settings)?;
     refuse_lfs(repository, &tree)?;

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use super::crew::{Crew, Upbringing};
 use super::environment::{Environment, Subject};
-use super::joblog::JobLog;
+use super::joblog::{JobLog, Line};
 use super::look::{Look, Scene};
 use super::opening::{self, Opening};
 use super::queue::Job;
@@ -19,6 +20,8 @@ use crate::app::record::{Record, StageRun};
 use crate::app::settings::{Action, Settings, StageName};
 use crate::app::{App, ReleaseId, ReleaseName, Version};
 use crate::schema::{Answer, Detector};
+use crate::serve::hold::Hold;
+use crate::serve::start::Purpose;
 use crate::support::text::{grouped, plural};
 use crate::support::{Context, Error, Result, clock, death, files, text};
 use crate::vcs::{Repository, export};
@@ -35,6 +38,8 @@ pub struct Making<'a> {
     pub fenced: bool,
     /// When to end early.
     pub stopper: &'a Stopper<'a>,
+    /// Those who are held at the door, from when it is closed until it opens.
+    pub hold: &'a mut Option<Hold>,
     look: &'a Look,
     record: Record,
     previous: Option<Record>,
@@ -42,17 +47,30 @@ pub struct Making<'a> {
     max_pause: Duration,
 }
 
+/// An attempt to deploy what a job asks for.
+#[derive(Clone, Copy)]
+pub struct Attempt<'a> {
+    /// The job.
+    pub job: &'a Job,
+    /// Where everything is said.
+    pub log: &'a JobLog,
+    /// The revision, and what is to be done with it.
+    pub look: &'a Look,
+    /// What was there before.
+    pub scene: &'a Scene,
+    /// When to end early.
+    pub stopper: &'a Stopper<'a>,
+}
+
 impl<'a> Making<'a> {
     /// Gives the release its name and writes down that it begins.
     pub fn begin(
         guard: &'a mut Guard,
-        log: &JobLog,
-        job: &Job,
         underway: &mut Underway,
-        look: &'a Look,
-        scene: &Scene,
-        stopper: &'a Stopper<'a>,
+        attempt: Attempt<'a>,
+        hold: &'a mut Option<Hold>,
     ) -> Result<Making<'a>> {
+        let Attempt { job, log, look, scene, stopper } = attempt;
         let app = guard.app().clone();
         let revision = job.revision().ok_or_else(|| Error::new("this job deploys nothing"))?;
         let branch = job.branch().unwrap_or_default();
@@ -96,6 +114,7 @@ impl<'a> Making<'a> {
             environment,
             fenced: false,
             stopper,
+            hold,
             look,
             record,
             previous,
@@ -411,6 +430,29 @@ impl<'a> Making<'a> {
                 self.environment.set(name, value);
             }
         }
+    }
+
+    /// The crew of this release, to run in `environment`.
+    pub fn crew<'c>(&'c self, environment: &'c Environment, purpose: Purpose) -> Crew<'c> {
+        Crew::new(self.guard.app(), &self.record.id, &self.look.settings, environment, purpose)
+    }
+
+    /// Starts these processes of the release, proves them, and links the release to the web process.
+    pub fn bring_up(&mut self, environment: &Environment, names: &[&str]) -> Result<()> {
+        if names.is_empty() {
+            return Ok(());
+        }
+        let begun = Instant::now();
+        let report = |line: &Line| self.log.write(line);
+        let stop = || self.stopper.check();
+        let how = Upbringing { report: &report, stop: &stop, most: Duration::MAX, settle: true };
+        let mut crew = self.crew(environment, Purpose::Live);
+        crew.bring_up(names, &how)?;
+        crew.link()?;
+        drop(crew);
+        self.ran("start", begun);
+        death::point("started");
+        Ok(())
     }
 
     /// Everything to disk, then the seal: from now on the release is complete.

@@ -6,8 +6,10 @@
 //! What is said on the way stands in the job's [`joblog`], which [`follow`] reads to the pusher.
 
 pub mod branches;
+pub mod crew;
 pub mod database;
 pub mod doctor;
+pub mod doorway;
 pub mod environment;
 pub mod fate;
 pub mod follow;
@@ -21,6 +23,7 @@ pub mod making;
 pub mod opening;
 pub mod plan;
 pub mod preview;
+pub mod processes;
 pub mod prune;
 pub mod queue;
 pub mod recovery;

@@ -8,15 +8,19 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::crew::Upbringing;
 use super::environment::Environment;
+use super::joblog::Line;
 use super::making::Making;
 use super::plan::Data;
+use super::{doorway, processes};
 use crate::app::record::{DatabaseRecord, StageRun};
 use crate::app::settings::{Action, Carry, StageName};
 use crate::app::{App, Version};
 use crate::data::sqlite::{self, Hold, Script};
 use crate::data::{self, Census, Limit};
 use crate::schema::Detector;
+use crate::serve::start::Purpose;
 use crate::support::{Context, Error, Result, death, files, text};
 
 /// The database of a version, as its record has it.
@@ -110,7 +114,8 @@ pub fn open(making: &mut Making, opening: &Opening) -> Result<()> {
             if making.has_previous() {
                 making.stage(StageName::Migration, &making.environment.clone(), UNHURRIED)?;
             }
-            making.stage(StageName::Check, &making.environment.clone(), UNHURRIED)
+            making.stage(StageName::Check, &making.environment.clone(), UNHURRIED)?;
+            bring_up(making)
         }
         (Source::Fresh, Some(database)) => {
             let own = file_of(&app, database);
@@ -120,7 +125,8 @@ pub fn open(making: &mut Making, opening: &Opening) -> Result<()> {
             refuse_strays(making, &found)?;
             making.stage(StageName::Check, &making.environment.clone(), UNHURRIED)?;
             death::point("checked");
-            sqlite::checkpoint_and_sync(&own)
+            sqlite::checkpoint_and_sync(&own)?;
+            bring_up(making)
         }
         (Source::Seeded(carry, from), Some(database)) => seed(making, *carry, from, &file_of(&app, database)),
         (Source::Carried(Carry::Shared, from), _) => share(making, &file_of(&app, from)),
@@ -131,6 +137,12 @@ pub fn open(making: &mut Making, opening: &Opening) -> Result<()> {
             carry_over(making, *carry, &live, &file_of(&app, database))
         }
     }
+}
+
+/// Starts the web process of a version that opens, and proves it. What else runs waits for the switch.
+fn bring_up(making: &mut Making) -> Result<()> {
+    let environment = making.environment.clone();
+    making.bring_up(&environment, processes::web_only(making.settings()))
 }
 
 /// A database that syncdb and migration are run on.
@@ -304,14 +316,45 @@ fn rehearse(making: &mut Making, carry: Carry, live: &Path) -> Result<Duration> 
         }
         let environment =
             making.environment.with(variables(&trial.file)).with([("RECEIVER_REHEARSAL", "1".to_owned())]);
-        making.stage(StageName::Check, &environment, UNHURRIED)
+        making.stage(StageName::Check, &environment, UNHURRIED)?;
+        rehearse_start(making, &environment)
     });
     end_trial(making, &trial)?;
-    result?;
+    let pause = pause + result?;
     let size = sqlite::size(live)?;
     making.log.timed("rehearse", format!("on a copy of {}, {}", shown(live), text::bytes(size)), begun);
     death::point("rehearsed");
     Ok(pause)
+}
+
+/// Starts the web process on the copy, proves that it stays up, and ends it. Answers how long it took
+/// to be healthy: requests will wait for that, too.
+fn rehearse_start(making: &Making, environment: &Environment) -> Result<Duration> {
+    let begun = Instant::now();
+    let report = |line: &Line| making.log.write(line);
+    let stop = || making.stopper.check();
+    let how = Upbringing { report: &report, stop: &stop, most: Duration::MAX, settle: false };
+    let mut crew = making.crew(environment, Purpose::Rehearsal);
+    crew.bring_up(processes::web_only(making.settings()), &how)?;
+    let healthy = begun.elapsed();
+    let stayed = crew.stay_up(&how);
+    crew.dismiss()?;
+    stayed.map(|()| healthy)
+}
+
+/// Starts the web process on the version's own database, while requests are held: the rehearsal has
+/// proved that it stays up, so that nobody waits for `settle`.
+fn start_held(making: &mut Making, most: Duration) -> Result<()> {
+    let begun = Instant::now();
+    let report = |line: &Line| making.log.write(line);
+    let how = Upbringing { report: &report, stop: &|| Ok(()), most, settle: false };
+    let mut crew = making.crew(&making.environment, Purpose::Live);
+    crew.bring_up(processes::web_only(making.settings()), &how)?;
+    crew.link()?;
+    drop(crew);
+    making.ran("start", begun);
+    death::point("started");
+    Ok(())
 }
 
 fn shown(file: &Path) -> String {
@@ -419,8 +462,11 @@ fn carry_over(making: &mut Making, carry: Carry, live: &Path, own: &Path) -> Res
     let most = making.max_pause();
     let limit = Limit::within(most);
     let begun = Instant::now();
-    let hold = Hold::take(live, &Limit::within(most / 2))?;
+    making.stopper.check()?;
     making.stopper.pass();
+    let app = making.app().clone();
+    doorway::close(&app, most, &making.log, making.hold)?;
+    let hold = Hold::take(live, &Limit::within(most / 2))?;
     death::point("held");
     let mut broken = 0;
     let trial =
@@ -441,6 +487,10 @@ fn carry_over(making: &mut Making, carry: Carry, live: &Path, own: &Path) -> Res
     sqlite::examine(own, broken.max(u64::from(carry != Carry::Copy) * u64::MAX), &limit)?;
     sqlite::checkpoint_and_sync(own)?;
     death::point("migrated");
+    start_held(making, most.saturating_sub(begun.elapsed()))?;
+    if let Some(door) = making.hold.as_ref() {
+        door.check()?;
+    }
     limit.check().context(|| format!("writers were held for longer than {:.1} s", most.as_secs_f64()))?;
     hold.fence(&format!("version {} of {} is retired", making.previous_version(), making.app().name()))?;
     making.fenced = true;

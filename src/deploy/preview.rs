@@ -8,7 +8,7 @@
 use std::time::{Duration, Instant};
 
 use super::queue::{self, Job, Order};
-use super::stage;
+use super::{processes, stage};
 use super::underway::Underway;
 use super::verdict::Verdict;
 use super::worker;
@@ -92,7 +92,7 @@ fn remove(guard: &mut Guard, by: &str, app: &App, branch: &str) -> Result<bool> 
         let what = format!("preview {} removed: its branch {branch} is gone", app.name());
         guard.append(Some(by), Event::Change { what })?;
         death::point("preview-silent");
-        stop_processes(app)?;
+        processes::end_everything(app)?;
         drop_databases(app);
         let stamp = clock::now().strftime("%Y%m%dT%H%M%SZ");
         let trash = parent.trash().join(format!("{}-{stamp}-{}", app.name(), std::process::id()));
@@ -140,12 +140,6 @@ fn silence(app: &App, by: &str, is_back: &dyn Fn() -> Result<bool>) -> Result<Op
         worker::say(&JobLog::open(app, &job.id)?, &Verdict::not_live(app, None, Outcome::Cancelled, &why));
     }
     Ok(Some(own))
-}
-
-/// Stops what runs in a preview that is removed: the one place where that is asked for.
-#[allow(clippy::unnecessary_wraps, reason = "what stops processes can fail; it comes with `deploy::serving`")]
-fn stop_processes(_app: &App) -> Result<()> {
-    Ok(())
 }
 
 /// Drops the databases of a preview without a dump: its data is to be thrown away. A SQLite database lies in the

@@ -14,7 +14,7 @@ use super::switch;
 use super::underway::{Step, Underway};
 use super::verdict::Verdict;
 use super::worker;
-use super::{opening, stage};
+use super::{doorway, opening, processes, stage};
 use crate::app::guard::Guard;
 use crate::app::journal::{Event, History, Outcome};
 use crate::app::record::{self, Record, Releases};
@@ -98,7 +98,11 @@ fn resume(guard: &mut Guard, underway: Underway) -> Result<String> {
         log.step("recover", format!("the worker died after the switch to {goal}: finished now"));
         let rollback = matches!(underway.step, Step::Rollback { .. });
         finish(guard, &job.by, &goal, rollback)?;
-        worker::close(guard, &job, &log, &Verdict::live(&goal))?;
+        let verdict = match processes::succeed(guard, &|line| log.write(line)) {
+            Ok(()) => Verdict::live(&goal),
+            Err(error) => Verdict::live(&goal).attention(&error),
+        };
+        worker::close(guard, &job, &log, &verdict)?;
         return Ok(format!("a worker died after the switch to {goal}: finished"));
     }
     undo(guard, &underway, "the worker died")?;
@@ -143,6 +147,7 @@ fn begin_again(app: &App, job: &Job) -> Result<bool> {
 pub fn finish(guard: &mut Guard, by: &str, id: &ReleaseId, rollback: bool) -> Result<()> {
     let app = guard.app().clone();
     let underway = Underway::read(&app)?;
+    doorway::open_link(&app)?;
     let (since, before) =
         underway.map_or((guard.next_seq(), None), |underway| (underway.seq, underway.before));
     let told = |history: &History, wanted: &dyn Fn(&Event) -> bool| {
@@ -187,14 +192,12 @@ fn newest_good<'a>(scene: &'a Scene, version: Version, live: &ReleaseId) -> Opti
 pub fn undo(guard: &mut Guard, underway: &Underway, why: &str) -> Result<()> {
     let app = guard.app().clone();
     unfence_live(&app)?;
+    doorway::open_link(&app)?;
     match &underway.step {
         Step::Taken => Ok(()),
         Step::Rollback { to, crosses } => {
-            if *crosses {
-                fence_again(&app, to)
-            } else {
-                Ok(())
-            }
+            processes::end_all_of(&app, to)?;
+            if *crosses { fence_again(&app, to) } else { Ok(()) }
         }
         Step::Release { id, opens } => discard_release(guard, id, *opens, why),
     }
@@ -233,6 +236,7 @@ fn database_of(app: &App, id: &ReleaseId) -> Result<Option<std::path::PathBuf>> 
 
 fn discard_release(guard: &mut Guard, id: &ReleaseId, opens: bool, why: &str) -> Result<()> {
     let app = guard.app().clone();
+    processes::end_all_of(&app, id)?;
     stage::end_orphans(&app.release(id));
     // The version that it opened is its alone: no other release of it can be complete.
     let alone = opens
@@ -281,6 +285,7 @@ fn sweep(guard: &mut Guard) -> Result<Vec<String>> {
         discard_release(guard, &record.id, record.opens, "the worker died")?;
         told.push(format!("{} was not complete: removed", record.id));
     }
+    processes::end_rehearsals(&app)?;
     let mut places =
         vec![app.directory().to_owned(), app.directory().join("receiver"), app.queue(), app.failed()];
     places.extend(record::versions(&app)?.into_iter().map(|version: Version| app.version(version)));

@@ -4,6 +4,7 @@
 //! app has several users it will be sent, as it stands, to the side that owns the lock. Streams go
 //! beside it: what is long or secret is in no request.
 
+use std::cell::RefCell;
 use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,8 +13,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::environment::Kept;
+use super::joblog::Line;
 use super::look::{self, Scene};
-use super::{branches, database, prune, queue, spawn};
+use super::{branches, database, processes, prune, queue, spawn};
 use crate::app::guard::Guard;
 use crate::app::journal::Event;
 use crate::app::settings::{self, RelativePath, Settings};
@@ -92,6 +94,17 @@ pub enum Request {
         /// The version; the live one where none is named.
         version: Option<Version>,
     },
+    /// Start what does not run of the live release.
+    Up,
+    /// The same at boot, where nobody put the app down.
+    Boot,
+    /// End all processes, until `up` or the next deploy.
+    Down,
+    /// Start processes anew.
+    Restart {
+        /// The one; all where none is named.
+        process: Option<String>,
+    },
 }
 
 /// What goes beside a request.
@@ -158,7 +171,58 @@ pub fn carry_out(app: &App, request: &Request, by: &str, streams: &mut Streams) 
             let mut guard = lock(app, streams)?;
             database::load(&mut guard, *version, by, streams)
         }
+        Request::Up | Request::Boot | Request::Down | Request::Restart { .. } => {
+            change_processes(app, request, by, streams)
+        }
     }
+}
+
+/// Starts and ends processes; what is retired by it drains with nobody waiting.
+fn change_processes(app: &App, request: &Request, by: &str, streams: &mut Streams) -> Result<Reply> {
+    let mut guard = lock(app, streams)?;
+    let talk = RefCell::new(&mut *streams.talk);
+    let report = |line: &Line| {
+        if let Some(line) = line.render() {
+            let _ = writeln!(talk.borrow_mut(), "{line}");
+        }
+    };
+    let name = app.name();
+    let reply = match request {
+        Request::Boot if processes::is_down(app) => {
+            return Ok(Reply::said(
+                format!("{name} is down, and stays so"),
+                json!({ "app": name, "down": true }),
+            ));
+        }
+        Request::Down => {
+            processes::down(&guard)?;
+            guard.append(Some(by), Event::Change { what: "down".to_owned() })?;
+            Reply::said(
+                format!("{name} is down: `receiver up {name}` starts it"),
+                json!({ "app": name, "down": true }),
+            )
+        }
+        Request::Restart { process } => {
+            processes::restart(&guard, process.as_deref(), &report)?;
+            let what =
+                process.as_ref().map_or_else(|| "restart".to_owned(), |name| format!("restart {name}"));
+            guard.append(Some(by), Event::Change { what })?;
+            Reply::said(format!("{name} is restarted"), json!({ "app": name, "down": false }))
+        }
+        _ => {
+            let was_down = processes::is_down(app);
+            processes::up(&guard, &report)?;
+            if was_down {
+                guard.append(Some(by), Event::Change { what: "up".to_owned() })?;
+            }
+            Reply::said(format!("{name} is up"), json!({ "app": name, "down": false }))
+        }
+    };
+    drop(guard);
+    if processes::any_retired(app)? || !queue::waiting(app)?.is_empty() {
+        spawn::worker(app)?;
+    }
+    Ok(reply)
 }
 
 /// Takes the lock; says so when that takes a while.

@@ -5,18 +5,22 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::joblog::JobLog;
-use super::look::Scene;
+use super::crew::{Crew, Upbringing};
+use super::environment::Environment;
+use super::joblog::{JobLog, Line};
+use super::look::{self, Scene};
 use super::opening;
 use super::queue::Job;
 use super::underway::{Step, Underway};
 use super::verdict::Verdict;
-use super::{recovery, switch};
+use super::{doorway, processes, recovery, switch};
 use crate::app::guard::Guard;
 use crate::app::journal::Outcome;
 use crate::app::record::{self, Record};
 use crate::app::{App, ReleaseId, Version};
 use crate::data::{Limit, sqlite};
+use crate::serve::hold::Hold;
+use crate::serve::start::Purpose;
 use crate::support::{Error, Result, death};
 
 /// What a rollback will do, decided before anything is done.
@@ -224,19 +228,64 @@ fn attempt(
     underway.step = Step::Rollback { to: plan.to.clone(), crosses: plan.crosses };
     underway.write(guard)?;
     death::point("rollback-begun");
-    let switched = change_database(&app, &scene, &plan).and_then(|()| switch::to(guard, &plan.to));
-    if let Err(error) = switched
-        && record::live(&app)?.as_ref() != Some(&plan.to)
-    {
+    let mut hold = None;
+    let switched = prepare(&app, &scene, &plan, log, &mut hold).and_then(|()| switch::to(guard, &plan.to));
+    let failed = match switched {
+        Err(error) if record::live(&app)?.as_ref() != Some(&plan.to) => Some(error),
+        _ => None,
+    };
+    if failed.is_some() {
         recovery::undo(guard, underway, "the rollback failed")?;
+    } else {
+        death::point("rollback-switched");
+        doorway::open_link(&app)?;
+    }
+    if let Some(hold) = hold {
+        doorway::open(hold, log);
+    }
+    if let Some(error) = failed {
         return Err(error);
     }
-    death::point("rollback-switched");
     for line in &plan.stays_behind {
         log.note(line.clone());
     }
-    let after = recovery::finish(guard, &job.by, &plan.to, true);
+    let after = recovery::finish(guard, &job.by, &plan.to, true)
+        .and_then(|()| processes::succeed(guard, &|line| log.write(line)));
     Ok((plan.to, after))
+}
+
+/// Everything before the switch: the database where it changes, with requests held, and the processes.
+fn prepare(
+    app: &App,
+    scene: &Scene,
+    plan: &RollbackPlan,
+    log: &JobLog,
+    hold: &mut Option<Hold>,
+) -> Result<()> {
+    let record =
+        scene.releases.sealed(&plan.to).ok_or_else(|| Error::new(format!("{} has no record", plan.to)))?;
+    let settings = look::settings_of(app, record)?;
+    let environment = Environment::of_release(app, record)?;
+    if plan.crosses {
+        // Requests wait for the start as well: in between both databases refuse writes.
+        let most = settings.database.max_pause + settings.web.start_timeout;
+        doorway::close(app, most, log, hold)?;
+        change_database(app, scene, plan)?;
+    }
+    let names = if plan.crosses {
+        processes::web_only(&settings).to_vec()
+    } else {
+        processes::before_the_switch(&settings)
+    };
+    let report = |line: &Line| log.write(line);
+    let how = Upbringing { report: &report, stop: &|| Ok(()), most: Duration::MAX, settle: !plan.crosses };
+    let mut crew = Crew::new(app, &plan.to, &settings, &environment, Purpose::Live);
+    crew.bring_up(&names, &how)?;
+    crew.link()?;
+    match hold {
+        Some(hold) => hold.check(),
+        None => Ok(()),
+    }
 }
 
 /// Retires the newer database, then opens the older one: in between both refuse writes, and lose none.

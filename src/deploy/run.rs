@@ -4,20 +4,21 @@ use std::time::Duration;
 
 use super::joblog::JobLog;
 use super::look::{self, Look, Scene, Submodules};
-use super::making::Making;
+use super::making::{Attempt, Making};
 use super::opening::{self, Opening};
 use super::plan::{Action, Data, SchemaChanged};
 use super::queue::{Job, Options, Order, SchemaSaid};
 use super::stop::Stopper;
 use super::underway::Underway;
 use super::verdict::Verdict;
-use super::{recovery, switch};
+use super::{doorway, processes, recovery, switch};
 use crate::app::guard::Guard;
 use crate::app::journal::Outcome;
 use crate::app::settings::Carry;
 use crate::app::{App, ReleaseId};
 use crate::data::{Limit, sqlite};
 use crate::schema::Fingerprint;
+use crate::serve::hold::Hold;
 use crate::support::{Context, Error, Result, death};
 use crate::vcs::Repository;
 
@@ -100,10 +101,30 @@ fn attempt(
     }
     announce(log, &look);
     let crosses = matches!(&look.plan.data, Data::Carried(carry, _) if *carry != Carry::Shared);
-    let made = make(guard, job, log, underway, &look, &scene, stopper);
+    let mut hold = None;
+    let attempt = Attempt { job, log, look: &look, scene: &scene, stopper };
+    let made = make(guard, underway, attempt, &mut hold);
+    let ended = conclude(guard, underway, attempt, made, crosses);
+    // The door is open again by now, whatever happened: those who were held go on.
+    if let Some(hold) = hold {
+        doorway::open(hold, log);
+    }
+    ended
+}
+
+/// What was made goes live, or is undone.
+fn conclude(
+    guard: &mut Guard,
+    underway: &mut Underway,
+    attempt: Attempt,
+    made: Result<Made>,
+    crosses: bool,
+) -> Result<Ended> {
+    let app = guard.app().clone();
+    let Attempt { job, log, stopper, .. } = attempt;
     match made {
         Ok(Made::Ready(id)) => {
-            let after = go_live(guard, job, &id);
+            let after = go_live(guard, job, &id, log);
             Ok(Ended::Live { id, crosses, after })
         }
         Ok(Made::Pending) => {
@@ -115,6 +136,7 @@ fn attempt(
             Ok(Ended::Pending)
         }
         Err(error) if is_live(&app, underway) => {
+            let _ = doorway::open_link(&app);
             // Only what comes after the rename can fail here: its directory's sync.
             let id = underway.release().cloned().ok_or_else(|| Error::new("nothing was under way"))?;
             Ok(Ended::Live { id, crosses, after: Err(error) })
@@ -168,14 +190,12 @@ enum Made {
 /// Makes the release, up to its seal. Nothing of it changes what is live.
 fn make(
     guard: &mut Guard,
-    job: &Job,
-    log: &JobLog,
     underway: &mut Underway,
-    look: &Look,
-    scene: &Scene,
-    stopper: &Stopper,
+    attempt: Attempt,
+    hold: &mut Option<Hold>,
 ) -> Result<Made> {
-    let mut making = Making::begin(guard, log, job, underway, look, scene, stopper)?;
+    let Attempt { log, look, .. } = attempt;
+    let mut making = Making::begin(guard, underway, attempt, hold)?;
     let opening = Opening::planned(making.app(), &look.plan.data, making.version())?;
     making.export()?;
     making.link_shared()?;
@@ -191,12 +211,17 @@ fn make(
         let environment = making.environment.clone();
         making.stage(crate::app::settings::StageName::Check, &environment, Duration::MAX)?;
         death::point("checked");
+        making.bring_up(&environment, &processes::before_the_switch(&look.settings))?;
     }
     making.stopper.check()?;
     making.seal()?;
     let id = making.id().clone();
     switch::to(making.guard, &id)?;
     death::point("switched");
+    doorway::open_link(making.app())?;
+    if let Some(hold) = making.hold.take() {
+        doorway::open(hold, log);
+    }
     Ok(Made::Ready(id))
 }
 
@@ -252,6 +277,7 @@ fn ask(making: &Making, opening: &Opening) -> Result<bool> {
 }
 
 /// What comes after the rename: nothing of it can take the release back.
-fn go_live(guard: &mut Guard, job: &Job, id: &ReleaseId) -> Result<()> {
-    recovery::finish(guard, &job.by, id, false)
+fn go_live(guard: &mut Guard, job: &Job, id: &ReleaseId, log: &JobLog) -> Result<()> {
+    recovery::finish(guard, &job.by, id, false)?;
+    processes::succeed(guard, &|line| log.write(line))
 }

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use crate::app::App;
 use crate::app::layout::list_names;
-use crate::serve::supervision::lingering;
+use crate::serve::systemd::lingering;
 use crate::support::program::{environment, program};
 use crate::support::{Context, Error, Result};
 

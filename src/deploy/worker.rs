@@ -6,7 +6,7 @@ use super::queue::{self, Job, Order};
 use super::rollback::Target;
 use super::underway::Underway;
 use super::verdict::Verdict;
-use super::{branches, preview, prune, recovery, rollback, run};
+use super::{branches, preview, processes, prune, recovery, rollback, run};
 use crate::app::guard::Guard;
 use crate::app::journal::{Event, History, Outcome};
 use crate::app::{App, Revision, record};
@@ -40,6 +40,10 @@ pub fn work(app: &App) -> Result<()> {
         if queue::waiting(app)?.is_empty() {
             break;
         }
+    }
+    // Nobody waits for this, and the lock is free: a next deploy may come in between.
+    if let Err(error) = processes::drain_retired(app) {
+        log::warn!("cannot end what was retired: {}", error.one_line());
     }
     prune::empty_trash(app);
     Ok(())

@@ -28,7 +28,7 @@ const SLACK: Duration = Duration::from_secs(20);
 /// What a supervisor writes down of its start. It is believed only while the supervisor lives.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Account {
-    format: u32,
+    pub(super) format: u32,
     /// The supervisor's process.
     pub keeper: u32,
     /// How the start fares.
@@ -58,9 +58,15 @@ impl Account {
     }
 
     /// The last one of a start; none where it never ran, or it cannot be read: nothing hangs on it.
-    fn read(app: &App, start: &Start) -> Option<Account> {
+    pub fn read(app: &App, start: &Start) -> Option<Account> {
         let text = files::read_text(&app.process_account(start.id.as_str())).ok()??;
         serde_json::from_str(&text).ok()
+    }
+
+    /// Writes it down, for whoever asks how the start fares.
+    pub fn write(&self, app: &App, start: &Start) -> Result<()> {
+        let text = serde_json::to_vec(self).context(|| "cannot write down how a process fares")?;
+        files::write_unsynced(&app.process_account(start.id.as_str()), &text, 0o600)
     }
 }
 

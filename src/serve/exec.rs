@@ -10,7 +10,7 @@ use rustix::process::{Pid, Resource, Rlimit, Signal};
 use super::family;
 use super::start::Start;
 use crate::support::files::DirectoryLock;
-use crate::support::{Context, Error, Result};
+use crate::support::{Context, Error, Result, files};
 
 /// Becomes the command of the start that is written down in `file`; returns only where it cannot.
 ///
@@ -24,6 +24,10 @@ pub fn run(file: &Path, parent: Option<u32>) -> Result<Infallible> {
     let lock = DirectoryLock::try_take(&start.directory, false)?
         .ok_or_else(|| Error::new(format!("{} is being removed", start.release)))?;
     lock.inherit()?;
+    if let Some(socket) = &start.socket {
+        // What it left when it ended the last time would keep it from listening.
+        files::remove_file(socket)?;
+    }
     let _mark = family::mark(file)?;
     limit(&start)?;
     let error = Command::new("/bin/sh")

@@ -25,7 +25,7 @@ use super::start::{Purpose, Start};
 use super::supervision::State;
 use crate::app::App;
 use crate::support::files::DirectoryLock;
-use crate::support::{Context, Error, Result, files, program};
+use crate::support::{Context, Error, Result, program};
 
 /// The pause before a command that ended by itself is started again for the first time.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -287,14 +287,6 @@ pub fn describe(status: WaitStatus) -> String {
     match (status.exit_status(), status.terminating_signal()) {
         (Some(code), _) => format!("exited with status {code}"),
         (None, signal) => format!("was ended by signal {}", signal.unwrap_or(0)),
-    }
-}
-
-/// What became of a supervisor's state directory is not its affair: it goes on without.
-impl Account {
-    fn write(&self, app: &App, start: &Start) -> Result<()> {
-        let text = serde_json::to_vec(self).context(|| "cannot write down how a process fares")?;
-        files::write_unsynced(&app.process_account(start.id.as_str()), &text, 0o600)
     }
 }
 

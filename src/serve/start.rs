@@ -30,6 +30,13 @@ pub const LONGEST_SOCKET: usize = 107;
 pub struct StartId(String);
 
 impl StartId {
+    /// The process that a start of this name is one of.
+    pub fn process_of(text: &str) -> Option<&str> {
+        let (process, number) = text.rsplit_once('-')?;
+        let sound = number.len() == 8 && number.bytes().all(|b| b.is_ascii_hexdigit());
+        (sound && !process.is_empty()).then_some(process)
+    }
+
     /// Its text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -150,6 +157,11 @@ impl Start {
     pub fn write(&self, app: &App) -> Result<()> {
         let text = serde_json::to_vec_pretty(self).context(|| "cannot write down a start")?;
         files::write_atomic(&self.file(app), &text, 0o600)
+    }
+
+    /// Writes down that something newer took its place.
+    pub fn retire(&self, app: &App) -> Result<()> {
+        Start { retired: true, ..self.clone() }.write(app)
     }
 
     /// Where it is written down.

@@ -1,6 +1,5 @@
 //! Who keeps a process running: systemd where it is there, receiver's own small supervisor elsewhere.
 
-use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -8,8 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::builtin::Builtin;
 use super::start::{Purpose, Start, StartId};
+use super::systemd::{self, Manager, Systemd};
 use crate::app::App;
-use crate::support::{Result, user_name};
+use crate::support::Result;
 
 /// Who keeps a start running. It is written down with the start: what was begun under one is ended
 /// under the same.
@@ -19,28 +19,54 @@ pub enum Keeper {
     /// Receiver's own small supervisor.
     #[default]
     Builtin,
+    /// The system's systemd.
+    System,
+    /// The systemd of the app's user.
+    User,
 }
 
 impl Keeper {
-    /// Who keeps a new start on this machine.
-    pub fn here(_app: &App, _purpose: Purpose, _id: &StartId) -> Keeper {
-        Keeper::Builtin
+    /// Who keeps a new start on this machine. What runs beside something else ends with it, so it is
+    /// never systemd's; nor is what systemd has no name for.
+    ///
+    /// `RECEIVER_SUPERVISOR=builtin|systemd` overrules what the machine suggests.
+    pub fn here(app: &App, purpose: Purpose, id: &StartId) -> Keeper {
+        let wanted = std::env::var("RECEIVER_SUPERVISOR").unwrap_or_default();
+        if purpose == Purpose::Beside || wanted == "builtin" || !systemd::takes(&app.process(id.as_str())) {
+            return Keeper::Builtin;
+        }
+        let forced = (wanted == "systemd")
+            .then(|| if rustix::process::geteuid().is_root() { Manager::System } else { Manager::User });
+        match forced.or_else(Manager::here) {
+            Some(Manager::System) => Keeper::System,
+            Some(Manager::User) => Keeper::User,
+            None => Keeper::Builtin,
+        }
     }
 }
 
 /// Whoever keeps the processes of an app: each start goes to the part that it was written down for.
 pub fn of(app: &App) -> Box<dyn Supervisor> {
-    Box::new(Parts { builtin: Builtin::of(app) })
+    let systemd = |manager| Systemd::of(app, manager);
+    Box::new(Parts {
+        builtin: Builtin::of(app),
+        system: systemd(Manager::System),
+        user: systemd(Manager::User),
+    })
 }
 
 struct Parts {
     builtin: Builtin,
+    system: Systemd,
+    user: Systemd,
 }
 
 impl Parts {
     fn of(&self, start: &Start) -> &dyn Supervisor {
         match start.keeper {
             Keeper::Builtin => &self.builtin,
+            Keeper::System => &self.system,
+            Keeper::User => &self.user,
         }
     }
 }
@@ -61,13 +87,6 @@ impl Supervisor for Parts {
     fn last_output(&self, start: &Start, lines: usize) -> Result<Vec<String>> {
         self.of(start).last_output(start, lines)
     }
-}
-
-/// Whether this user has a systemd of its own that outlives logins.
-pub fn lingering() -> bool {
-    let uid = rustix::process::getuid().as_raw();
-    Path::new("/var/lib/systemd/linger").join(user_name()).exists()
-        && Path::new(&format!("/run/user/{uid}/systemd/private")).exists()
 }
 
 /// How a process fares.

@@ -9,6 +9,7 @@
 )]
 
 mod away;
+mod booted;
 mod branches;
 mod calls;
 mod commands;
@@ -21,10 +22,12 @@ mod examples;
 mod frameworks;
 mod full;
 mod health;
+mod hold;
 mod install;
 mod keeping;
 mod kill;
 mod layers;
+mod logs;
 mod orphans;
 mod plumbing;
 mod promises;
@@ -32,6 +35,7 @@ mod prune;
 mod push;
 mod reader;
 mod refs;
+mod serving;
 mod settings;
 mod shapes;
 mod shared;
@@ -39,5 +43,6 @@ mod stages;
 mod submodules;
 mod together;
 mod tree;
+mod web;
 mod world;
 mod writes;

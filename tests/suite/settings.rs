@@ -213,7 +213,7 @@ fn keys_that_are_not_in_force_are_said_on_each_deploy() {
     let world = World::with_site();
     world.file(
         "receiver.toml",
-        "[web]\ncommand = \"gunicorn\"\n[cron]\nclean = { at = \"daily\", command = \"x\" }\n",
+        "[database]\nrollback_window = \"1h\"\n[cache]\n\".venv\" = [\"index.html\"]\n",
     );
     for text in ["two\n", "three\n"] {
         world.file("index.html", text);
@@ -221,7 +221,7 @@ fn keys_that_are_not_in_force_are_said_on_each_deploy() {
         world
             .push()
             .ok()
-            .says("note       web.command is set, and this receiver does not act on it yet")
-            .says("note       cron.clean.at is set");
+            .says("note       database.rollback_window is set, and this receiver does not act on it yet")
+            .says("note       cache..venv is set");
     }
 }

@@ -94,6 +94,7 @@ fn every_shape_of_the_document_is_that_of_the_real_output() {
         ("show --config", &["show", "app", "--config"]),
         ("verify", &["verify", "app"]),
         ("doctor", &["doctor"]),
+        ("logs", &["logs", "app"]),
         ("db list", &["db", "app", "list"]),
         ("db url", &["db", "app", "url"]),
         ("config", &["config", "app"]),

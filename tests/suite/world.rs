@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -451,8 +452,42 @@ impl World {
     }
 }
 
+impl World {
+    /// Everything that was started in this world dies at once, as by a power cut.
+    pub fn kill_everything(&self) {
+        let place = self.place.path().as_os_str().as_bytes();
+        let me = std::process::id();
+        for _ in 0..200 {
+            let mut found = false;
+            for process in std::fs::read_dir("/proc").unwrap().flatten() {
+                let Some(pid) = process.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+                    continue;
+                };
+                let names = |file: &str| {
+                    std::fs::read(process.path().join(file))
+                        .is_ok_and(|text| text.windows(place.len()).any(|part| part == place))
+                };
+                if pid != me && (names("environ") || names("cmdline")) {
+                    let pid = rustix::process::Pid::from_raw(pid.cast_signed()).unwrap();
+                    found |= rustix::process::kill_process(pid, rustix::process::Signal::KILL).is_ok();
+                }
+            }
+            if !found {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        panic!("what was killed does not end");
+    }
+}
+
 impl Drop for World {
     fn drop(&mut self) {
+        let apps = std::fs::read_dir(self.root()).into_iter().flatten().flatten();
+        let runs = |place: PathBuf| std::fs::read_dir(place).is_ok_and(|mut all| all.next().is_some());
+        if apps.map(|app| app.path().join("receiver/run/processes")).any(runs) {
+            self.kill_everything();
+        }
         if std::thread::panicking() {
             eprintln!("the world when it failed:\n{}", self.picture());
         }

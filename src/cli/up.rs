@@ -1,0 +1,89 @@
+//! `receiver up`, `down` and `restart`: the processes of what is live.
+
+use clap::Args;
+
+use super::request::DryRun;
+use super::{Global, app, request, talk};
+use crate::app::App;
+use crate::deploy::request::Request;
+use crate::support::{Error, Result};
+
+/// Arguments of `up`.
+#[derive(Args)]
+pub struct Up {
+    /// The app
+    #[arg(conflicts_with = "all")]
+    app: Option<String>,
+    /// All apps but those that somebody put down: what a boot calls. Finishes or undoes what the end of
+    /// the machine interrupted
+    #[arg(long)]
+    all: bool,
+    #[command(flatten)]
+    dry_run: DryRun,
+}
+
+/// Arguments of `down`.
+#[derive(Args)]
+pub struct Down {
+    /// The app
+    app: Option<String>,
+    #[command(flatten)]
+    dry_run: DryRun,
+}
+
+/// Arguments of `restart`.
+#[derive(Args)]
+pub struct Restart {
+    /// The app, and one of its processes: `web`, or a name from [process.NAME]; all where none is named
+    #[arg(value_name = "APP] [PROCESS", num_args = 0..=2)]
+    names: Vec<String>,
+    #[command(flatten)]
+    dry_run: DryRun,
+}
+
+impl Up {
+    /// Starts them.
+    pub fn run(self, global: &Global) -> Result<u8> {
+        if !self.all {
+            let app = app::pick(global, self.app.as_deref())?;
+            return self.dry_run.send(global, &app, &Request::Up);
+        }
+        let mut failed = Vec::new();
+        for app in global.root()?.apps()? {
+            // One app that does not come up keeps no other from it.
+            if let Err(error) = self.boot(global, &app) {
+                talk::error(global, &error);
+                failed.push(app.name().to_string());
+            }
+        }
+        if failed.is_empty() { Ok(0) } else { Err(Error::new(format!("not up: {}", failed.join(", ")))) }
+    }
+
+    fn boot(&self, global: &Global, app: &App) -> Result<u8> {
+        if self.dry_run.dry_run {
+            return self.dry_run.send(global, app, &Request::Up);
+        }
+        request::send(global, app, &Request::Boot)
+    }
+}
+
+impl Down {
+    /// Ends them.
+    pub fn run(self, global: &Global) -> Result<u8> {
+        let app = app::pick(global, self.app.as_deref())?;
+        self.dry_run.send(global, &app, &Request::Down)
+    }
+}
+
+impl Restart {
+    /// Starts them anew.
+    pub fn run(self, global: &Global) -> Result<u8> {
+        let (app, rest) = app::split(global, &self.names)?;
+        let process = match rest.as_slice() {
+            [] => None,
+            [name] => Some(name.clone()),
+            _ => return Err(Error::usage("name one process, or none")),
+        };
+        self.dry_run.send(global, &app, &Request::Restart { process })
+    }
+}

@@ -1,0 +1,182 @@
+//! A server of its own for a test: booted, with systemd as its PID 1, and the program installed.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::keeping::{CASES, Kept, Machine};
+use crate::world::{PROGRAM, Said};
+
+/// A booted server; it goes away with the test.
+pub struct Booted {
+    name: String,
+}
+
+fn script(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/server").join(name)
+}
+
+impl Booted {
+    /// Boots one with the program at `/usr/local/bin/receiver`.
+    pub fn new() -> Booted {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let server = Booted { name: format!("r{}-{number}", std::process::id()) };
+        server.act(&["up"]).ok();
+        std::fs::copy(PROGRAM, server.disk().join("usr/local/bin/receiver")).unwrap();
+        server
+    }
+
+    /// The same with a static site called `app`, pushed and live.
+    pub fn with_site() -> Booted {
+        let server = Booted::new();
+        server
+            .sh("set -e
+                receiver create app
+                git config --global user.name Ada; git config --global user.email ada@example.org
+                git init --quiet --initial-branch=main /root/site; cd /root/site
+                echo one > index.html; git add .; git commit --quiet -m one
+                git push --quiet /srv/app/repo.git main 2>&1")
+            .ok();
+        server
+    }
+
+    fn act(&self, arguments: &[&str]) -> Said {
+        let mut command = Command::new(script("server"));
+        command.arg(&self.name).args(arguments).stdin(Stdio::null());
+        // What the server is started by must not keep our pipes open.
+        if ["up", "reboot", "powercut"].contains(&arguments[0]) {
+            let log = std::env::temp_dir().join(format!("{}.log", self.name));
+            let file = std::fs::File::create(&log).unwrap();
+            let status = command.stdout(file.try_clone().unwrap()).stderr(file).status().unwrap();
+            let text = std::fs::read_to_string(&log).unwrap();
+            std::fs::remove_file(log).unwrap();
+            return Said { code: status.code().unwrap_or(128), stdout: text, stderr: String::new() };
+        }
+        Said::of(&command.output().unwrap())
+    }
+
+    /// Its disk, seen from outside.
+    pub fn disk(&self) -> PathBuf {
+        PathBuf::from(self.act(&["root"]).ok().stdout.trim())
+    }
+
+    /// A program inside, as root.
+    pub fn exec(&self, arguments: &[&str]) -> Said {
+        self.act(&[&["exec"], arguments].concat())
+    }
+
+    /// Restarts it; what is on its disk stays.
+    pub fn reboot(&self) {
+        self.act(&["reboot"]).ok();
+    }
+
+    /// Kills all of it at once, and boots it again.
+    pub fn power_cut(&self) {
+        self.act(&["powercut"]).ok();
+    }
+}
+
+impl Drop for Booted {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the server when it failed:\n{}", self.picture());
+        }
+        self.act(&["down"]);
+    }
+}
+
+impl Machine for Booted {
+    fn receiver(&self, arguments: &[&str]) -> Said {
+        self.exec(&[&["receiver"], arguments].concat())
+    }
+
+    fn sh(&self, script: &str) -> Said {
+        self.exec(&["sh", "-c", script])
+    }
+
+    fn picture(&self) -> String {
+        self.sh("systemctl --no-pager list-units 'receiver*' --all; journalctl --no-pager -n 60").stdout
+    }
+}
+
+#[test]
+fn systemd_keeps_processes_running() {
+    let server = Booted::with_site();
+    for (name, case) in CASES {
+        eprintln!("{name}");
+        case(&server);
+    }
+    let kept = Kept::begin(&server, "exec sleep 600", &[]);
+    server.sh(&format!("grep -q '\"keeper\": \"system\"' {}", kept.file)).ok();
+    drop(kept);
+    let units = server.sh("systemctl list-units --all --plain --no-legend 'receiver-process@*'").ok().stdout;
+    assert_eq!(units, "", "units are left");
+}
+
+#[test]
+fn the_hardening_of_units_breaks_no_ordinary_application() {
+    let server = Booted::with_site();
+    let app =
+        "def application(e, s):\n    s('200 OK', [('Content-Type', 'text/plain')])\n    return [b'well']\n";
+    let write = format!("cat > /srv/app/current/wsgi.py <<'END'\n{app}END\n");
+    server.sh(&write).ok();
+    let socket = "/srv/app/receiver/run/app/x.sock";
+    let commands = [
+        format!("exec gunicorn --workers 2 --bind unix:{socket} wsgi"),
+        format!(
+            "exec uwsgi_python3 --http-socket {socket} --master --processes 2 --need-app --die-on-term \
+             --module wsgi:application"
+        ),
+        format!(
+            "exec uwsgi --plugin python3 --http-socket {socket} --master --need-app --module wsgi:application --die-on-term"
+        ),
+    ];
+    for command in commands {
+        let kept = Kept::start(&server, &command, &[]);
+        let ask = format!("curl --silent --max-time 5 --unix-socket {socket} http://app/");
+        kept.until(30, &command, || server.sh(&ask).stdout == "well");
+        assert_eq!(kept.condition()["restarts"], 0, "{command}");
+        kept.stop();
+        server.sh(&format!("rm -f {socket}")).ok();
+    }
+}
+
+#[test]
+fn logs_come_from_the_journal_and_follow_starts_to_come() {
+    let server = Booted::with_site();
+    let log = "/tmp/followed";
+    server.sh(&format!("setsid receiver logs app -f >{log} 2>&1 </dev/null &")).ok();
+    let kept = Kept::start(&server, "echo one; printf 'a\\033[2Jb\\n'; exit 3", &[]);
+    kept.until(20, "it to end", || kept.condition()["restarts"].as_u64() >= Some(1));
+    let said = |script: &str| server.sh(script).stdout;
+    kept.until(20, "the log", || said("receiver logs app mailer").contains("status=3"));
+    let text = said("receiver logs app mailer");
+    assert!(text.contains(" | one\n") && text.contains(" | a\\u{1b}[2Jb\n"), "{text}");
+    kept.until(20, "the followed log", || said(&format!("cat {log}")).contains(" | one\n"));
+    assert!(said(&format!("cat {log}")).contains(" - Main process exited"));
+    server.receiver(&["logs", "app", "mialer"]).fails(2).says("it has: mailer");
+    server.sh("pkill -f '[l]ogs app -f'").ok();
+}
+
+#[test]
+fn what_was_live_is_to_come_up_with_the_machine() {
+    let server = Booted::with_site();
+    let kept = Kept::start(&server, "exec sleep 600", &[]);
+    kept.until_state("running");
+    assert_eq!(server.sh("systemctl is-enabled receiver-up@srv.service").ok().stdout, "enabled\n");
+    server.sh("systemd-analyze verify receiver-up@srv.service receiver-process@x.service 2>&1").ok();
+}
+
+#[test]
+fn what_ran_before_a_power_cut_or_a_reboot_is_started_again_by_its_file() {
+    let server = Booted::with_site();
+    let kept = Kept::start(&server, "echo up; exec sleep 600", &[]);
+    kept.until_state("running");
+    for restart in [Booted::power_cut, Booted::reboot] {
+        restart(&server);
+        assert_eq!(kept.condition()["state"], "stopped");
+        server.receiver(&["process", "start", &kept.file]).ok();
+        kept.until_state("running");
+    }
+}
