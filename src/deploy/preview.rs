@@ -8,11 +8,11 @@
 use std::time::{Duration, Instant};
 
 use super::queue::{self, Job, Order};
-use super::{processes, stage};
 use super::underway::Underway;
 use super::verdict::Verdict;
 use super::worker;
 use super::{joblog::JobLog, look};
+use super::{processes, stage};
 use crate::app::guard::{self, Guard};
 use crate::app::journal::{Event, Outcome};
 use crate::app::{App, AppName};
