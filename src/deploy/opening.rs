@@ -437,7 +437,8 @@ fn seed(making: &mut Making, carry: Carry, from: &Path, own: &Path) -> Result<()
     making.log.timed("data", format!("from a snapshot of {}; nobody was held", shown(from)), begun);
     making.stage(StageName::Check, &making.environment.clone(), UNHURRIED)?;
     death::point("checked");
-    sqlite::checkpoint_and_sync(own)
+    sqlite::checkpoint_and_sync(own)?;
+    bring_up(making)
 }
 
 fn refuse_long_pause(making: &Making, pause: Duration) -> Result<()> {

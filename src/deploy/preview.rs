@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 
 use super::processes;
 use super::queue::{self, Job, Order};
-use super::stage;
 use super::underway::Underway;
 use super::verdict::Verdict;
 use super::worker;
 use super::{joblog::JobLog, look};
+use super::{processes, stage};
 use crate::app::guard::{self, Guard};
 use crate::app::journal::{Event, Outcome};
 use crate::app::{App, AppName};
@@ -93,7 +93,7 @@ fn remove(guard: &mut Guard, by: &str, app: &App, branch: &str) -> Result<bool> 
         let what = format!("preview {} removed: its branch {branch} is gone", app.name());
         guard.append(Some(by), Event::Change { what })?;
         death::point("preview-silent");
-        processes::end_all(app)?;
+        processes::end_everything(app)?;
         drop_databases(app);
         let stamp = clock::now().strftime("%Y%m%dT%H%M%SZ");
         let trash = parent.trash().join(format!("{}-{stamp}-{}", app.name(), std::process::id()));

@@ -192,14 +192,14 @@ pub fn end_all_of(app: &App, id: &ReleaseId) -> Result<()> {
     end(app, |start| start.release == *id && start.purpose != Purpose::Beside && !start.retired)
 }
 
-/// Ends everything that was ever started there: the app is removed.
-pub fn end_all(app: &App) -> Result<()> {
-    end(app, |_| true)
-}
-
 /// Ends what a rehearsal left that nobody finished.
 pub fn end_rehearsals(app: &App) -> Result<()> {
     end(app, |start| start.purpose == Purpose::Rehearsal)
+}
+
+/// Ends everything that was ever started in an app, which is removed.
+pub fn end_everything(app: &App) -> Result<()> {
+    end(app, |_| true)
 }
 
 fn end(app: &App, which: impl Fn(&Start) -> bool) -> Result<()> {

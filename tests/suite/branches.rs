@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::plumbing::{assert_tame, verdicts};
+use crate::web::{SQL, WEB, ask};
 use crate::world::{Said, World};
 
 const DEVELOP: &str =
@@ -470,6 +471,48 @@ fn a_copy_for_a_preview_with_the_same_schema_is_proved_on_an_empty_database() {
     );
     world.commit("y");
     push(&world, &["f/y"]).ok().says("syncdb did not touch the database of this version");
+}
+
+#[test]
+fn a_preview_runs_beside_its_parent_with_its_own_processes_and_ends_with_its_branch() {
+    let world = World::with_web_and_notes();
+    world.server_config(
+        "[branches]\n\"a/*\" = { preview = true, data = \"copy\" }\n\"b/*\" = { preview = true, process = true }\n",
+    );
+    world.post("/", "of main");
+    world.file("receiver.toml", &format!("{WEB}{SQL}[process.mailer]\ncommand = \"exec sleep 1000\"\n"));
+    world.commit("a mailer");
+    branch(&world, "a/x", "a\n");
+    branch(&world, "b/x", "b\n");
+    push(&world, &["a/x", "b/x"]).ok().says("app--a-x: health").says("app--b-x: health");
+    let get = |app: &str| ask(&app_of(&world, app).join("receiver/door.sock"), "GET", "/", "").unwrap().body;
+    assert_eq!((get("app"), get("app--a-x"), get("app--b-x")), ("one\n".into(), "a\n".into(), "b\n".into()));
+    let processes = |app: &str| {
+        let status = world.receiver(&["status", app, "--json"]).ok().json()["apps"][0].clone();
+        let all = status["processes"].as_array().unwrap().clone();
+        let mut names: Vec<String> = all.iter().map(|one| one["name"].as_str().unwrap().to_owned()).collect();
+        names.sort();
+        (names, all.iter().map(|one| one["pid"].as_u64().unwrap()).collect::<Vec<_>>())
+    };
+    let (names, mut pids) = processes("app--a-x");
+    assert_eq!(names, ["web"]);
+    let (names, more) = processes("app--b-x");
+    assert_eq!(names, ["mailer", "web"]);
+    pids.extend(more);
+    assert_eq!(
+        sql(&world, "app--a-x", "SELECT count(*) FROM note;\n"),
+        sql(&world, "app", "SELECT count(*) FROM note;\n")
+    );
+    push(&world, &[":a/x", ":b/x"]).ok().says("removed: app--a-x").says("removed: app--b-x");
+    for pid in pids {
+        world.until(10, "the preview's processes to be gone", || {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            stat.is_empty() || stat.contains(") Z ")
+        });
+    }
+    assert_eq!(apps(&world), ["app"]);
+    assert_eq!(get("app"), "one\n");
+    settled(&world);
 }
 
 #[test]
