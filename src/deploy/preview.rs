@@ -7,7 +7,6 @@
 
 use std::time::{Duration, Instant};
 
-use super::processes;
 use super::queue::{self, Job, Order};
 use super::underway::Underway;
 use super::verdict::Verdict;
