@@ -248,6 +248,11 @@ impl<'a> Crew<'a> {
         files::link_unsynced(&Path::new("../../../../receiver/run/app").join(name), &link)
     }
 
+    /// Leaves what it started to itself.
+    pub fn leave(self) -> Vec<Start> {
+        self.starts
+    }
+
     /// Ends all that it started.
     pub fn dismiss(&mut self) -> Result<()> {
         self.dismiss_from(0)

@@ -5,11 +5,14 @@
 //! [`making`], [`stage`], [`opening`] and [`switch`]; [`rollback`] goes back; [`prune`] tidies up.
 //! What is said on the way stands in the job's [`joblog`], which [`follow`] reads to the pusher.
 
+pub mod branches;
+pub mod beside;
 pub mod crew;
 pub mod database;
 pub mod doctor;
 pub mod doorway;
 pub mod environment;
+pub mod fate;
 pub mod follow;
 pub mod foresight;
 pub mod found;
@@ -21,6 +24,7 @@ pub mod maintenance;
 pub mod making;
 pub mod opening;
 pub mod plan;
+pub mod preview;
 pub mod processes;
 pub mod prune;
 pub mod queue;

@@ -15,10 +15,10 @@ use serde_json::{Value, json};
 use super::environment::Kept;
 use super::joblog::Line;
 use super::look::{self, Scene};
-use super::{database, maintenance, processes, prune, queue, spawn};
+use super::{branches, database, maintenance, processes, prune, queue, spawn};
 use crate::app::guard::Guard;
 use crate::app::journal::Event;
-use crate::app::settings::{self, RelativePath};
+use crate::app::settings::{self, RelativePath, Settings};
 use crate::app::{App, ReleaseId, Version};
 use crate::support::{Context, Error, Result, beneath, files};
 
@@ -335,6 +335,10 @@ pub fn change_text(app: &App, key: &str, value: Option<&str>) -> Result<(PathBuf
         Some(value) => settings::server_config_set(&before, key, value)?,
         None => settings::server_config_unset(&before, key)?,
     };
+    if key.starts_with("branch") {
+        let settings = Settings::load(None, Some(after.as_bytes()), &path.display().to_string())?;
+        branches::refuse(app, &settings)?;
+    }
     Ok((path, after))
 }
 

@@ -6,6 +6,8 @@
 
 pub mod backlog;
 pub mod builtin;
+mod detached;
+pub mod calendar;
 pub mod door;
 pub mod exec;
 pub mod family;

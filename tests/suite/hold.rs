@@ -3,14 +3,14 @@
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use receiver::app::{App, Root};
-use receiver::serve::door;
 use receiver::serve::hold::{Hold, Released};
+use receiver::serve::{backlog, door};
 use receiver::support::files;
 use rustix::process::{Pid, Resource, Signal};
 
@@ -416,4 +416,191 @@ fn a_worker_that_is_killed_is_followed_by_one_that_recovers() {
     assert_eq!(answer(held), "web");
     scene.world.until_idle();
     scene.nobody_holds();
+}
+
+/// nginx with a prefix of its own, as the site has it: the door, and the live socket as `backup`.
+struct Nginx {
+    child: Child,
+    socket: PathBuf,
+    port: u16,
+}
+
+impl Nginx {
+    fn start(scene: &Scene) -> Nginx {
+        let place = scene.world.place().join("nginx");
+        for directory in ["tmp", "logs"] {
+            std::fs::create_dir_all(place.join(directory)).unwrap();
+        }
+        let socket = place.join("front.sock");
+        let port = port();
+        let text = format!(
+            "daemon off; master_process off; pid nginx.pid; error_log logs/error.log; worker_rlimit_nofile 16384;
+events {{ worker_connections 8000; }}
+http {{ access_log off; client_body_temp_path tmp/b; proxy_temp_path tmp/p; fastcgi_temp_path tmp/f;
+uwsgi_temp_path tmp/u; scgi_temp_path tmp/s; keepalive_requests 1000000;
+upstream app {{ server unix:{door} max_fails=0; server unix:{live}/.receiver/web.sock backup; }}
+server {{ listen unix:{socket} backlog=4096; listen 127.0.0.1:{port} backlog=4096; location / {{ proxy_pass http://app; proxy_set_header Host $host; }} }} }}",
+            door = scene.app.door().display(),
+            live = scene.app.current().display(),
+            socket = socket.display(),
+        );
+        std::fs::write(place.join("nginx.conf"), text).unwrap();
+        let mut command = Command::new("nginx");
+        command.arg("-p").arg(&place).args(["-c", "nginx.conf", "-e", "logs/error.log"]);
+        let child = command.stdin(Stdio::null()).stderr(Stdio::null()).spawn().expect("nginx is needed");
+        scene.world.until(30, "nginx to listen", || UnixStream::connect(&socket).is_ok());
+        Nginx { child, socket, port }
+    }
+
+    fn url(&self) -> String {
+        format!("http://127.0.0.1:{}/", self.port)
+    }
+
+    fn request(&self) -> UnixStream {
+        let mut client = UnixStream::connect(&self.socket).unwrap();
+        client.write_all(b"GET / HTTP/1.0\r\nHost: app.example\r\n\r\n").unwrap();
+        client
+    }
+}
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A port that was free a moment ago.
+fn port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// A web process that speaks HTTP as far as nginx needs it.
+fn http(scene: &Scene, name: &'static str) -> PathBuf {
+    let socket = scene.app.run_app().join(format!("web-{name}.sock"));
+    let listener = UnixListener::bind(&socket).unwrap();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let mut asked = Vec::new();
+            let mut bytes = [0; 1024];
+            while !asked.ends_with(b"\r\n\r\n") {
+                match stream.read(&mut bytes) {
+                    Ok(read) if read > 0 => asked.extend_from_slice(&bytes[..read]),
+                    _ => break,
+                }
+            }
+            let _ = write!(stream, "HTTP/1.0 200 OK\r\nContent-Length: {}\r\n\r\n{name}", name.len());
+        }
+    });
+    socket
+}
+
+#[test]
+fn two_thousand_requests_wait_behind_nginx_and_each_is_answered() {
+    const MANY: usize = 2000;
+    raise_files();
+    let scene = Scene::new();
+    scene.lead_to(&http(&scene, "new"));
+    let hold = scene.close();
+    let nginx = Nginx::start(&scene);
+    let held: Vec<UnixStream> = (0..MANY).map(|_| nginx.request()).collect();
+    // All of them have come through nginx to the holder: its accepted connections are counted, too.
+    let holder = std::fs::read_link(scene.app.door()).unwrap();
+    let holder = scene.app.holds().join(holder.file_name().unwrap());
+    scene.world.until(30, "nginx to pass them on", || backlog::on(&holder).unwrap().total() >= MANY);
+    let released = hold.open().unwrap();
+    assert_eq!((released.held, released.lost), (MANY as u64, 0));
+    for client in held {
+        let text = answer(client);
+        assert!(text.starts_with("HTTP/1.1 200") && text.ends_with("\r\n\r\nnew"), "{text}");
+    }
+    scene.nobody_holds();
+}
+
+#[test]
+fn a_dead_holder_is_no_outage_where_nginx_has_the_live_socket_as_backup() {
+    let scene = Scene::new();
+    scene.lead_to(&http(&scene, "web"));
+    let hold = scene.close();
+    let nginx = Nginx::start(&scene);
+    signal(hold.pid().unwrap(), Signal::KILL);
+    scene.world.until(30, "the holder's end to be seen", || hold.check().is_err());
+    for _ in 0..50 {
+        assert!(answer(nginx.request()).starts_with("HTTP/1.1 200"));
+        let mut post = UnixStream::connect(&nginx.socket).unwrap();
+        post.write_all(b"POST / HTTP/1.0\r\nHost: app.example\r\nContent-Length: 0\r\n\r\n").unwrap();
+        assert!(answer(post).starts_with("HTTP/1.1 200"));
+    }
+    // Whoever comes next opens the door, and nothing needs the backup any more.
+    drop(hold);
+    door::open(&scene.app).unwrap();
+    assert!(answer(nginx.request()).starts_with("HTTP/1.1 200"));
+}
+
+/// The door is closed and opened, and what is live changes, again and again under load.
+#[test]
+fn no_request_fails_while_what_is_live_changes_hundreds_of_times_under_load() {
+    const APPLICATION: &str = "def application(environ, start_response):\n    \
+        start_response('200 OK', [('Content-Type', 'text/plain')])\n    return [b'fine']\n";
+    raise_files();
+    let scene = Scene::new();
+    std::fs::write(scene.world.place().join("wsgi.py"), APPLICATION).unwrap();
+    let mut servers = Vec::new();
+    for name in ["one", "two"] {
+        let socket = scene.app.run_app().join(format!("web-{name}.sock"));
+        let mut command = Command::new("gunicorn");
+        command.arg("--bind").arg(format!("unix:{}", socket.display())).args([
+            "--backlog",
+            "4096",
+            "--log-level",
+            "error",
+            "wsgi",
+        ]);
+        let child = command
+            .current_dir(scene.world.place())
+            .stdin(Stdio::null())
+            .spawn()
+            .expect("gunicorn is needed");
+        servers.push((Ended(child), socket));
+    }
+    for (_, socket) in &servers {
+        scene.world.until(30, "gunicorn to listen", || UnixStream::connect(socket).is_ok());
+    }
+    scene.lead_to(&servers[0].1);
+    door::open(&scene.app).unwrap();
+    let nginx = Nginx::start(&scene);
+    let mut load = Command::new("wrk");
+    load.args(["-t1", "-c40", "-d8s", "--timeout", "20s", &nginx.url()]).stdout(Stdio::piped());
+    let load = load.spawn().expect("wrk is needed");
+    let pid = load.id();
+    let end = std::thread::spawn(move || load.wait_with_output().unwrap());
+    let (mut switches, mut holds) = (0, 0);
+    while !end.is_finished() {
+        scene.lead_to(&servers[switches % 2].1);
+        switches += 1;
+        if switches % 20 == 0 {
+            let hold = scene.close();
+            hold.wait_for_running(&servers[(switches + 1) % 2].1, Duration::from_millis(200)).unwrap();
+            scene.lead_to(&servers[switches % 2].1);
+            assert_eq!(hold.open().unwrap().lost, 0);
+            holds += 1;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let output = String::from_utf8(end.join().unwrap().stdout).unwrap();
+    println!("{switches} switches, {holds} holds, wrk {pid}:\n{output}");
+    assert!(output.contains(" requests in "), "{output}");
+    assert!(!output.contains("Non-2xx") && !output.contains("Socket errors"), "{output}");
+    scene.nobody_holds();
+}
+
+/// A child that is ended with the test.
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let pid = Pid::from_child(&self.0);
+        let _ = rustix::process::kill_process(pid, Signal::TERM);
+        let _ = self.0.wait();
+    }
 }

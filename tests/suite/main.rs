@@ -10,6 +10,7 @@
 
 mod away;
 mod booted;
+mod branches;
 mod browser;
 mod calls;
 mod commands;

@@ -25,7 +25,7 @@ mod values;
 pub use edit::{server_config_get, server_config_set, server_config_unset};
 pub use explain::Explained;
 pub use fragments::MOST_BYTES;
-pub use names::{BranchName, Domain, Globs, Listen, Statuses};
+pub use names::{BranchName, Domain, Globs, Listen, Statuses, branch_matches};
 pub use settings::{
     Branch, BranchData, Carry, Certificate, Cron, Database, Engine, Export, Keep, Limits, Nginx, OnConflict,
     Process, Protocol, Schema, Settings, Shared, TableMap, Urls, Versions, Web,

@@ -84,21 +84,19 @@ impl FromStr for Domain {
 
 /// The name of a branch's app: `agroguia--dev`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct BranchApp(pub String);
+pub(super) struct BranchApp(pub AppName);
 read_from_text!(BranchApp, "the name of a branch's app, such as \"agroguia--dev\"");
 
 impl FromStr for BranchApp {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        let sound_branch = |branch: &str| {
-            (1..=24).contains(&branch.len())
-                && branch.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-        };
-        match text.split_once("--") {
-            Some((app, branch)) if app.parse::<AppName>().is_ok() && sound_branch(branch) => {
-                Ok(BranchApp(text.to_owned()))
+        match text.parse::<AppName>() {
+            Ok(name) if name.parent().is_some() => Ok(BranchApp(name)),
+            _ => {
+                Err("is not the name of a branch's app: APP--BRANCH, such as \"agroguia--dev\", at most 24 \
+                      characters in all"
+                    .to_owned())
             }
-            _ => Err("is not the name of a branch's app: APP--BRANCH, such as \"agroguia--dev\"".to_owned()),
         }
     }
 }
@@ -209,6 +207,20 @@ pub(super) fn process_name(text: &str) -> Result<(), String> {
         return Err("must be 1 to 24 of a-z, 0-9 and -, and begin with a letter".to_owned());
     }
     if text == "web" { Err("is the process of [web]".to_owned()) } else { Ok(()) }
+}
+
+/// Whether `pattern` means the branch `name`: a `*` stands for any characters, `/` too, as in git's own
+/// refspecs; all else for itself.
+pub fn branch_matches(pattern: &str, name: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let Some(mut rest) = name.strip_prefix(parts.next().unwrap_or_default()) else { return false };
+    let Some(last) = parts.next_back() else { return rest.is_empty() };
+    // The first place of each part is as good as any later one: what follows has the most left then.
+    for part in parts {
+        let Some(at) = rest.find(part) else { return false };
+        rest = &rest[at + part.len()..];
+    }
+    rest.ends_with(last)
 }
 
 /// A branch, or a pattern of branches: `feature/*`.
@@ -420,6 +432,26 @@ mod tests {
             assert!(bad.parse::<BranchApp>().is_err(), "{bad:?}");
         }
         assert!("agroguia--dev".parse::<BranchApp>().is_ok());
+    }
+
+    #[test]
+    fn a_star_stands_for_any_part_of_a_branch() {
+        for (pattern, name) in
+            [("a", "a"), ("*", "a/b"), ("f/*", "f/a/b"), ("f/*", "f/"), ("*-x", "a-x"), ("a*b*c", "a-b-b-c")]
+        {
+            assert!(branch_matches(pattern, name), "{pattern} {name}");
+        }
+        for (pattern, name) in [
+            ("a", "ab"),
+            ("a", ""),
+            ("f/*", "f"),
+            ("f/*", "xf/a"),
+            ("*-x", "a-xy"),
+            ("ab*b", "ab"),
+            ("a.*", "ab"),
+        ] {
+            assert!(!branch_matches(pattern, name), "{pattern} {name}");
+        }
     }
 
     #[test]

@@ -12,10 +12,11 @@ use super::fragments::{File, Fragment};
 use super::inputs::Inputs;
 use super::keys::Owner;
 use super::names::{
-    BranchApp, BranchName, CronTime, Domain, Globs, Listen, Statuses, UrlPath, VariableValue,
+    BranchApp, BranchName, CronTime, Domain, Globs, Listen, Statuses, UrlPath, VariableValue, branch_matches,
 };
 use super::stage::{Stage, StageName, WrittenStage};
 use super::values::{Bytes, Count, Limit, Percent, Period, RelativePath, ServedPath, ServerPath, Text};
+use crate::app::AppName;
 use crate::support::{Error, Result};
 
 /// What a person calls the repository's file.
@@ -123,6 +124,8 @@ pub struct Settings {
     pub branches: BTreeMap<String, Branch>,
     /// What previews find in their environment.
     pub preview_env: BTreeMap<String, String>,
+    /// How many previews there may be.
+    pub preview_most: u32,
     /// Versions that are not live.
     pub versions: Versions,
     /// What prune leaves.
@@ -255,7 +258,7 @@ pub struct Shared {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Branch {
     /// The app, `APP--BRANCH`; none for previews, which are named after their branch.
-    pub app: Option<String>,
+    pub app: Option<AppName>,
     /// The host that it answers for.
     pub domain: Option<Domain>,
     /// Whether it is one app for each branch, gone with it.
@@ -353,6 +356,17 @@ impl Settings {
         !self.stages.is_empty()
     }
 
+    /// What is said about a branch that is not the app's own: an exact name wins over a pattern, the
+    /// longest pattern over the others.
+    pub fn branch_for(&self, name: &str) -> Option<(&str, &Branch)> {
+        let exact = self.branches.get_key_value(name).filter(|(pattern, _)| !pattern.contains('*'));
+        let by_pattern = || {
+            let fitting = self.branches.iter().filter(|(pattern, _)| branch_matches(pattern, name));
+            fitting.max_by_key(|(pattern, _)| pattern.len())
+        };
+        exact.or_else(by_pattern).map(|(pattern, branch)| (pattern.as_str(), branch))
+    }
+
     fn from_inputs(mut inputs: Inputs) -> Result<Settings> {
         let engine = inputs.want(&["database", "engine"])?;
         let max_pause = if engine == Engine::Sqlite { "4s" } else { "20s" };
@@ -376,6 +390,7 @@ impl Settings {
             nginx: nginx(from)?,
             branches: branches(from)?,
             preview_env: collect(from, &["preview", "env"], |VariableValue(value)| value)?,
+            preview_most: from.want::<Count>(&["preview", "most"])?.0,
             versions: Versions {
                 urls: from.want(&["versions", "urls"])?,
                 awake: from.want::<Count>(&["versions", "awake"])?.0,

@@ -3,30 +3,21 @@
 use std::ffi::OsString;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 use std::time::{Duration, Instant};
 
 use super::control::Control;
 use crate::app::App;
-use crate::support::program::{self, environment};
-use crate::support::{Context, Error, Result};
+use crate::serve::detached;
+use crate::support::{Error, Result};
 
 /// How long a holder has to come up.
 const COMING_UP: Duration = Duration::from_secs(10);
 
 /// Starts a holder, and returns when it listens.
 pub(super) fn holder(program: &Path, app: &App, id: &str, times: (Duration, Duration)) -> Result<Control> {
-    let mut child = None;
-    let arguments = arguments(app, id, times);
-    if !by_systemd(program, app, &arguments) {
-        let mut command = Command::new(program);
-        command.args(arguments).env_clear().envs(environment()).current_dir(app.directory());
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let started = command.spawn().context(|| "cannot start a holder at the door")?;
-        // It is to live on when a stage ends, and when we do.
-        program::outlives(started.id());
-        child = Some(started);
-    }
+    let what = format!("holds requests of {}", app.name());
+    let mut child = detached::start(program, &arguments(app, id, times), &what)?;
     let deadline = Instant::now() + COMING_UP;
     let stream = connect(&app.hold_control(id), &mut child, deadline)?;
     if let Some(mut child) = child {
@@ -64,30 +55,4 @@ fn arguments(app: &App, id: &str, (most, grace): (Duration, Duration)) -> Vec<Os
     let millis = |time: Duration| time.as_millis().to_string().into();
     all.extend(["--most".into(), millis(most), "--grace".into(), millis(grace)]);
     all
-}
-
-/// A unit of its own, where the worker may be in one: systemd ends what a unit started when it ends.
-fn by_systemd(program: &Path, app: &App, arguments: &[OsString]) -> bool {
-    let Some(whose) = whose_systemd() else { return false };
-    let mut command = Command::new("systemd-run");
-    command.args(whose).args(["--quiet", "--collect", "--property=KillMode=mixed"]);
-    command.arg(format!("--description=receiver holds requests of {}", app.name()));
-    for (name, value) in environment() {
-        command.arg(format!("--setenv={name}={value}"));
-    }
-    command.arg("--").arg(program).args(arguments);
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    command.status().is_ok_and(|status| status.success())
-}
-
-/// How the systemd is called that a unit is asked of; `None` where there is none for us.
-fn whose_systemd() -> Option<&'static [&'static str]> {
-    let uid = rustix::process::getuid();
-    if uid.is_root() {
-        return Path::new("/run/systemd/system").is_dir().then_some(&[]);
-    }
-    let user = crate::support::user_name();
-    let lingers = Path::new("/var/lib/systemd/linger").join(user).exists()
-        && Path::new(&format!("/run/user/{}/systemd/private", uid.as_raw())).exists();
-    lingers.then_some(&["--user"])
 }

@@ -1,0 +1,127 @@
+//! A kept release that runs beside what is live: to be looked at, on its own version's data.
+//!
+//! The database of a version that is not live is fenced: it is read, and refuses to be written. Where
+//! somebody wants to write, there is a throw-away copy. A release of the live version has the live
+//! database, as a rollback to it would. What runs beside ends with whoever started it.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::crew::{Crew, Report, Upbringing};
+use super::environment::Environment;
+use super::look;
+use super::opening;
+use crate::app::App;
+use crate::app::record::Record;
+use crate::app::settings::Settings;
+use crate::data::{Limit, sqlite};
+use crate::serve::start::{Purpose, Start, WEB};
+use crate::serve::supervision;
+use crate::support::{Error, Result, files};
+
+/// What it finds as its database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Data {
+    /// Its version's own.
+    Own,
+    /// A copy of that, which it may write, and which is thrown away when it ends.
+    Copy,
+}
+
+/// How long a copy may take: nobody is held up by it.
+const COPYING: Duration = Duration::from_secs(24 * 3600);
+
+/// A release that runs beside what is live.
+#[derive(Debug)]
+pub struct Beside {
+    app: App,
+    /// The settings that hold for it.
+    pub settings: Settings,
+    starts: Vec<Start>,
+    copy: Option<PathBuf>,
+}
+
+impl Beside {
+    /// Starts its web process, and returns when that is healthy. `stop` fails where nobody wants it any more.
+    ///
+    /// # Errors
+    /// Where the release has no web process, or it does not come up; nothing of it runs then.
+    pub fn start(
+        app: &App,
+        record: &Record,
+        data: Data,
+        report: &Report,
+        stop: &dyn Fn() -> Result<()>,
+    ) -> Result<Beside> {
+        let settings = look::settings_of(app, record)?;
+        if settings.web.command.is_none() {
+            return Err(Error::new(format!("{} has no process that could answer", record.id))
+                .hint("its files are all there is: [web] command says what runs"));
+        }
+        let mut environment = Environment::of_release(app, record)?;
+        let mut beside = Beside { app: app.clone(), settings, starts: Vec::new(), copy: None };
+        if data == Data::Copy {
+            beside.copy = copy(app, record)?;
+            if let Some(copy) = &beside.copy {
+                environment = environment.with(opening::variables(copy));
+            }
+        }
+        let mut crew = Crew::new(app, &record.id, &beside.settings, &environment, Purpose::Beside);
+        let how = Upbringing { report, stop, most: Duration::MAX, settle: false };
+        crew.bring_up(&[WEB], &how)?;
+        beside.starts = crew.leave();
+        Ok(beside)
+    }
+
+    /// The socket that it answers on.
+    pub fn socket(&self) -> Option<&Path> {
+        self.starts.iter().find_map(|start| start.socket.as_deref())
+    }
+
+    /// Its database, where it is a copy.
+    pub fn copy(&self) -> Option<&Path> {
+        self.copy.as_deref()
+    }
+
+    /// Ends it. Returns when nothing of it runs, and its copy is gone.
+    pub fn end(mut self) -> Result<()> {
+        self.clear()
+    }
+
+    fn clear(&mut self) -> Result<()> {
+        let supervisor = supervision::of(&self.app);
+        let mut result = Ok(());
+        for start in self.starts.drain(..) {
+            let ended = supervisor.stop(&start).and_then(|()| start.forget(&self.app));
+            result = result.and(ended);
+        }
+        if let Some(copy) = self.copy.take()
+            && let Some(directory) = copy.parent()
+        {
+            result = result.and(files::remove_tree(directory));
+        }
+        result
+    }
+}
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        if let Err(error) = self.clear() {
+            log::warn!("{}", error.one_line());
+        }
+    }
+}
+
+/// A copy of the release's database, free of receiver's own; `None` where receiver keeps none for it.
+fn copy(app: &App, record: &Record) -> Result<Option<PathBuf>> {
+    let Some(database) = &record.database else { return Ok(None) };
+    let file = opening::file_of(app, database);
+    let copy = app.beside(record.id.version, std::process::id()).join(file.file_name().unwrap_or_default());
+    if let Some(directory) = copy.parent() {
+        // The number of a process that died may come again.
+        files::remove_tree(directory)?;
+    }
+    sqlite::snapshot(&file, &copy, &Limit::within(COPYING), &mut |_| {})?;
+    sqlite::strip(&copy)?;
+    Ok(Some(copy))
+}

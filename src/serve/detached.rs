@@ -1,0 +1,38 @@
+//! Starts this program once more, to outlive whoever starts it.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use super::systemd::Manager;
+use crate::support::program::{self, environment};
+use crate::support::{Context, Result};
+
+/// Starts it: as a unit of its own where systemd looks after processes, since that ends what a unit started
+/// when the unit ends; else as a child, which is to make a session of its own.
+pub(super) fn start(program: &Path, arguments: &[OsString], what: &str) -> Result<Option<Child>> {
+    if let Some(manager) = Manager::here()
+        && by_systemd(manager, program, arguments, what)
+    {
+        return Ok(None);
+    }
+    let mut command = Command::new(program);
+    command.args(arguments).env_clear().envs(environment()).current_dir("/");
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let child = command.spawn().context(|| format!("cannot start what {what}"))?;
+    // It is to live on when a stage ends, and when we do.
+    program::outlives(child.id());
+    Ok(Some(child))
+}
+
+fn by_systemd(manager: Manager, program: &Path, arguments: &[OsString], what: &str) -> bool {
+    let mut command = manager.command("systemd-run");
+    command.args(["--quiet", "--collect", "--property=KillMode=mixed"]);
+    command.arg(format!("--description=receiver {what}"));
+    for (name, value) in environment() {
+        command.arg(format!("--setenv={name}={value}"));
+    }
+    command.arg("--").arg(program).args(arguments);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
+}
