@@ -36,6 +36,7 @@ mod promises;
 mod prune;
 mod push;
 mod reader;
+mod reboot;
 mod refs;
 mod serving;
 mod settings;
