@@ -7,9 +7,9 @@
 use std::fmt::Write as _;
 use std::str::FromStr;
 
+use jiff::Timestamp;
 use jiff::civil::{Date, Time};
 use jiff::tz::TimeZone;
-use jiff::{Timestamp, ToSpan};
 
 /// How far ahead a time is looked for: 29 February comes every eight years at worst. In days.
 const HORIZON: i32 = 366 * 9;
@@ -108,7 +108,7 @@ impl Calendar {
         for (hour, minute) in self.hours.iter().flat_map(|h| self.minutes.iter().map(move |m| (*h, *m))) {
             let Ok(time) = Time::new(hour, minute, 0, 0) else { continue };
             let there = zone.to_ambiguous_timestamp(date.to_datetime(time));
-            let later = self.every_hour.then(|| there.clone().later().ok()).flatten();
+            let later = self.every_hour.then(|| there.later().ok()).flatten();
             let times = [there.compatible().ok(), later.filter(|_| there_twice(date, time, zone))];
             first = times.into_iter().flatten().filter(|time| *time > after).chain(first).min();
         }
@@ -163,6 +163,7 @@ pub fn until(time: Timestamp, now: Timestamp) -> std::time::Duration {
 
 #[cfg(test)]
 mod tests {
+    use jiff::ToSpan;
     use proptest::prelude::*;
 
     use super::*;

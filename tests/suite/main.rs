@@ -13,6 +13,7 @@ mod booted;
 mod calls;
 mod commands;
 mod create;
+mod cron;
 mod damage;
 mod data;
 mod demo;

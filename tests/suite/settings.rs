@@ -213,7 +213,7 @@ fn keys_that_are_not_in_force_are_said_on_each_deploy() {
     let world = World::with_site();
     world.file(
         "receiver.toml",
-        "[web]\ncommand = \"gunicorn\"\n[cron]\nclean = { at = \"daily\", command = \"x\" }\n",
+        "[web]\ncommand = \"gunicorn\"\n[database]\nengine = \"none\"\nrollback_window = \"12h\"\n",
     );
     for text in ["two\n", "three\n"] {
         world.file("index.html", text);
@@ -222,6 +222,6 @@ fn keys_that_are_not_in_force_are_said_on_each_deploy() {
             .push()
             .ok()
             .says("note       web.command is set, and this receiver does not act on it yet")
-            .says("note       cron.clean.at is set");
+            .says("note       database.rollback_window is set");
     }
 }

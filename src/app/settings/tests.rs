@@ -314,13 +314,7 @@ fn what_this_build_does_not_act_on_is_named() {
     let server = "domain = 'a.example'\nlimits = { memory = '1G', time = '1h' }\n[versions]\nurls = 'off'";
     assert_eq!(
         load(repo, server).unwrap().not_in_force_yet(),
-        [
-            "database.rollback_window",
-            "web.command",
-            "web.health.path",
-            "process.mailer.command",
-            "limits.memory"
-        ]
+        ["database.rollback_window", "web.command", "web.health.path", "process.mailer.command"]
     );
     let urls = load("", "versions.urls = 'public'").unwrap();
     assert_eq!(urls.not_in_force_yet(), ["versions.urls"]);
