@@ -74,7 +74,7 @@ fn a_command_is_never_run_twice_at_once() {
     timed.0.receiver(&["cron", "app", "slow"]).ok();
     assert!(timed.logs("slow").contains(" - left out: it still runs from before"), "{}", timed.logs("slow"));
     assert_eq!(timed.logs("slow").matches(" | at work").count(), 1);
-    timed.0.sh("pkill -fx 'sleep 600' -P $(pgrep -f 'cron app [s]low')").ok();
+    timed.0.sh(&format!("pkill -fx 'sleep 600' -P {}", first.id())).ok();
     first.wait().unwrap();
     assert!(timed.logs("slow").contains(" - was ended by signal 15 after"), "{}", timed.logs("slow"));
     // Nor is it in the way any more.
