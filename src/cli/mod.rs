@@ -7,6 +7,7 @@ mod attach;
 mod completions;
 mod config;
 mod create;
+mod cron;
 mod db;
 mod demo;
 mod deploy;
@@ -178,6 +179,9 @@ enum Command {
     /// What does what is queued
     #[command(hide = true)]
     Work(work::Work),
+    /// What runs the commands of [cron] at their times
+    #[command(hide = true)]
+    Cron(cron::Cron),
     /// What keeps one process of a release running
     #[command(hide = true)]
     Process(process::Process),
@@ -264,6 +268,7 @@ impl Command {
             Command::Hook(args) => args.run(global),
             Command::Hold(args) => args.run(global),
             Command::Work(args) => args.run(global),
+            Command::Cron(args) => args.run(global),
             Command::Process(args) => args.run(global),
             Command::Tethered(args) => args.run(),
         }
