@@ -314,6 +314,16 @@ impl App {
         self.state("down")
     }
 
+    /// The sockets at which versions that are not live are asked for: `N.sock`.
+    pub fn version_sockets(&self) -> PathBuf {
+        self.state("run").join("versions")
+    }
+
+    /// The socket at which a version is asked for.
+    pub fn version_socket(&self, version: Version) -> PathBuf {
+        self.version_sockets().join(format!("{version}.sock"))
+    }
+
     /// The sockets and accounts of those who hold requests at the door.
     pub fn holds(&self) -> PathBuf {
         self.state("run").join("hold")

@@ -35,4 +35,5 @@ pub mod switch;
 pub mod underway;
 pub mod verdict;
 pub mod verify;
+pub mod waking;
 pub mod worker;

@@ -20,3 +20,4 @@ pub mod relay;
 pub mod start;
 pub mod supervision;
 pub mod systemd;
+pub mod waker;

@@ -42,6 +42,7 @@ mod stages;
 mod submodules;
 mod together;
 mod tree;
+mod versions;
 mod web;
 mod world;
 mod writes;
