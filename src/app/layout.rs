@@ -58,7 +58,8 @@ impl Root {
     pub fn apps(&self) -> Result<Vec<App>> {
         let names = files::names_in(&self.0)?;
         let apps = names.iter().filter_map(|name| name.parse().ok()).map(|name| self.place(&name));
-        Ok(apps.filter(App::is_created).collect())
+        // What looks like a branch's app, and was not made as one, is nobody's: `doctor` names it.
+        Ok(apps.filter(|app| app.is_created() && app.lineage().is_ok()).collect())
     }
 
     /// The app of the directory `place`, or of one above it.
@@ -73,6 +74,17 @@ impl Root {
 /// The names of apps, for a sentence.
 pub fn list_names(apps: &[App]) -> String {
     apps.iter().map(|app| app.name.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+/// What the app of a branch was made for, as its marker says.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
+pub struct Lineage {
+    /// The app that it is a branch of.
+    pub parent: AppName,
+    /// The branch.
+    pub branch: String,
+    /// Whether it goes with its branch.
+    pub preview: bool,
 }
 
 /// An app and its directory `ROOT/APP`.
@@ -159,9 +171,57 @@ impl App {
         self.state("app.toml")
     }
 
-    /// The bare repository that is pushed to.
+    /// The bare repository that is pushed to; that of its parent for the app of a branch.
     pub fn repository(&self) -> PathBuf {
-        self.directory.join("repo.git")
+        let home = match self.name.parent() {
+            Some(parent) => self.root().join(parent.as_str()),
+            None => self.directory.clone(),
+        };
+        home.join("repo.git")
+    }
+
+    /// The name by which the revision of a release is held in the repository. Apps that share one hold
+    /// under names of their own: the same revision may become a release of each in the same second.
+    pub fn hold_name(&self, release: &ReleaseName) -> String {
+        match self.name.parent() {
+            Some(_) => format!("{}/{release}", self.name),
+            None => release.to_string(),
+        }
+    }
+
+    /// Another app of the same root, which may not be there.
+    #[must_use]
+    pub fn sibling(&self, name: &AppName) -> App {
+        App { name: name.clone(), directory: self.root().join(name.as_str()) }
+    }
+
+    /// What the app of a branch was made for; `None` for any other app.
+    ///
+    /// # Errors
+    /// Where its marker is damaged, or was not written for a branch of the app that its name says.
+    pub fn lineage(&self) -> Result<Option<Lineage>> {
+        let Some(parent) = self.name.parent() else { return Ok(None) };
+        let path = self.marker();
+        let text = files::read_text(&path)?.unwrap_or_default();
+        let lineage: Option<Lineage> = toml::from_str(&text).ok();
+        match lineage.filter(|lineage| lineage.parent == parent) {
+            Some(lineage) => Ok(Some(lineage)),
+            None => Err(Error::new(format!("{parent} did not make the app {}", self.name))
+                .hint(format!("choose another name, or move {} away", self.directory.display()))),
+        }
+    }
+
+    /// All apps of the same root, this one too.
+    pub fn neighbours(&self) -> Result<Vec<App>> {
+        Root(self.root().to_owned()).apps()
+    }
+
+    /// The apps of this one's branches that are there, by name, each with what it was made for. One that
+    /// this app did not make is none of them.
+    pub fn branch_apps(&self) -> Result<Vec<(App, Lineage)>> {
+        let ours =
+            self.neighbours()?.into_iter().filter(|app| app.name.parent().as_ref() == Some(&self.name));
+        Ok(ours.filter_map(|app| Some((app.clone(), app.lineage().ok()??))).collect())
     }
 
     /// The directory of all versions.
@@ -314,6 +374,11 @@ impl App {
         self.state("down")
     }
 
+    /// While it is there, nginx answers everything but files with it, and 503.
+    pub fn maintenance(&self) -> PathBuf {
+        self.state("maintenance.html")
+    }
+
     /// The sockets at which versions that are not live are asked for: `N.sock`.
     pub fn version_sockets(&self) -> PathBuf {
         self.state("run").join("versions")
@@ -322,6 +387,12 @@ impl App {
     /// The socket at which a version is asked for.
     pub fn version_socket(&self, version: Version) -> PathBuf {
         self.version_sockets().join(format!("{version}.sock"))
+    }
+
+    /// Who may see versions that are not live; nginx's workers read it, so only hashes of long random
+    /// passwords may be in it.
+    pub fn version_passwords(&self) -> PathBuf {
+        self.state("versions.htpasswd")
     }
 
     /// The sockets and accounts of those who hold requests at the door.

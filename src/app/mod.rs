@@ -7,7 +7,8 @@ pub mod layout;
 pub mod names;
 pub mod record;
 pub mod settings;
+pub mod slug;
 
 pub use guard::Guard;
-pub use layout::{App, Root};
+pub use layout::{App, Lineage, Root};
 pub use names::{AppName, ReleaseId, ReleaseName, Revision, Version};

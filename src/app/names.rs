@@ -85,7 +85,8 @@ macro_rules! text_newtype {
     };
 }
 
-/// The name of an app: `[a-z][a-z0-9-]{0,23}`, no `--`, none of the [`RESERVED`] words.
+/// The name of an app: `[a-z][a-z0-9-]{0,23}`, none of the [`RESERVED`] words; or that of a branch's app,
+/// `APP--BRANCH`, as long as any other. `--` is in no other name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct AppName(String);
@@ -98,20 +99,46 @@ impl FromStr for AppName {
         let shape = "an app's name is 1 to 24 of a-z, 0-9 and -, and begins with a letter";
         let shown: String = text.chars().take(40).flat_map(char::escape_default).collect();
         let refuse = |why: &str| Err(Error::usage(format!("'{shown}' cannot be an app's name: {why}")));
-        if text.is_empty() || text.len() > 24 {
+        if text.is_empty() || text.len() > AppName::LONGEST {
             return refuse(shape);
         }
         let sound = text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
         if !sound || !text.as_bytes()[0].is_ascii_lowercase() {
             return refuse(shape);
         }
-        if text.contains("--") {
-            return refuse("-- is kept for the apps of branches");
+        if let Some((parent, branch)) = text.split_once("--") {
+            if branch.is_empty() || branch.starts_with('-') || branch.contains("--") {
+                return refuse("-- stands once, between an app and its branch");
+            }
+            parent.parse::<AppName>()?;
         }
         if RESERVED.contains(&text) {
             return refuse("it is a command of receiver");
         }
         Ok(AppName(text.to_owned()))
+    }
+}
+
+impl AppName {
+    /// The longest that there is, in bytes.
+    pub const LONGEST: usize = 24;
+
+    /// The app that this one is a branch of, for `APP--BRANCH`.
+    pub fn parent(&self) -> Option<AppName> {
+        self.0.split_once("--").map(|(parent, _)| AppName(parent.to_owned()))
+    }
+
+    /// Refuses the name of a branch's app: only receiver makes those, by what `[branches]` says.
+    pub fn refuse_branch(&self) -> Result<()> {
+        match self.parent() {
+            None => Ok(()),
+            Some(parent) => Err(Error::usage(format!(
+                "'{self}' cannot be an app's name: -- is kept for the apps of branches"
+            ))
+            .hint(format!(
+                "they are made by what [branches] says in {parent}'s receiver.toml on the server"
+            ))),
+        }
     }
 }
 
@@ -248,13 +275,26 @@ mod tests {
 
     #[test]
     fn app_names_that_could_escape_are_refused() {
-        for bad in ["", "..", "-x", "A", "a/b", "a--b", "deploy", "receiver", "help", "a b", "é", "a\n"] {
+        for bad in [
+            "", "..", "-x", "A", "a/b", "a--", "a---b", "a--b--c", "--b", "deploy", "receiver", "help",
+            "a b", "é", "a\n",
+        ] {
             assert!(bad.parse::<AppName>().is_err(), "{bad:?}");
         }
         assert!("a".repeat(25).parse::<AppName>().is_err());
         for good in ["a", "agroguia", "shop-videos", "a1"] {
             assert_eq!(good.parse::<AppName>().unwrap().as_str(), good);
         }
+    }
+
+    #[test]
+    fn only_the_apps_of_branches_have_two_hyphens() {
+        let name: AppName = "agroguia--dev".parse().unwrap();
+        assert_eq!(name.parent().unwrap().as_str(), "agroguia");
+        assert!(name.refuse_branch().unwrap_err().to_string().contains("kept for the apps of branches"));
+        let name: AppName = "shop-videos".parse().unwrap();
+        assert!(name.parent().is_none() && name.refuse_branch().is_ok());
+        assert!(format!("a--{}", "b".repeat(22)).parse::<AppName>().is_err());
     }
 
     #[test]

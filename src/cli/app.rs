@@ -35,7 +35,8 @@ fn around(root: &Root) -> Result<Option<App>> {
     if let Some(app) = std::env::current_dir().ok().and_then(|place| root.app_around(&place)) {
         return Ok(Some(app));
     }
-    let mut apps = root.apps()?;
+    // The apps of its branches are named; without a name their parent is meant.
+    let mut apps: Vec<App> = root.apps()?.into_iter().filter(|app| app.name().parent().is_none()).collect();
     Ok(if apps.len() == 1 { apps.pop() } else { None })
 }
 

@@ -5,8 +5,10 @@ use serde_json::json;
 
 use super::request::DryRun;
 use super::{Global, app, talk};
-use crate::app::settings;
+use crate::app::{App, settings};
 use crate::deploy::request::Request;
+use crate::deploy::site as nginx;
+use crate::serve::nginx::Installed;
 use crate::support::{Error, Result, files};
 
 /// Arguments of `config`.
@@ -19,6 +21,12 @@ pub struct Config {
     /// Back to the default
     #[arg(long)]
     unset: bool,
+    /// Print the site that nginx is to read, as it is for what is live
+    #[arg(long, conflicts_with_all = ["unset", "dry_run"])]
+    site: bool,
+    /// With --site: write it into nginx's configuration, and let nginx load it; deploys keep it up to date
+    #[arg(long, requires = "site")]
+    install: bool,
     #[command(flatten)]
     dry: DryRun,
 }
@@ -27,6 +35,9 @@ impl Config {
     /// Prints or sets.
     pub fn run(self, global: &Global) -> Result<u8> {
         let (app, rest) = app::split(global, &self.words)?;
+        if self.site {
+            return site(global, &app, &rest, self.install);
+        }
         match rest.as_slice() {
             [] if !self.unset => {
                 let text = files::read_text(&app.server_config())?.unwrap_or_default();
@@ -57,4 +68,28 @@ impl Config {
             _ => Err(Error::usage("config takes a key and a value, or --unset and a key")),
         }
     }
+}
+
+fn site(global: &Global, app: &App, rest: &[String], install: bool) -> Result<u8> {
+    if !rest.is_empty() {
+        return Err(Error::usage("--site takes no key"));
+    }
+    let settings = nginx::live_settings(app)?;
+    let file = nginx::file(app, &settings);
+    if !install {
+        let text = nginx::text(app, &settings)?;
+        let words: Vec<String> = text.lines().map(str::to_owned).collect();
+        talk::data(global, &json!({ "app": app.name(), "file": file, "text": text }), &words)?;
+        return Ok(0);
+    }
+    let (word, what) = match nginx::bring(app, &settings)? {
+        Installed::Unchanged => ("unchanged", "is as it should be"),
+        Installed::Loaded => ("loaded", "is written, and nginx has loaded it"),
+        Installed::NotRunning => ("not-running", "is written; nginx does not run: `systemctl start nginx`"),
+    };
+    talk::say(global, &format!("{} {what}", file.display()));
+    if global.json {
+        talk::data(global, &json!({ "app": app.name(), "file": file, "installed": word }), &[])?;
+    }
+    Ok(0)
 }

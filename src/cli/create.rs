@@ -46,6 +46,7 @@ impl Create {
     pub fn run(self, global: &Global) -> Result<u8> {
         let Vcs::Git = self.vcs;
         let name: AppName = self.app.parse()?;
+        name.refuse_branch()?;
         let branch = self.branch.as_deref().map(str::parse::<BranchName>).transpose();
         let branch = branch.map_err(|why| Error::usage(format!("this cannot be a branch: {why}")))?;
         let root = global.root()?;

@@ -19,6 +19,7 @@ mod hook;
 mod init;
 mod list;
 mod logs;
+mod maintenance;
 mod man;
 mod pin;
 mod plan;
@@ -30,6 +31,7 @@ mod run;
 mod show;
 mod status;
 mod talk;
+mod tethered;
 mod up;
 mod verify;
 mod wake;
@@ -144,6 +146,8 @@ enum Command {
     Env(env::Env),
     /// The server's own settings of an app
     Config(config::Config),
+    /// A page for everyone, while something is done that nobody should see
+    Maintenance(maintenance::Maintenance),
     /// Bring a file into shared/, from stdin
     Put(files::Put),
     /// Read a file of shared/ to stdout
@@ -181,6 +185,8 @@ enum Command {
     /// What keeps one process of a release running
     #[command(hide = true)]
     Process(process::Process),
+    /// Becomes a program that ends when this one's parent does
+    Tethered(tethered::Tethered),
 }
 
 /// Parses, starts the logger, dispatches, prints one error.
@@ -247,6 +253,7 @@ impl Command {
             Command::Db(args) => args.run(global),
             Command::Env(args) => args.run(global),
             Command::Config(args) => args.run(global),
+            Command::Maintenance(args) => args.run(global),
             Command::Put(args) => args.run(global),
             Command::Get(args) => args.run(global),
             Command::Pin(args) => args.run(global),
@@ -263,6 +270,7 @@ impl Command {
             Command::Wake(args) => args.run(global),
             Command::Work(args) => args.run(global),
             Command::Process(args) => args.run(global),
+            Command::Tethered(args) => args.run(),
         }
     }
 }

@@ -41,7 +41,7 @@ impl Plan {
 pub fn print(global: &Global, app: &App, revision: &Revision, options: &Options, again: bool) -> Result<u8> {
     let repository = Repository::open(&app.repository())?;
     let scene = Scene::read(app)?;
-    let request = look::Request { revision, options, again, submodules: Submodules::Judge };
+    let request = look::Request { revision, options, again, submodules: Submodules::Judge, unborn: None };
     let look = look::at(app, &repository, &scene, &request)?;
     talk::data(global, &look.plan, &look.plan.words())?;
     Ok(0)

@@ -8,7 +8,7 @@ use notify::{RecursiveMode, Watcher};
 
 use super::{Global, app, talk};
 use crate::app::App;
-use crate::deploy::{spawn, worker};
+use crate::deploy::{branches, spawn, worker};
 use crate::support::{Context, Result};
 
 /// Arguments of `watch`.
@@ -51,6 +51,10 @@ impl Watch {
             for app in &apps {
                 if let Some(tip) = worker::undeployed_tip(app) {
                     talk::say(global, &format!("{}: {} arrived", app.name(), tip.short()));
+                    spawn::worker(app)?;
+                }
+                for claim in branches::lost(app)? {
+                    talk::say(global, &format!("{}: {} arrived", claim.app.name(), claim.lineage.branch));
                     spawn::worker(app)?;
                 }
             }

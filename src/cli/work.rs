@@ -1,4 +1,4 @@
-//! `receiver work APP`: the worker, which outlives whoever started it.
+//! `receiver work APP…`: the worker, which outlives whoever started it.
 
 use clap::Args;
 use rustix::fs::Mode;
@@ -10,8 +10,9 @@ use crate::support::{Context, Result, program};
 /// Arguments of `work`.
 #[derive(Args)]
 pub struct Work {
-    /// The app
-    app: String,
+    /// The apps, one after the other
+    #[arg(required = true, value_name = "APP")]
+    apps: Vec<String>,
 }
 
 impl Work {
@@ -24,8 +25,11 @@ impl Work {
         rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
             .context(|| "cannot look after what stages leave")?;
         program::let_go_of_output()?;
-        let app = app::pick(global, Some(&self.app))?;
-        worker::work(&app)?;
-        Ok(0)
+        // One that was removed meanwhile needs no work.
+        let (there, gone): (Vec<_>, Vec<_>) =
+            self.apps.iter().map(|name| app::pick(global, Some(name))).partition(Result::is_ok);
+        let there: Vec<_> = there.into_iter().flatten().collect();
+        worker::work_all(&there)?;
+        gone.into_iter().find_map(Result::err).map_or(Ok(0), Err)
     }
 }

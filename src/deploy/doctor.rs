@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::environment::Kept;
 use super::look::{self, Scene};
-use super::{found, opening, queue, recovery, worker};
+use super::{branches, found, opening, queue, recovery, worker};
 use crate::app::{App, guard};
 use crate::data::sqlite::{self, Fence};
 use crate::support::text::{bytes, grouped};
@@ -48,7 +48,8 @@ impl Finding {
 
 /// Looks at an app. Nothing is changed.
 pub fn examine(app: &App) -> Vec<Finding> {
-    let checks: [fn(&App) -> Vec<Finding>; 8] = [git, hooks, owner, settings, state, live, databases, space];
+    let checks: [fn(&App) -> Vec<Finding>; 9] =
+        [git, hooks, owner, settings, branches, state, live, databases, space];
     checks.iter().flat_map(|check| check(app)).collect()
 }
 
@@ -65,7 +66,7 @@ fn hooks(app: &App) -> Vec<Finding> {
     let mut findings = Vec::new();
     let again = format!(
         "`receiver create {}` in another root shows how they are made; copy hooks/ from there",
-        app.name()
+        app.name().parent().unwrap_or_else(|| app.name().clone())
     );
     for (name, text) in found::HOOKS {
         let path = place.join(name);
@@ -126,6 +127,34 @@ fn settings(app: &App) -> Vec<Finding> {
             error.one_line(),
             format!("correct {}", app.server_config().display()),
         )],
+    }
+}
+
+/// Other branches, as apps of their own.
+fn branches(app: &App) -> Vec<Finding> {
+    let name = app.name();
+    let trouble = |what: String, cure: String| Finding::trouble("branches", what, cure);
+    let Ok(settings) = look::server_settings(app) else { return Vec::new() };
+    match app.lineage() {
+        Ok(None) if settings.branches.is_empty() && app.branch_apps().is_ok_and(|apps| apps.is_empty()) => {
+            Vec::new()
+        }
+        Ok(None) => match branches::complaints(app, &settings) {
+            Ok(found) if found.is_empty() => {
+                let there = app.branch_apps().map_or(0, |apps| apps.len());
+                vec![Finding::fine("branches", format!("{there} have an app"))]
+            }
+            Ok(found) => found.into_iter().map(|(what, cure)| trouble(what, cure)).collect(),
+            Err(error) => vec![trouble(error.one_line(), format!("`receiver doctor {name}` again"))],
+        },
+        Ok(Some(lineage)) if app.sibling(&lineage.parent).is_created() => {
+            vec![Finding::fine("branches", format!("{} of {}", lineage.branch, lineage.parent))]
+        }
+        Ok(Some(lineage)) => {
+            let what = format!("{}, whose repository it reads, is not there", lineage.parent);
+            vec![trouble(what, format!("put it back, or move {} away", app.directory().display()))]
+        }
+        Err(error) => vec![trouble(error.one_line(), error.innermost_hint().unwrap_or_default().to_owned())],
     }
 }
 

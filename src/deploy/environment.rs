@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::opening;
+use super::{branches, opening};
 use crate::app::guard::Guard;
 use crate::app::journal::refuse_newer;
 use crate::app::layout::FORMAT;
@@ -46,7 +46,14 @@ impl Environment {
         environment.set("PATH", PATH);
         environment.set("HOME", home());
         environment.set("LANG", std::env::var("LANG").unwrap_or_else(|_| "C.UTF-8".to_owned()));
-        for (name, value) in Kept::read(app)?.values {
+        let mut values = Kept::read(app)?.values;
+        // What a preview is granted; never what its parent keeps for itself.
+        if let Some(grant) = branches::grant(app, app.lineage()?.as_ref())? {
+            for (name, value) in grant.env {
+                values.entry(name).or_insert(value);
+            }
+        }
+        for (name, value) in values {
             if !["PATH", "HOME", "LANG"].contains(&name.as_str()) {
                 // Line by line, as output is looked at: a key may have many.
                 let lines = value.lines().filter(|line| line.len() >= SHORTEST_SECRET);

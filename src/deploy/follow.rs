@@ -13,7 +13,7 @@ use notify::{RecursiveMode, Watcher};
 use super::joblog::Line;
 use super::verdict::Verdict;
 use super::{queue, spawn};
-use crate::app::{App, guard};
+use crate::app::{App, AppName, guard};
 use crate::support::{Context, Error, Result};
 
 /// How often workers that die are followed by another one, for one follower.
@@ -132,6 +132,42 @@ impl Patience {
         self.idle = None;
         spawn::worker(app)?;
         Ok(false)
+    }
+}
+
+/// Puts the app's name into every line, behind the mark that says what the line is.
+pub struct Named<'a> {
+    name: String,
+    line: Vec<u8>,
+    output: &'a mut dyn Write,
+}
+
+impl<'a> Named<'a> {
+    /// Writes to `output`.
+    pub fn new(name: &AppName, output: &'a mut dyn Write) -> Self {
+        Named { name: format!("{name}: "), line: Vec::new(), output }
+    }
+}
+
+impl Write for Named<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        for byte in bytes {
+            self.line.push(*byte);
+            if *byte == b'\n' {
+                let line = std::mem::take(&mut self.line);
+                let (mark, text) = line.split_at(line.len().min(7));
+                self.output.write_all(mark)?;
+                if !text.starts_with(self.name.as_bytes()) {
+                    self.output.write_all(self.name.as_bytes())?;
+                }
+                self.output.write_all(text)?;
+            }
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.output.flush()
     }
 }
 

@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::environment::Kept;
 use super::look::Scene;
+use super::maintenance;
 use super::request::{Reply, Request, change_text};
 use super::{database, processes};
 use crate::app::App;
@@ -36,6 +37,7 @@ pub fn foresee(app: &App, request: &Request) -> Result<Reply> {
             let (_, after) = change_text(app, key, None)?;
             format!("would make {} this:\n{after}", app.server_config().display())
         }
+        Request::Maintenance { on } => maintenance::foresee(app, *on)?,
         Request::Put { path } => {
             let there = files::exists(&app.shared().join(path.as_path()));
             format!("would {} shared/{path}", if there { "replace" } else { "make" })

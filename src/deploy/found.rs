@@ -7,8 +7,8 @@ use std::path::Path;
 
 use crate::app::layout::FORMAT;
 use crate::app::settings::BranchName;
-use crate::app::{App, AppName, Root};
-use crate::support::{Context, Error, Result, clock, files, program};
+use crate::app::{App, AppName, Lineage, Root};
+use crate::support::{Context, Error, Result, clock, death, files, program};
 
 /// The hooks and their texts, the same for every app.
 pub const HOOKS: [(&str, &str); 2] = [
@@ -33,20 +33,71 @@ pub fn app(root: &Root, name: &AppName, branch: Option<&BranchName>) -> Result<(
         .hint("name a local directory: `receiver --root DIR create …`"));
     }
     refuse_taken(app.directory())?;
-    // Made as an app in a root of its own beside its place.
-    let workshop = root.path().join(format!(".receiver-creates-{name}-{}", std::process::id()));
+    place(&app, &|made| {
+        make_repository(made, branch.map_or("main", BranchName::as_str))?;
+        if let Some(branch) = branch.filter(|branch| branch.as_str() != "main") {
+            let line = format!("branch = {}\n", toml::Value::from(branch.as_str()));
+            files::write_atomic(&made.server_config(), line.as_bytes(), 0o600)?;
+        }
+        write_marker(made, &format!("vcs = \"git\"\ncreated = \"{}\"\n", clock::now()), root.path())
+    })?;
+    Ok((app, true))
+}
+
+/// Makes the app of a branch, which has no repository of its own. Where somebody else made the same one
+/// meanwhile it is theirs and ours.
+pub fn branch_app(app: &App, lineage: &Lineage, server_file: &str) -> Result<()> {
+    let made = place(app, &|made| {
+        files::write_atomic(&made.server_config(), server_file.as_bytes(), 0o600)?;
+        let branch = toml::Value::from(lineage.branch.as_str());
+        let about = format!(
+            "vcs = \"git\"\nparent = \"{}\"\nbranch = {branch}\npreview = {}\ncreated = \"{}\"\n",
+            lineage.parent,
+            lineage.preview,
+            clock::now()
+        );
+        write_marker(made, &about, app.root())
+    });
+    match made {
+        Err(_) if app.is_created() && app.lineage().is_ok_and(|there| there.as_ref() == Some(lineage)) => {
+            Ok(())
+        }
+        made => made,
+    }
+}
+
+/// How the directories in which apps are made begin; the rest is the app's name and who makes it.
+const WORKSHOP: &str = ".receiver-creates-";
+
+/// Makes an app as one in a root of its own beside its place, and moves it there.
+fn place(app: &App, fill: &dyn Fn(&App) -> Result<()>) -> Result<()> {
+    sweep(app.root())?;
+    let workshop = app.root().join(format!("{WORKSHOP}{}-{}", app.name(), std::process::id()));
     files::remove_tree(&workshop)?;
-    let made = make(&workshop, name, branch, root).and_then(|made| {
+    let made = make(&workshop, app.name(), fill).and_then(|made| {
+        death::point("app-made");
         files::remove_empty_directory(app.directory())?;
         files::move_new(made.directory(), app.directory())
     });
     let swept = files::remove_tree(&workshop);
     made?;
-    swept?;
-    Ok((app, true))
+    death::point("app-placed");
+    swept
 }
 
-fn refuse_taken(place: &Path) -> Result<()> {
+/// What a death left half made goes.
+fn sweep(root: &Path) -> Result<()> {
+    for name in files::names_in(root)? {
+        let Some(pid) = name.strip_prefix(WORKSHOP).and_then(|rest| rest.rsplit_once('-')) else { continue };
+        if !Path::new("/proc").join(pid.1).exists() {
+            files::remove_tree(&root.join(name))?;
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a place where something lies that receiver did not make.
+pub fn refuse_taken(place: &Path) -> Result<()> {
     if !files::exists(place) {
         return Ok(());
     }
@@ -62,23 +113,20 @@ fn refuse_taken(place: &Path) -> Result<()> {
     Err(Error::new(format!("{} {what}", place.display())).hint("choose another name, or move it away"))
 }
 
-fn make(workshop: &Path, name: &AppName, branch: Option<&BranchName>, root: &Root) -> Result<App> {
+fn make(workshop: &Path, name: &AppName, fill: &dyn Fn(&App) -> Result<()>) -> Result<App> {
     let app = Root::find(Some(workshop))?.place(name);
     for (directory, mode) in app.directories() {
         files::make_directory(&directory, mode)?;
     }
-    make_repository(&app, branch.map_or("main", BranchName::as_str))?;
-    if let Some(branch) = branch.filter(|branch| branch.as_str() != "main") {
-        let line = format!("branch = {}\n", toml::Value::from(branch.as_str()));
-        files::write_atomic(&app.server_config(), line.as_bytes(), 0o600)?;
-    }
-    let marker = format!(
-        "format = {FORMAT}\napp = \"{name}\"\nvcs = \"git\"\ncreated = \"{}\"\nroot = {}\n",
-        clock::now(),
-        toml::Value::from(root.path().display().to_string())
-    );
-    files::write_atomic(&app.marker(), marker.as_bytes(), 0o644)?;
+    fill(&app)?;
     Ok(app)
+}
+
+/// Written last: what has it is an app.
+fn write_marker(app: &App, about: &str, root: &Path) -> Result<()> {
+    let root = toml::Value::from(root.display().to_string());
+    let marker = format!("format = {FORMAT}\napp = \"{}\"\n{about}root = {root}\n", app.name());
+    files::write_atomic(&app.marker(), marker.as_bytes(), 0o644)
 }
 
 fn make_repository(app: &App, branch: &str) -> Result<()> {

@@ -5,10 +5,13 @@
 
 use std::io::Write;
 
+use super::branches::{self, Claim};
+use super::fate::{self, Fate, Target};
 use super::joblog::JobLog;
 use super::look::{self, Scene, Submodules};
 use super::queue::{Job, Options, Order};
 use super::{follow, spawn};
+use crate::app::settings::Settings;
 use crate::app::{App, Revision};
 use crate::support::{Context, Error, Result, text};
 use crate::vcs::Repository;
@@ -70,54 +73,138 @@ pub fn pre_receive(
     asked: Result<Asked>,
     output: &mut dyn Write,
 ) -> Result<bool> {
-    let (update, judged) = match (look::server_settings(app), asked) {
-        (Err(error), _) | (Ok(_), Err(error)) => (None, Err(error)),
-        (Ok(settings), Ok(asked)) => {
-            let branch = settings.branch.as_str();
-            let deployed = format!("refs/heads/{branch}");
-            let update = updates.iter().find(|update| update.name == deployed);
-            let judged = match update {
-                Some(update) => judge(app, branch, update, &asked, output),
-                None if asked.plan => Err(Error::new(format!(
-                    "nothing in this push is deployed: {} deploys {branch}",
-                    app.name()
-                ))),
-                None => Ok(()),
-            };
-            (update, judged)
+    let judged = look::server_settings(app).and_then(|settings| {
+        let asked = asked?;
+        Ok((fate::of(app, &settings, updates)?, settings, asked))
+    });
+    let refusal = match judged {
+        Ok((fates, settings, asked)) => match judge_all(app, &settings, fates, &asked, output)? {
+            Some(refusal) => refusal,
+            None => return Ok(true),
+        },
+        Err(error) => {
+            Refusal { reasons: updates.iter().map(|_| Some(error.to_string())).collect(), first: None, error }
         }
     };
-    let Err(refusal) = judged else { return Ok(true) };
-    let message = refusal.to_string();
-    let (first, more) = message.split_once('\n').unwrap_or((&message, ""));
-    for one in updates {
-        match update {
-            Some(judged) if judged.name != one.name => {
-                let with = shown(&judged.name);
-                write(output, &format!("=====> refused: {}, together with {with}", shown(&one.name)))?;
+    for (one, reason) in updates.iter().zip(&refusal.reasons) {
+        let with = refusal.first.and_then(|first| updates.get(first));
+        let line = match (reason, with) {
+            (Some(reason), _) => reason.lines().next().unwrap_or_default().to_owned(),
+            (None, Some(with)) => {
+                write(
+                    output,
+                    &format!("=====> refused: {}, together with {}", shown(&one.name), shown(&with.name)),
+                )?;
+                continue;
             }
-            _ => write(output, &format!("=====> refused: {}: {first}", shown(&one.name)))?,
-        }
+            (None, None) => "with the others".to_owned(),
+        };
+        write(output, &format!("=====> refused: {}: {line}", shown(&one.name)))?;
     }
-    for line in more.lines() {
+    for line in refusal.error.to_string().lines().skip(1) {
         write(output, &format!("       {line}"))?;
     }
-    for cause in refusal.causes() {
-        write(output, &format!("       caused by: {cause}"))?;
-    }
-    if let Some(hint) = refusal.innermost_hint() {
-        write(output, &format!("       {}", format!("hint: {hint}").replace('\n', "\n       ")))?;
-    }
+    explain(&refusal.error, output)?;
     Ok(false)
 }
 
-fn judge(app: &App, branch: &str, update: &Update, asked: &Asked, output: &mut dyn Write) -> Result<()> {
-    let Some(revision) = &update.new else {
-        return Err(Error::new(format!("{} deploys {branch}, which cannot be deleted", app.name())).hint(
-            format!("on the server, `receiver config {} branch OTHER` deploys another one", app.name()),
-        ));
+/// Why, and what to do about it, below a verdict line.
+fn explain(error: &Error, output: &mut dyn Write) -> Result<()> {
+    for cause in error.causes() {
+        write(output, &format!("       caused by: {cause}"))?;
+    }
+    if let Some(hint) = error.innermost_hint() {
+        write(output, &format!("       {}", format!("hint: {hint}").replace('\n', "\n       ")))?;
+    }
+    Ok(())
+}
+
+/// Why a push is refused.
+struct Refusal {
+    /// For each ref its own reason, where it has one.
+    reasons: Vec<Option<String>>,
+    /// The ref that the others are refused with.
+    first: Option<usize>,
+    /// The reason that is explained.
+    error: Error,
+}
+
+impl Refusal {
+    fn of(at: usize, error: Error, refs: usize) -> Refusal {
+        let reasons = (0..refs).map(|one| (one == at).then(|| error.to_string())).collect();
+        Refusal { reasons, first: Some(at), error }
+    }
+}
+
+fn judge_all(
+    app: &App,
+    settings: &Settings,
+    mut fates: Vec<Fate>,
+    asked: &Asked,
+    output: &mut dyn Write,
+) -> Result<Option<Refusal>> {
+    let refs = fates.len();
+    if let Some(at) = fates.iter().position(|fate| matches!(fate, Fate::Undeletable(_)))
+        && let Fate::Undeletable(error) = fates.swap_remove(at)
+    {
+        return Ok(Some(Refusal::of(at, error, refs)));
+    }
+    let mut planned = None;
+    let mut repository = None;
+    for (at, fate) in fates.iter().enumerate() {
+        let judged = match fate {
+            Fate::Deploy(target) => {
+                planned = planned.or(Some(at));
+                let opened = match &repository {
+                    Some(opened) => opened,
+                    None => repository.insert(Repository::open_in_hook(&app.repository())?),
+                };
+                judge(opened, target, asked, output)
+            }
+            Fate::Remove(preview) if asked.plan => {
+                planned = planned.or(Some(at));
+                write(output, &format!("       {}: would be removed, with its data", preview.name()))
+            }
+            Fate::Remove(_) | Fate::Ignored | Fate::Unclaimed(_) | Fate::Undeletable(_) => Ok(()),
+        };
+        if let Err(error) = judged {
+            return Ok(Some(Refusal::of(at, error, refs)));
+        }
+    }
+    if let Some(refusal) = refuse_unclaimed(&mut fates) {
+        return Ok(Some(refusal));
+    }
+    Ok(match planned {
+        _ if !asked.plan => None,
+        Some(at) => Some(Refusal::of(at, Error::new("this was only the plan; nothing was pushed"), refs)),
+        None => {
+            let branch = settings.branch.as_str();
+            let why = format!("nothing in this push is deployed: {} deploys {branch}", app.name());
+            Some(Refusal { reasons: vec![Some(why.clone()); refs], first: None, error: Error::new(why) })
+        }
+    })
+}
+
+/// A branch whose app cannot be hinders no other; where there is no other to be deployed, nothing needs to
+/// move, and the pusher's exit code says so.
+fn refuse_unclaimed(fates: &mut Vec<Fate>) -> Option<Refusal> {
+    if fates.iter().any(|fate| matches!(fate, Fate::Deploy(_) | Fate::Remove(_))) {
+        return None;
+    }
+    let reason = |fate: &Fate| match fate {
+        Fate::Unclaimed(error) => Some(error.to_string()),
+        _ => None,
     };
-    let repository = Repository::open_in_hook(&app.repository())?;
+    let reasons: Vec<_> = fates.iter().map(reason).collect();
+    let first = reasons.iter().position(Option::is_some)?;
+    match fates.swap_remove(first) {
+        Fate::Unclaimed(error) => Some(Refusal { reasons, first: Some(first), error }),
+        _ => None,
+    }
+}
+
+fn judge(repository: &Repository, target: &Target, asked: &Asked, output: &mut dyn Write) -> Result<()> {
+    let (app, revision) = (&target.app, &target.revision);
     if let Some(why) = repository.refuse_non_commit(revision) {
         return Err(Error::new(why));
     }
@@ -131,19 +218,23 @@ fn judge(app: &App, branch: &str, update: &Update, asked: &Asked, output: &mut d
     {
         return Err(Error::new(format!("{} is locked: {why}", app.name())));
     }
-    let request =
-        look::Request { revision, options: &asked.options, again: false, submodules: Submodules::Judge };
-    let look = look::at(app, &repository, &scene, &request)?;
+    let request = look::Request {
+        revision,
+        options: &asked.options,
+        again: false,
+        submodules: Submodules::Judge,
+        unborn: target.claim.as_ref().and_then(Claim::unborn),
+    };
+    let look = look::at(app, repository, &scene, &request)?;
     if asked.plan {
         for line in look.plan.words() {
             write(output, &format!("       {line}"))?;
         }
-        return Err(Error::new("this was only the plan; nothing was pushed"));
     }
     Ok(())
 }
 
-/// Queues what is to be deployed, and follows it. Returns the exit code.
+/// Queues what is to be deployed, each ref with its own app, and follows it. Returns the exit code.
 pub fn post_receive(
     app: &App,
     updates: &[Update],
@@ -152,18 +243,56 @@ pub fn post_receive(
     output: &mut dyn Write,
 ) -> Result<u8> {
     let settings = look::server_settings(app)?;
-    let branch = settings.branch.as_str();
-    let deployed = format!("refs/heads/{branch}");
-    let mut job = None;
-    for update in updates {
-        match &update.new {
-            Some(new) if update.name == deployed => job = Some(queue(app, branch, update, new, asked, by)?),
-            _ => ignore(app, branch, update, output),
+    let fates = fate::of(app, &settings, updates)?;
+    let mut jobs: Vec<(App, Job)> = Vec::new();
+    let mut worst = 0;
+    for (update, fate) in updates.iter().zip(fates) {
+        let queued = match fate {
+            Fate::Ignored => {
+                ignore(app, settings.branch.as_str(), update, output);
+                continue;
+            }
+            Fate::Deploy(target) => queue(&target, update, asked, by).map(|job| (target.app, job)),
+            Fate::Remove(preview) => queue_removal(app, &preview, update, by).map(|job| (app.clone(), job)),
+            Fate::Unclaimed(error) | Fate::Undeletable(error) => Err(error),
+        };
+        match queued {
+            Ok(queued) => jobs.push(queued),
+            Err(error) => {
+                worst = 1;
+                // Nobody may be there to read it any more; the others are queued all the same.
+                let _ =
+                    write(output, &format!("=====> refused: {}: {}", shown(&update.name), error.one_line()));
+                let _ = explain(&error, output);
+            }
         }
     }
-    let Some(job) = job else { return Ok(0) };
-    spawn::worker(app)?;
-    follow::follow(app, &job.id, output)
+    // The app's own first: those who look at it are more than those who look at a preview.
+    jobs.sort_by_key(|(of, _)| of.name() != app.name());
+    let mut apps: Vec<App> = Vec::new();
+    for (of, _) in &jobs {
+        if !apps.iter().any(|known| known.name() == of.name()) {
+            apps.push(of.clone());
+        }
+    }
+    spawn::workers(&apps)?;
+    if let [(of, job)] = jobs.as_slice() {
+        return Ok(worse(worst, follow::follow(of, &job.id, output)?));
+    }
+    for (of, job) in &jobs {
+        let code =
+            follow::follow(of, &job.id, &mut follow::Named::new(of.name(), output)).or_else(|error| {
+                // A worker that cannot go on is one app's trouble; where nobody reads this, it is over.
+                write(output, &format!("=====> {}: {}", of.name(), error.one_line())).map(|()| 1)
+            })?;
+        worst = worse(worst, code);
+    }
+    Ok(worst)
+}
+
+/// 1, not live, is worse than 3, live and in need of attention.
+fn worse(one: u8, other: u8) -> u8 {
+    if one == 1 || other == 1 { 1 } else { one.max(other) }
 }
 
 fn ignore(app: &App, branch: &str, update: &Update, output: &mut dyn Write) {
@@ -175,14 +304,27 @@ fn ignore(app: &App, branch: &str, update: &Update, output: &mut dyn Write) {
     );
 }
 
-fn queue(app: &App, branch: &str, update: &Update, new: &Revision, asked: &Asked, by: &str) -> Result<Job> {
+fn queue(target: &Target, update: &Update, asked: &Asked, by: &str) -> Result<Job> {
+    let new = &target.revision;
     let forced = match &update.old {
-        Some(old) => !Repository::open(&app.repository())?.is_ancestor(old, new),
+        Some(old) => !Repository::open(&target.app.repository())?.is_ancestor(old, new),
         None => false,
     };
-    let order = Order::Push { branch: branch.to_owned(), old: update.old.clone(), new: new.clone(), forced };
+    if let Some(claim) = &target.claim {
+        branches::make(claim)?;
+    }
+    let branch = target.branch.clone();
+    let order = Order::Push { branch, old: update.old.clone(), new: new.clone(), forced };
     let mut job = Job::new(order, by);
     job.options = asked.options.clone();
+    JobLog::open(&target.app, &job.id)?;
+    job.put(&target.app)?;
+    Ok(job)
+}
+
+fn queue_removal(app: &App, preview: &App, update: &Update, by: &str) -> Result<Job> {
+    let branch = update.name.strip_prefix("refs/heads/").unwrap_or(&update.name).to_owned();
+    let job = Job::new(Order::RemovePreview { app: preview.name().clone(), branch }, by);
     JobLog::open(app, &job.id)?;
     job.put(app)?;
     Ok(job)

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::look::{self, Scene};
 use super::underway::Underway;
-use super::{processes, queue, worker};
+use super::{branches, processes, queue, worker};
 use crate::app::record::{DatabaseRecord, Record};
 use crate::app::{App, AppName, ReleaseId, Revision, Version, guard};
 use crate::support::text::printable;
@@ -199,6 +199,9 @@ impl AppStatus {
             attention.extend(lost.map(|tip| {
                 format!("the tip {} was never deployed: `receiver deploy {}`", tip.short(), app.name())
             }));
+            let never = branches::never_made(app).unwrap_or_default();
+            let cure = branches::see_to(app);
+            attention.extend(never.iter().map(|branch| format!("{branch} was never deployed: {cure}")));
         }
         let processes = processes::list(app)?;
         if !works {

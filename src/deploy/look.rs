@@ -4,13 +4,14 @@
 
 use std::collections::BTreeMap;
 
+use super::branches::{self, Unborn};
 use super::plan::{self, Facts, Plan};
 use super::queue::Options;
 use crate::app::init::{self, Framework};
 use crate::app::journal::History;
 use crate::app::record::{self, Record, Releases};
 use crate::app::settings::{Action as StageAction, Engine, Settings, StageName};
-use crate::app::{App, ReleaseId, Revision};
+use crate::app::{App, Lineage, ReleaseId, Revision};
 use crate::schema::{self, Fingerprint, Question, Said, TreeFile};
 use crate::serve::start;
 use crate::support::{Context, Error, Result, files};
@@ -85,13 +86,16 @@ pub struct Request<'a> {
     pub again: bool,
     /// What to do about submodules.
     pub submodules: Submodules,
+    /// What will hold, where the app is not made yet.
+    pub unborn: Option<Unborn<'a>>,
 }
 
 /// Looks at a revision. What cannot be deployed is an error that names every reason.
 pub fn at(app: &App, repository: &Repository, scene: &Scene, request: &Request) -> Result<Look> {
     let tree = repository.tree(request.revision)?;
     refuse(&tree.complaints)?;
-    let settings = settings(app, repository, &tree)?;
+    let lineage = lineage(app, request.unborn)?;
+    let settings = settings_for(app, repository, &tree, request.unborn)?;
     let said = Words::of(&settings);
     let fingerprint = fingerprint(&tree, &said)?;
     refuse_unsaid(app, &tree, &settings, &fingerprint)?;
@@ -130,6 +134,7 @@ pub fn at(app: &App, repository: &Repository, scene: &Scene, request: &Request) 
         settings: &settings,
         options: request.options,
         live,
+        seed: branches::seed(app, lineage.as_ref(), scene)?,
         next_version: scene.releases.next_version(),
         detector: fingerprint.detector.to_string(),
         difference,
@@ -158,6 +163,10 @@ fn refuse(complaints: &[String]) -> Result<()> {
 
 /// The settings of a revision, with the server's.
 pub fn settings(app: &App, repository: &Repository, tree: &Tree) -> Result<Settings> {
+    settings_for(app, repository, tree, None)
+}
+
+fn settings_for(app: &App, repository: &Repository, tree: &Tree, unborn: Option<Unborn>) -> Result<Settings> {
     const MOST: u64 = 1 << 20;
     let from_code = match tree.find(b"receiver.toml") {
         Some(entry) if matches!(entry.kind, Kind::File { .. }) => {
@@ -175,8 +184,22 @@ pub fn settings(app: &App, repository: &Repository, tree: &Tree) -> Result<Setti
         }
         None => None,
     };
-    let from_server = server_file(app)?;
-    Settings::load(from_code.as_deref(), from_server.as_deref(), &app.server_config().display().to_string())
+    load(app, from_code.as_deref(), unborn)
+}
+
+fn load(app: &App, from_code: Option<&[u8]>, unborn: Option<Unborn>) -> Result<Settings> {
+    let from_server = match unborn {
+        Some(unborn) => Some(unborn.server_file.as_bytes().to_owned()),
+        None => server_file(app)?,
+    };
+    let name = app.server_config().display().to_string();
+    let mut settings = Settings::load(from_code, from_server.as_deref(), &name)?;
+    branches::hold_to(app, lineage(app, unborn)?.as_ref(), &mut settings)?;
+    Ok(settings)
+}
+
+fn lineage(app: &App, unborn: Option<Unborn>) -> Result<Option<Lineage>> {
+    unborn.map_or_else(|| app.lineage(), |unborn| Ok(Some(unborn.lineage.clone())))
 }
 
 /// The settings of a release that stands, with the server's as they are now.
@@ -191,7 +214,7 @@ fn server_file(app: &App) -> Result<Option<Vec<u8>>> {
 
 /// What the server alone says: the branch, what is kept.
 pub fn server_settings(app: &App) -> Result<Settings> {
-    Settings::load(None, server_file(app)?.as_deref(), &app.server_config().display().to_string())
+    load(app, None, None)
 }
 
 /// What the settings say about the schema, kept where [`Said`] can borrow it.

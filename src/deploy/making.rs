@@ -100,7 +100,7 @@ impl<'a> Making<'a> {
             schema,
         };
         guard.begin(&record)?;
-        repository.hold(id.name.as_str(), revision)?;
+        repository.hold(&app.hold_name(&id.name), revision)?;
         death::point("begun");
         let previous = scene.live.as_ref().and_then(|live| scene.releases.sealed(live)).cloned();
         let subject = Subject { id: &id, revision, branch, previous: scene.live.as_ref() };
@@ -247,8 +247,12 @@ impl<'a> Making<'a> {
 
     /// The bytes that the databases of an opening version will take: the rehearsal's and its own.
     fn data_size(&self) -> Result<u64> {
-        let plan::Data::Carried(_, from) = &self.look.plan.data else { return Ok(0) };
-        let size = crate::data::sqlite::size(&opening::file_of(self.app(), from))?;
+        let (home, from) = match (&self.look.plan.data, self.app().name().parent()) {
+            (plan::Data::Carried(_, from), _) => (self.app().clone(), from),
+            (plan::Data::Seeded(_, from), Some(parent)) => (self.app().sibling(&parent), from),
+            _ => return Ok(0),
+        };
+        let size = crate::data::sqlite::size(&opening::file_of(&home, from))?;
         Ok(size.saturating_mul(22) / 10)
     }
 
@@ -262,11 +266,7 @@ impl<'a> Making<'a> {
                     "shared/{} is not there, and the release needs it",
                     file.as_str()
                 ))
-                .hint(format!(
-                    "`receiver put {} {} < FILE` brings it",
-                    self.app().name(),
-                    file.as_str()
-                )));
+                .hint(self.bring(file.as_str())));
             }
             self.link_one(file.as_path())?;
         }
@@ -279,6 +279,19 @@ impl<'a> Making<'a> {
         }
         death::point("linked");
         Ok(())
+    }
+
+    /// How a shared file is brought. A preview has a `shared/` of its own, and no file of its parent's.
+    fn bring(&self, file: &str) -> String {
+        let bring = format!("`receiver put {} {file} < FILE` brings it", self.app().name());
+        match self.app().lineage() {
+            Ok(Some(lineage)) if lineage.preview => format!(
+                "{bring}; a preview has a shared/ of its own: what it needs can also be said in [preview.env] of {}, \
+                 where the code does without the file then",
+                self.app().sibling(&lineage.parent).server_config().display()
+            ),
+            _ => bring,
+        }
     }
 
     /// The first release's own files in a directory that is to be shared are what it begins with.

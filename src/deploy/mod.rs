@@ -6,11 +6,13 @@
 //! What is said on the way stands in the job's [`joblog`], which [`follow`] reads to the pusher.
 
 pub mod beside;
+pub mod branches;
 pub mod crew;
 pub mod database;
 pub mod doctor;
 pub mod doorway;
 pub mod environment;
+pub mod fate;
 pub mod follow;
 pub mod foresight;
 pub mod found;
@@ -18,9 +20,11 @@ pub mod hook;
 pub mod joblog;
 pub mod listing;
 pub mod look;
+pub mod maintenance;
 pub mod making;
 pub mod opening;
 pub mod plan;
+pub mod preview;
 pub mod processes;
 pub mod prune;
 pub mod queue;
@@ -28,6 +32,7 @@ pub mod recovery;
 pub mod request;
 pub mod rollback;
 pub mod run;
+pub mod site;
 pub mod spawn;
 pub mod stage;
 pub mod stop;

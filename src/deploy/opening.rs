@@ -63,6 +63,8 @@ enum Source {
     Nothing,
     /// It begins empty.
     Fresh,
+    /// It begins with a snapshot of another app's database, at this place.
+    Seeded(Carry, PathBuf),
     /// It is carried over from here.
     Carried(Carry, DatabaseRecord),
 }
@@ -74,6 +76,11 @@ impl Opening {
             Data::None => Opening { database: None, source: Source::Nothing },
             Data::Join(database) => Opening { database: Some(database.clone()), source: Source::Nothing },
             Data::Fresh => Opening { database: Some(record_for(app, version)?), source: Source::Fresh },
+            Data::Seeded(carry, from) => {
+                let parent = app.name().parent().ok_or_else(|| Error::new("only a preview has a parent"))?;
+                let from = file_of(&app.sibling(&parent), from);
+                Opening { database: Some(record_for(app, version)?), source: Source::Seeded(*carry, from) }
+            }
             Data::Carried(Carry::Shared, from) => {
                 Opening { database: Some(from.clone()), source: Source::Carried(Carry::Shared, from.clone()) }
             }
@@ -113,7 +120,7 @@ pub fn open(making: &mut Making, opening: &Opening) -> Result<()> {
         (Source::Fresh, Some(database)) => {
             let own = file_of(&app, database);
             let found = database_files(making);
-            let trial = Trial { file: own.clone(), previous: None, copied: false };
+            let trial = Trial { file: own.clone(), previous: None, begins: Begins::Empty };
             trial.migrate(making, None, UNHURRIED)?;
             refuse_strays(making, &found)?;
             making.stage(StageName::Check, &making.environment.clone(), UNHURRIED)?;
@@ -121,6 +128,7 @@ pub fn open(making: &mut Making, opening: &Opening) -> Result<()> {
             sqlite::checkpoint_and_sync(&own)?;
             bring_up(making)
         }
+        (Source::Seeded(carry, from), Some(database)) => seed(making, *carry, from, &file_of(&app, database)),
         (Source::Carried(Carry::Shared, from), _) => share(making, &file_of(&app, from)),
         (Source::Carried(carry, from), Some(database)) => {
             let live = file_of(&app, from);
@@ -141,8 +149,18 @@ fn bring_up(making: &mut Making) -> Result<()> {
 struct Trial {
     file: PathBuf,
     previous: Option<PathBuf>,
-    /// Whether it began as a copy; else it began empty.
-    copied: bool,
+    begins: Begins,
+}
+
+/// What a trial's database began as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Begins {
+    /// Empty.
+    Empty,
+    /// As a copy of one whose schema is an older one.
+    Copied,
+    /// As a copy of another app's, whose schema may well be the same.
+    Seeded,
 }
 
 impl Trial {
@@ -158,7 +176,7 @@ impl Trial {
         let begun = Instant::now();
         let before = sqlite::census(&self.file, &Limit::within(most))?;
         self.stage(making, StageName::Syncdb, &environment, most)?;
-        if making.has_previous() {
+        if making.has_previous() || self.previous.is_some() {
             self.stage(making, StageName::Migration, &environment, most.saturating_sub(begun.elapsed()))?;
         }
         self.prove(making, &before, &environment, most)
@@ -198,7 +216,7 @@ impl Trial {
     /// The proof that the app used the database that it was given (design.md, section 9).
     fn prove(
         &self,
-        making: &Making,
+        making: &mut Making,
         before: &Census,
         environment: &Environment,
         most: Duration,
@@ -207,13 +225,35 @@ impl Trial {
         if !matches!(runs, Some(Action::Run(_))) {
             return Ok(());
         }
-        let used = if self.copied {
-            before.used_since(&sqlite::census(&self.file, &Limit::within(most))?)
-                || self.is_asked(making, environment, most)?
-        } else {
-            !sqlite::is_empty(&self.file)?
+        let used = match self.begins {
+            Begins::Empty => !sqlite::is_empty(&self.file)?,
+            begins => {
+                before.used_since(&sqlite::census(&self.file, &Limit::within(most))?)
+                    || self.is_asked(making, environment, most)?
+                    || begins == Begins::Seeded && self.fills_an_empty_one(making, environment, most)?
+            }
         };
         if used { Ok(()) } else { Err(unused(making)) }
+    }
+
+    /// Whether syncdb makes a schema in an empty database: there is nothing left for it to do in a copy of
+    /// one that has the same.
+    fn fills_an_empty_one(
+        &self,
+        making: &mut Making,
+        environment: &Environment,
+        most: Duration,
+    ) -> Result<bool> {
+        let directory = self.file.with_file_name("question");
+        let empty = directory.join("empty.sqlite3");
+        sqlite::create(&empty)?;
+        let environment = environment.with(variables(&empty)).with([("RECEIVER_REHEARSAL", "1".to_owned())]);
+        let filled = making
+            .stage(StageName::Syncdb, &environment, most)
+            .and_then(|()| sqlite::is_empty(&empty))
+            .map(|is_empty| !is_empty);
+        files::remove_tree(&directory)?;
+        filled
     }
 
     /// Whether the framework says that nothing is pending, and means this database: of an empty one it
@@ -256,7 +296,7 @@ fn rehearse(making: &mut Making, carry: Carry, live: &Path) -> Result<Duration> 
     let directory = app.rehearsal(making.version());
     let file = directory.join(live.file_name().unwrap_or_default());
     let schema_before = sqlite::schema(live)?;
-    let trial = begin_trial(making, carry, &file, |making, to| {
+    let trial = begin_trial(making, carry, &file, Begins::Copied, |making, to| {
         let log = making.log.clone();
         sqlite::snapshot(live, to, &Limit::within(UNHURRIED), &mut |progress| {
             log.step(
@@ -335,11 +375,17 @@ fn begin_trial(
     making: &Making,
     carry: Carry,
     file: &Path,
+    begins: Begins,
     copy: impl Fn(&Making, &Path) -> Result<()>,
 ) -> Result<Trial> {
-    let wants_previous = carry == Carry::Empty || making.settings().stage(StageName::Migration).is_some();
+    let migrates = making.settings().stage(StageName::Migration).is_some();
+    // A copy for a preview has its data already, and its parent may well have the same schema.
+    let wants_previous = match begins {
+        Begins::Seeded => carry == Carry::Empty && migrates,
+        _ => making.has_previous() && (carry == Carry::Empty || migrates),
+    };
     let mut previous = None;
-    if wants_previous && making.has_previous() {
+    if wants_previous {
         let snapshot = making.app().previous_snapshot(making.version()).join("previous.sqlite3");
         sqlite::remove(&snapshot)?;
         copy(making, &snapshot)?;
@@ -355,7 +401,8 @@ fn begin_trial(
             sqlite::strip(file)?;
         }
     }
-    Ok(Trial { file: file.to_owned(), previous, copied: carry != Carry::Empty })
+    let begins = if carry == Carry::Empty { Begins::Empty } else { begins };
+    Ok(Trial { file: file.to_owned(), previous, begins })
 }
 
 fn end_trial(making: &Making, trial: &Trial) -> Result<()> {
@@ -375,6 +422,23 @@ fn discard_directory(making: &Making, directory: &Path, file: &Path) -> Result<(
         files::remove_tree(directory)?;
     }
     Ok(())
+}
+
+/// Begins a preview's data with a snapshot of its parent's: nobody there is held, or waits, or sees it.
+fn seed(making: &mut Making, carry: Carry, from: &Path, own: &Path) -> Result<()> {
+    let begun = Instant::now();
+    let found = database_files(making);
+    let trial = begin_trial(making, carry, own, Begins::Seeded, |_, to| {
+        sqlite::snapshot(from, to, &Limit::within(UNHURRIED), &mut |_| {})
+    })?;
+    trial.migrate(making, None, UNHURRIED)?;
+    end_trial(making, &trial)?;
+    refuse_strays(making, &found)?;
+    making.log.timed("data", format!("from a snapshot of {}; nobody was held", shown(from)), begun);
+    making.stage(StageName::Check, &making.environment.clone(), UNHURRIED)?;
+    death::point("checked");
+    sqlite::checkpoint_and_sync(own)?;
+    bring_up(making)
 }
 
 fn refuse_long_pause(making: &Making, pause: Duration) -> Result<()> {
@@ -406,7 +470,8 @@ fn carry_over(making: &mut Making, carry: Carry, live: &Path, own: &Path) -> Res
     let hold = Hold::take(live, &Limit::within(most / 2))?;
     death::point("held");
     let mut broken = 0;
-    let trial = begin_trial(making, carry, own, |_, to| hold.copy_to(to, &limit, &mut |_| {}))?;
+    let trial =
+        begin_trial(making, carry, own, Begins::Copied, |_, to| hold.copy_to(to, &limit, &mut |_| {}))?;
     death::point("carried");
     if carry == Carry::Copy {
         broken = sqlite::verify(own, live, &limit)?;
@@ -444,7 +509,7 @@ fn share(making: &mut Making, live: &Path) -> Result<()> {
     );
     rehearse(making, Carry::Shared, live)?;
     making.stopper.pass();
-    let trial = Trial { file: live.to_owned(), previous: None, copied: true };
+    let trial = Trial { file: live.to_owned(), previous: None, begins: Begins::Copied };
     trial.migrate(making, None, UNHURRIED)
 }
 

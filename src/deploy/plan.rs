@@ -25,6 +25,8 @@ pub struct Facts<'a> {
     pub options: &'a Options,
     /// The record of what is live.
     pub live: Option<&'a Record>,
+    /// The database of another app that a first release begins with.
+    pub seed: Option<DatabaseRecord>,
     /// The number that a version gets which opens now.
     pub next_version: Version,
     /// What keeps the schema in the revision; `none` where nothing does.
@@ -60,6 +62,8 @@ pub enum Data {
     Join(DatabaseRecord),
     /// A new and empty one: there is none to carry from.
     Fresh,
+    /// A new one, which begins with a snapshot of the live one of the app that this is a preview of.
+    Seeded(Carry, DatabaseRecord),
     /// A new one, carried over from the live one.
     Carried(Carry, DatabaseRecord),
 }
@@ -140,7 +144,7 @@ pub fn decide(facts: &Facts) -> Result<Plan> {
     } else {
         (Action::Deploy, reason(facts, &schema, version))
     };
-    let over = facts.live.is_some();
+    let over = facts.live.is_some() || matches!(data, Data::Seeded(..));
     let stages = facts.settings.stages().filter(|(name, _)| match name.as_str() {
         "syncdb" => opens,
         "migration" => opens && over,
@@ -213,7 +217,11 @@ fn data(facts: &Facts, opens: bool) -> Result<Data> {
         Engine::None => return Ok(Data::None),
         Engine::Sqlite => {}
     }
-    let Some(database) = facts.live.and_then(|live| live.database.clone()) else { return Ok(Data::Fresh) };
+    let Some(database) = facts.live.and_then(|live| live.database.clone()) else {
+        let seed = facts.seed.clone().filter(|seed| facts.live.is_none() && seed.engine == "sqlite");
+        let carry = if wanted.carry == Carry::Empty { Carry::Empty } else { Carry::Copy };
+        return Ok(seed.map_or(Data::Fresh, |seed| Data::Seeded(carry, seed)));
+    };
     if database.engine != "sqlite" {
         return Err(Error::new(format!(
             "the live version's data is in {}, and sqlite cannot carry it over",
@@ -305,6 +313,9 @@ impl Plan {
             Data::None => "none: the application looks after its data itself".to_owned(),
             Data::Join(database) => format!("{}, shared with the live release", database.name),
             Data::Fresh => "a new and empty one".to_owned(),
+            Data::Seeded(_, from) => {
+                format!("a new one, from a snapshot of {} (nobody is held)", from.name)
+            }
             Data::Carried(Carry::Copy, from) => {
                 format!("a new one, copied from {} (rehearsed first)", from.name)
             }

@@ -14,12 +14,14 @@ use super::crew::{Crew, Report, Upbringing};
 use super::environment::Environment;
 use super::joblog::Line;
 use super::look::{self, Scene};
+use super::site;
 use super::waking;
 use crate::app::guard::Guard;
 use crate::app::layout::FORMAT;
 use crate::app::record::{self, Record};
 use crate::app::settings::Settings;
 use crate::app::{App, ReleaseId};
+use crate::serve::nginx::Installed;
 use crate::serve::start::{Purpose, Start, StartId, WEB};
 use crate::serve::supervision::{self, Condition, State, Supervisor};
 use crate::serve::{backlog, door};
@@ -86,7 +88,7 @@ pub fn succeed(guard: &Guard, report: &Report) -> Result<()> {
     let starts = Start::all(app)?;
     let Some(live) = Live::read(app)? else { return Ok(()) };
     if starts.is_empty() && live.settings.web.command.is_none() && live.settings.processes.is_empty() {
-        return Ok(());
+        return refresh_site(app, &live.settings, report);
     }
     files::remove_file(&app.down())?;
     if live.settings.web.command.is_some() {
@@ -98,7 +100,16 @@ pub fn succeed(guard: &Guard, report: &Report) -> Result<()> {
     retire_all_but(app, &starts, &wanted)?;
     let names: Vec<&str> = live.settings.processes.keys().map(String::as_str).collect();
     let missing = names.into_iter().filter(|name| !wanted.iter().any(|start| start.process == *name));
-    replace(app, &live, &missing.collect::<Vec<_>>(), report)
+    let replaced = replace(app, &live, &missing.collect::<Vec<_>>(), report);
+    replaced.and(refresh_site(app, &live.settings, report))
+}
+
+/// Brings nginx's site up to date, where it was brought in: `[web] static` may have changed.
+fn refresh_site(app: &App, settings: &Settings, report: &Report) -> Result<()> {
+    if site::refresh(app, settings)? == Some(Installed::Loaded) {
+        report(&step("nginx", "its site is up to date", None));
+    }
+    Ok(())
 }
 
 /// Ends what runs under these names, and starts the live release's own instead.
@@ -188,6 +199,11 @@ pub fn end_rehearsals(app: &App) -> Result<()> {
     end(app, |start| start.purpose == Purpose::Rehearsal)
 }
 
+/// Ends everything that was ever started in an app, which is removed.
+pub fn end_everything(app: &App) -> Result<()> {
+    end(app, |_| true)
+}
+
 fn end(app: &App, which: impl Fn(&Start) -> bool) -> Result<()> {
     let supervisor = supervision::of(app);
     for start in Start::all(app)?.iter().filter(|start| which(start)) {
@@ -222,7 +238,8 @@ pub fn up(guard: &Guard, report: &Report) -> Result<()> {
     }
     let missing: Vec<&str> =
         live.settings.processes.keys().map(String::as_str).filter(|name| !runs(name)).collect();
-    replace(app, &live, &missing, report)
+    let replaced = replace(app, &live, &missing, report);
+    replaced.and(refresh_site(app, &live.settings, report))
 }
 
 /// Ends everything that runs, until `up`, or the next deploy.

@@ -8,12 +8,12 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::look::Scene;
-use super::opening;
+use super::{opening, preview};
 use crate::app::guard::Guard;
 use crate::app::journal::Event;
 use crate::app::record::{DatabaseRecord, Record};
 use crate::app::settings::Keep;
-use crate::app::{App, ReleaseId, Version};
+use crate::app::{App, AppName, ReleaseId, Version};
 use crate::data::{Limit, sqlite};
 use crate::support::files::DirectoryLock;
 use crate::support::{Result, clock, files};
@@ -51,6 +51,8 @@ pub struct Selection {
     pub releases: Vec<ReleaseId>,
     /// These versions, with the databases that are theirs alone.
     pub versions: Vec<Version>,
+    /// These previews, with all that is theirs: their branches are gone.
+    pub previews: Vec<AppName>,
 }
 
 /// Decides what goes.
@@ -89,7 +91,7 @@ pub fn select(facts: &Facts) -> Selection {
     let staying: BTreeSet<Version> = kept.iter().map(|id| id.version).collect();
     let versions: BTreeSet<Version> =
         goes.iter().map(|id| id.version).filter(|version| !staying.contains(version)).collect();
-    Selection { releases: goes, versions: versions.into_iter().collect() }
+    Selection { releases: goes, versions: versions.into_iter().collect(), previews: Vec::new() }
 }
 
 /// The live version, the newest others as many as are kept, those in their window, and those of which
@@ -148,6 +150,7 @@ pub fn selection(app: &App, keep: &Keep, window: Duration) -> Result<(Selection,
         let whole = std::mem::take(&mut selection.versions);
         selection.releases.retain(|id| !whole.contains(&id.version));
     }
+    selection.previews = preview::orphans(app)?.iter().map(|app| app.name().clone()).collect();
     Ok((selection, scene))
 }
 
@@ -157,8 +160,9 @@ pub fn run(guard: &mut Guard, keep: &Keep) -> Result<Selection> {
     old_accounts(&app)?;
     old_dumps(&app, keep)?;
     let window = super::look::server_settings(&app)?.database.rollback_window;
-    let (selection, scene) = selection(&app, keep, window)?;
-    if selection == Selection::default() {
+    let (mut selection, scene) = selection(&app, keep, window)?;
+    selection.previews = preview::prune(guard, std::mem::take(&mut selection.previews))?;
+    if selection.releases.is_empty() && selection.versions.is_empty() {
         return Ok(selection);
     }
     for version in &selection.versions {
@@ -187,7 +191,7 @@ fn discard(guard: &Guard, id: &ReleaseId) -> Result<()> {
         return Ok(());
     }
     guard.discard(id)?;
-    Repository::open(&app.repository())?.release(id.name.as_str())
+    Repository::open(&app.repository())?.release(&app.hold_name(&id.name))
 }
 
 /// The database that is a version's own, unless one that stays shares it.
@@ -300,5 +304,7 @@ pub fn words(selection: &Selection) -> Vec<String> {
         .versions
         .iter()
         .map(|version| format!("version {version}, with its database (dumped first)"));
-    releases.chain(versions).collect()
+    let previews =
+        selection.previews.iter().map(|app| format!("preview {app}, with its data: its branch is gone"));
+    releases.chain(versions).chain(previews).collect()
 }

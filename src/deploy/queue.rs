@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::app::journal::refuse_newer;
 use crate::app::layout::FORMAT;
-use crate::app::{App, ReleaseId, Revision};
+use crate::app::{App, AppName, ReleaseId, Revision};
 use crate::support::{Context, Error, Result, clock, files};
 
 /// What is to be done.
@@ -54,6 +54,13 @@ pub enum Order {
     },
     /// Deploys again.
     Unlock,
+    /// The end of a preview: a push deleted its branch.
+    RemovePreview {
+        /// Its app.
+        app: AppName,
+        /// The branch.
+        branch: String,
+    },
 }
 
 /// What a push asked for besides.

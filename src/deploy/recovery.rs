@@ -260,7 +260,7 @@ fn discard_release(guard: &mut Guard, id: &ReleaseId, opens: bool, why: &str) ->
         Some(mut record) => guard.fail(&mut record, why)?,
         None => files::remove_file(&app.record(id))?,
     }
-    Repository::open(&app.repository())?.release(id.name.as_str())?;
+    Repository::open(&app.repository())?.release(&app.hold_name(&id.name))?;
     if alone {
         files::remove_file(&app.last(id.version))?;
         files::remove_empty_directory(&app.version(id.version))?;

@@ -15,10 +15,10 @@ use serde_json::{Value, json};
 use super::environment::Kept;
 use super::joblog::Line;
 use super::look::{self, Scene};
-use super::{database, processes, prune, queue, spawn};
+use super::{branches, database, maintenance, processes, prune, queue, spawn};
 use crate::app::guard::Guard;
 use crate::app::journal::Event;
-use crate::app::settings::{self, RelativePath};
+use crate::app::settings::{self, RelativePath, Settings};
 use crate::app::{App, ReleaseId, Version};
 use crate::support::{Context, Error, Result, beneath, files};
 
@@ -61,6 +61,11 @@ pub enum Request {
     ConfigUnset {
         /// Its key, dotted.
         key: String,
+    },
+    /// A page for everyone, instead of what is live.
+    Maintenance {
+        /// Whether it is to be there.
+        on: bool,
     },
     /// Bring a file into `shared/`; its content comes by the input.
     Put {
@@ -166,6 +171,7 @@ pub fn carry_out(app: &App, request: &Request, by: &str, streams: &mut Streams) 
         }
         Request::ConfigSet { key, value } => change_config(&mut lock(app, streams)?, key, Some(value), by),
         Request::ConfigUnset { key } => change_config(&mut lock(app, streams)?, key, None, by),
+        Request::Maintenance { on } => maintenance::set(&mut lock(app, streams)?, *on, by),
         Request::Put { path } => put(app, path, by, streams),
         Request::DbLoad { version } => {
             let mut guard = lock(app, streams)?;
@@ -331,6 +337,10 @@ pub fn change_text(app: &App, key: &str, value: Option<&str>) -> Result<(PathBuf
         Some(value) => settings::server_config_set(&before, key, value)?,
         None => settings::server_config_unset(&before, key)?,
     };
+    if key.starts_with("branch") {
+        let settings = Settings::load(None, Some(after.as_bytes()), &path.display().to_string())?;
+        branches::refuse(app, &settings)?;
+    }
     Ok((path, after))
 }
 

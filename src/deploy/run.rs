@@ -48,6 +48,7 @@ pub fn deploy(guard: &mut Guard, job: &Job, log: &JobLog, underway: &mut Underwa
         match attempt(guard, job, &options, log, underway, &stopper) {
             Ok(Ended::Live { id, crosses, after }) => {
                 let mut verdict = Verdict::live(&id);
+                verdict.notes.extend(address(&app));
                 if underway.before.is_some() {
                     verdict = verdict.undo_by(&app, crosses);
                 }
@@ -72,6 +73,13 @@ pub fn deploy(guard: &mut Guard, job: &Job, log: &JobLog, underway: &mut Underwa
             }
         }
     }
+}
+
+/// Where the app of a branch is seen: who pushed the branch may never have heard of it.
+fn address(app: &App) -> Option<String> {
+    app.name().parent()?;
+    let domain = look::server_settings(app).ok()?.domain?;
+    Some(format!("url: http://{domain}/"))
 }
 
 /// One attempt. Whatever fails in it before the switch is undone, and what was live still is.
@@ -160,7 +168,7 @@ fn look(app: &App, job: &Job, options: &Options, scene: &Scene) -> Result<Look> 
         app,
         &repository,
         scene,
-        &look::Request { revision, options, again, submodules: Submodules::Fetch },
+        &look::Request { revision, options, again, submodules: Submodules::Fetch, unborn: None },
     )
 }
 

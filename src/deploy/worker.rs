@@ -6,12 +6,24 @@ use super::queue::{self, Job, Order};
 use super::rollback::Target;
 use super::underway::Underway;
 use super::verdict::Verdict;
-use super::{processes, prune, recovery, rollback, run};
+use super::{branches, preview, processes, prune, recovery, rollback, run};
 use crate::app::guard::Guard;
 use crate::app::journal::{Event, History, Outcome};
 use crate::app::{App, Revision, record};
 use crate::support::{Error, Result, death};
 use crate::vcs::Repository;
+
+/// Works for one app after the other; then sees to the branches that nobody looked at.
+pub fn work_all(apps: &[App]) -> Result<()> {
+    // What is wrong with one app is no other's business.
+    let worked: Vec<Result<()>> = apps.iter().map(work).collect();
+    for parent in apps.iter().filter(|app| app.name().parent().is_none()) {
+        if let Err(error) = branches::reconcile(parent) {
+            log::warn!("cannot see to the branches of {}: {}", parent.name(), error.one_line());
+        }
+    }
+    worked.into_iter().collect()
+}
 
 /// Does all that waits, and ends when nothing does.
 ///
@@ -98,7 +110,7 @@ pub struct Choice {
 /// its present tip wins.
 pub fn choose(jobs: Vec<Job>, tip: impl Fn(&str) -> Option<Revision>) -> Choice {
     let rank = |job: &Job| match job.order {
-        Order::Cancel | Order::Lock { .. } | Order::Unlock => 0,
+        Order::Cancel | Order::Lock { .. } | Order::Unlock | Order::RemovePreview { .. } => 0,
         Order::Rollback { .. } => 1,
         Order::Push { .. } | Order::Deploy { .. } => 2,
     };
@@ -178,6 +190,7 @@ fn perform(guard: &mut Guard, job: &Job) -> Result<()> {
             guard.append(Some(&job.by), Event::Unlock)?;
             Verdict::done("unlocked")
         }
+        Order::RemovePreview { app, branch } => preview::perform(guard, &job.by, app, branch),
     };
     let deployed = verdict.outcome == Outcome::Live;
     close(guard, job, &log, &verdict)?;
@@ -196,6 +209,7 @@ pub fn describe(job: &Job) -> String {
         Order::Cancel => "a cancellation".to_owned(),
         Order::Lock { .. } => "a lock".to_owned(),
         Order::Unlock => "an unlock".to_owned(),
+        Order::RemovePreview { app, .. } => format!("the removal of {app}"),
     }
 }
 

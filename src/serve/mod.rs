@@ -6,6 +6,7 @@
 
 pub mod backlog;
 pub mod builtin;
+pub mod calendar;
 mod detached;
 pub mod door;
 pub mod exec;
@@ -15,6 +16,7 @@ pub mod hold;
 pub mod journald;
 pub mod keep;
 pub mod logs;
+pub mod nginx;
 pub mod output;
 pub mod relay;
 pub mod start;

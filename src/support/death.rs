@@ -2,7 +2,8 @@
 //!
 //! A debug build aborts at the point that `RECEIVER_TEST_DIE_AT` names; a release build has none of it.
 
-/// Every point, in the order in which a deploy that opens a version passes them; then those of a rollback.
+/// Every point, in the order in which a deploy that opens a version passes them; then those of a rollback; then those of an
+/// app that is made, and of a preview that is removed.
 pub const POINTS: &[&str] = &[
     "locked",
     "job-taken",
@@ -30,6 +31,10 @@ pub const POINTS: &[&str] = &[
     "rollback-begun",
     "rollback-fenced",
     "rollback-switched",
+    "app-made",
+    "app-placed",
+    "preview-silent",
+    "preview-moved",
 ];
 
 /// Dies here where a test asked for it.

@@ -252,6 +252,12 @@ impl Repository {
         }
     }
 
+    /// Lets go of all that is held below `group`.
+    pub fn release_all(&self, group: &str) -> Result<()> {
+        let begin = format!("{group}/");
+        self.holds().iter().filter(|name| name.starts_with(&begin)).try_for_each(|name| self.release(name))
+    }
+
     /// Only who has the app's lock writes these refs: a lock file here was left by a worker that died in
     /// the middle of it, and nobody else would ever take it away.
     fn remove_dead_lock(&self, name: &str) -> Result<()> {

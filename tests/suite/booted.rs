@@ -167,16 +167,3 @@ fn what_was_live_is_to_come_up_with_the_machine() {
     assert_eq!(server.sh("systemctl is-enabled receiver-up@srv.service").ok().stdout, "enabled\n");
     server.sh("systemd-analyze verify receiver-up@srv.service receiver-process@x.service 2>&1").ok();
 }
-
-#[test]
-fn what_ran_before_a_power_cut_or_a_reboot_is_started_again_by_its_file() {
-    let server = Booted::with_site();
-    let kept = Kept::start(&server, "echo up; exec sleep 600", &[]);
-    kept.until_state("running");
-    for restart in [Booted::power_cut, Booted::reboot] {
-        restart(&server);
-        assert_eq!(kept.condition()["state"], "stopped");
-        server.receiver(&["process", "start", &kept.file]).ok();
-        kept.until_state("running");
-    }
-}

@@ -222,6 +222,6 @@ fn keys_that_are_not_in_force_are_said_on_each_deploy() {
             .push()
             .ok()
             .says("note       database.rollback_window is set, and this receiver does not act on it yet")
-            .says("note       cache..venv is set");
+            .says("note       cache.\".venv\" is set");
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use crate::browser::Web;
 use crate::world::World;
 
 /// The shapes that the document has, by command.
@@ -129,6 +130,12 @@ fn every_shape_of_the_document_is_that_of_the_real_output() {
     ask("deploy", &["unlock", "app"], b"");
     ask("deploy", &["rollback", "app", "--without-new-data"], b"");
     ask("deploy", &["attach", "app"], b"");
+    let _web = Web::prepare(&world);
+    ask("config --site", &["config", "app", "--site"], b"");
+    ask("config --site --install", &["config", "app", "--site", "--install"], b"");
+    ask("config --site --install", &["config", "app", "--site", "--install"], b"");
+    ask("maintenance", &["maintenance", "app", "on"], b"");
+    ask("maintenance", &["maintenance", "app", "off"], b"");
     std::fs::write(world.live_directory().join("index.html"), "x").unwrap();
     ask("verify", &["verify", "app"], b"");
     ask("list", &["list", "app"], b"");

@@ -2,6 +2,7 @@
 
 use super::complaint::{Complaint, dotted};
 use super::inputs::Inputs;
+use super::names::{BranchName, branch_matches};
 use super::settings::BranchData;
 use super::stage::{Action, StageName, WrittenStage};
 use super::values::RelativePath;
@@ -30,7 +31,18 @@ pub(super) fn contradictions(inputs: &Inputs) -> Result<Vec<Complaint>> {
             complaints.push(complain(inputs, &path, "sql is for syncdb and migration only"));
         }
     }
+    for (one, other) in [("certificate", "certificate_key"), ("certificate_key", "certificate")] {
+        if inputs.mentioned(&["nginx", one]) && !inputs.mentioned(&["nginx", other]) {
+            let text = format!("needs nginx.{other} too");
+            complaints.push(complain(inputs, &["nginx", one], &text));
+        }
+    }
+    let own: Option<BranchName> = inputs.get(&["branch"])?;
     for name in inputs.names(&["branches"]) {
+        if let Some(own) = own.as_ref().filter(|own| branch_matches(name, own.as_str())) {
+            let text = format!("means the branch '{own}', which the app deploys itself");
+            complaints.push(complain(inputs, &["branches", name], &text));
+        }
         let key = |key| ["branches", name, key];
         let preview = inputs.get(&key("preview"))?.unwrap_or(false);
         let app = inputs.mentioned(&key("app"));

@@ -9,12 +9,14 @@ use toml::Spanned;
 use toml::de::{DeValue, ValueDeserializer};
 
 use super::names::{
-    BranchApp, BranchName, CronTime, Domain, Globs, Statuses, UrlPath, Variable, VariableValue,
-    branch_pattern, column_name, process_name,
+    BranchApp, BranchName, CronTime, Domain, Globs, Listen, Statuses, UrlPath, Variable, VariableValue,
+    branch_pattern, column_name, process_name, static_url,
 };
 use super::settings::{BranchData, Carry, Engine, OnConflict, Protocol, Urls};
 use super::stage::{PARTS, WrittenStage};
-use super::values::{Bytes, Count, Format, Limit, Percent, Period, RelativePath, Text};
+use super::values::{
+    Bytes, Count, Format, Limit, Percent, Period, RelativePath, ServedPath, ServerPath, Text,
+};
 
 /// Whose a key is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,7 +99,7 @@ pub(super) const KEYS: &[Key] = &[
     code::<Statuses>("web.health.expect").default("\"200-399\""),
     code::<Limit>("web.start_timeout").default("\"30s\""),
     code::<Period>("web.settle").default("\"1s\""),
-    code::<RelativePath>("web.static.<url>").later(),
+    code::<ServedPath>("web.static.<url>"),
     code::<Period>("web.drain").default("\"30s\""),
     code::<Text>("process.<process>.command"),
     code::<bool>("process.<process>.overlap"),
@@ -108,12 +110,22 @@ pub(super) const KEYS: &[Key] = &[
     code::<Vec<RelativePath>>("cache.<path>").later(),
     server::<BranchName>("branch").default("\"main\""),
     server::<Domain>("domain"),
-    server::<BranchApp>("branches.<branch>.app").later(),
-    server::<Domain>("branches.<branch>.domain").later(),
-    server::<bool>("branches.<branch>.preview").later(),
-    server::<BranchData>("branches.<branch>.data").later(),
-    server::<bool>("branches.<branch>.process").later(),
-    server::<VariableValue>("preview.env.<variable>").later(),
+    server::<ServerPath>("nginx.site"),
+    server::<ServerPath>("nginx.config"),
+    server::<ServerPath>("nginx.certificate"),
+    server::<ServerPath>("nginx.certificate_key"),
+    server::<ServerPath>("nginx.challenge").default("\"/var/www/html\""),
+    server::<Bytes>("nginx.max_body").default("\"10M\""),
+    server::<Limit>("nginx.timeout").default("\"60s\""),
+    server::<Vec<Listen>>("nginx.listen").default("[\"80\"]"),
+    server::<Vec<Listen>>("nginx.listen_tls").default("[\"443\"]"),
+    server::<BranchApp>("branches.<branch>.app"),
+    server::<Domain>("branches.<branch>.domain"),
+    server::<bool>("branches.<branch>.preview"),
+    server::<BranchData>("branches.<branch>.data"),
+    server::<bool>("branches.<branch>.process"),
+    server::<VariableValue>("preview.env.<variable>"),
+    server::<Count>("preview.most").default("20"),
     server::<Urls>("versions.urls").default("\"off\""),
     server::<Count>("versions.awake").default("1"),
     server::<Limit>("versions.idle").default("\"15m\""),
@@ -135,7 +147,7 @@ pub(super) const KEYS: &[Key] = &[
 pub(super) fn check_name(segment: &str, name: &str) -> Result<(), String> {
     match segment {
         "<column>" => column_name(name),
-        "<url>" => name.parse::<UrlPath>().map(drop),
+        "<url>" => static_url(name),
         "<process>" => process_name(name),
         "<path>" => name.parse::<RelativePath>().map(drop),
         "<branch>" => branch_pattern(name),

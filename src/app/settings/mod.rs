@@ -25,10 +25,10 @@ mod values;
 pub use edit::{server_config_get, server_config_set, server_config_unset};
 pub use explain::Explained;
 pub use fragments::MOST_BYTES;
-pub use names::{BranchName, Domain, Globs, Statuses};
+pub use names::{BranchName, Domain, Globs, Listen, Statuses, branch_matches};
 pub use settings::{
-    Branch, BranchData, Carry, Cron, Database, Engine, Export, Keep, Limits, OnConflict, Process, Protocol,
-    Schema, Settings, Shared, TableMap, Urls, Versions, Web,
+    Branch, BranchData, Carry, Certificate, Cron, Database, Engine, Export, Keep, Limits, Nginx, OnConflict,
+    Process, Protocol, Schema, Settings, Shared, TableMap, Urls, Versions, Web,
 };
 pub use stage::{Action, Stage, StageName};
 pub use values::RelativePath;

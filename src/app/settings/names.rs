@@ -84,21 +84,19 @@ impl FromStr for Domain {
 
 /// The name of a branch's app: `agroguia--dev`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct BranchApp(pub String);
+pub(super) struct BranchApp(pub AppName);
 read_from_text!(BranchApp, "the name of a branch's app, such as \"agroguia--dev\"");
 
 impl FromStr for BranchApp {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        let sound_branch = |branch: &str| {
-            (1..=24).contains(&branch.len())
-                && branch.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-        };
-        match text.split_once("--") {
-            Some((app, branch)) if app.parse::<AppName>().is_ok() && sound_branch(branch) => {
-                Ok(BranchApp(text.to_owned()))
+        match text.parse::<AppName>() {
+            Ok(name) if name.parent().is_some() => Ok(BranchApp(name)),
+            _ => {
+                Err("is not the name of a branch's app: APP--BRANCH, such as \"agroguia--dev\", at most 24 \
+                      characters in all"
+                    .to_owned())
             }
-            _ => Err("is not the name of a branch's app: APP--BRANCH, such as \"agroguia--dev\"".to_owned()),
         }
     }
 }
@@ -151,6 +149,55 @@ impl FromStr for UrlPath {
     }
 }
 
+/// A path on the web that files are served at, as nginx compares it: decoded, and without empty parts.
+pub(super) fn static_url(text: &str) -> Result<(), String> {
+    text.parse::<UrlPath>()?;
+    if text.contains('%') {
+        return Err("has a %: nginx compares the decoded path, which this would never be".to_owned());
+    }
+    let path = text.strip_suffix('/').unwrap_or(text);
+    match path.split('/').skip(1).find(|part| part.is_empty() || part.starts_with('.')) {
+        Some("") => Err("has an empty part".to_owned()),
+        Some(_) => Err("has a part that begins with a dot: such files are never served".to_owned()),
+        None => Ok(()),
+    }
+}
+
+/// Where nginx listens: a port of every address, or one address and its port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listen {
+    /// A port of every address that the machine has.
+    Port(u16),
+    /// One address.
+    Address(std::net::SocketAddr),
+}
+read_from_text!(Listen, "a port or an address, such as \"80\", \"127.0.0.1:8080\" or \"[::1]:8080\"");
+
+impl FromStr for Listen {
+    type Err = String;
+
+    /// Text to where nginx listens. The error completes the sentence "'TEXT' …".
+    fn from_str(text: &str) -> Result<Self, String> {
+        let digits = text.bytes().all(|b| b.is_ascii_digit());
+        let port = text.parse::<u16>().ok().filter(|_| digits).map(Listen::Port);
+        let address = || text.parse().ok().map(Listen::Address);
+        port.or_else(address).filter(|listen| listen.port() > 0).ok_or_else(|| {
+            "is neither a port nor an address with one: write \"80\", \"127.0.0.1:8080\" or \"[::1]:8080\""
+                .to_owned()
+        })
+    }
+}
+
+impl Listen {
+    /// The port.
+    pub fn port(self) -> u16 {
+        match self {
+            Listen::Port(port) => port,
+            Listen::Address(address) => address.port(),
+        }
+    }
+}
+
 /// The name of a process or of a cron entry: it becomes part of unit names and of file names.
 pub(super) fn process_name(text: &str) -> Result<(), String> {
     let sound = text.len() <= 24
@@ -160,6 +207,20 @@ pub(super) fn process_name(text: &str) -> Result<(), String> {
         return Err("must be 1 to 24 of a-z, 0-9 and -, and begin with a letter".to_owned());
     }
     if text == "web" { Err("is the process of [web]".to_owned()) } else { Ok(()) }
+}
+
+/// Whether `pattern` means the branch `name`: a `*` stands for any characters, `/` too, as in git's own
+/// refspecs; all else for itself.
+pub fn branch_matches(pattern: &str, name: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let Some(mut rest) = name.strip_prefix(parts.next().unwrap_or_default()) else { return false };
+    let Some(last) = parts.next_back() else { return rest.is_empty() };
+    // The first place of each part is as good as any later one: what follows has the most left then.
+    for part in parts {
+        let Some(at) = rest.find(part) else { return false };
+        rest = &rest[at + part.len()..];
+    }
+    rest.ends_with(last)
 }
 
 /// A branch, or a pattern of branches: `feature/*`.
@@ -325,11 +386,72 @@ mod tests {
     }
 
     #[test]
+    fn domains_hold_nothing_that_a_web_servers_configuration_reads() {
+        for bad in ["a.b;", "a.b\nc", "a.b\"", "a.b'", "$host", "a.b{", "a.b}", "a.b\t", "a\u{0}b", "~^a$"] {
+            assert!(bad.parse::<Domain>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn files_are_served_at_paths_that_nginx_can_compare() {
+        for good in ["/", "/assets", "/assets/", "/a/b-1_2~3", "/@vite", "/v1.2+x"] {
+            assert!(static_url(good).is_ok(), "{good:?}");
+        }
+        for bad in [
+            "", "assets", "/a%20b", "//", "/a//b", "/.git", "/a/./b", "/a/../b", "/a b", "/a\"b", "/a;b",
+            "/a{b", "/a$b", "/a\nb", "/a\\b", "/ä", "/a'b", "/a(b", "/a*", "/a[b", "/a|b", "/a#b", "/a?b",
+        ] {
+            assert!(static_url(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn nginx_listens_at_ports_and_addresses() {
+        assert_eq!("80".parse(), Ok(Listen::Port(80)));
+        assert_eq!("[::1]:8080".parse::<Listen>().map(Listen::port), Ok(8080));
+        for bad in [
+            "",
+            "0",
+            "65536",
+            "+80",
+            "80;",
+            "*:80",
+            "localhost:80",
+            "127.0.0.1",
+            "127.0.0.1:0",
+            "80 ssl",
+            "unix:/x",
+        ] {
+            assert!(bad.parse::<Listen>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
     fn apps_of_branches_have_two_names() {
         for bad in ["agroguia", "--dev", "agroguia--", "deploy--x", "a--B", "a--b/c"] {
             assert!(bad.parse::<BranchApp>().is_err(), "{bad:?}");
         }
         assert!("agroguia--dev".parse::<BranchApp>().is_ok());
+    }
+
+    #[test]
+    fn a_star_stands_for_any_part_of_a_branch() {
+        for (pattern, name) in
+            [("a", "a"), ("*", "a/b"), ("f/*", "f/a/b"), ("f/*", "f/"), ("*-x", "a-x"), ("a*b*c", "a-b-b-c")]
+        {
+            assert!(branch_matches(pattern, name), "{pattern} {name}");
+        }
+        for (pattern, name) in [
+            ("a", "ab"),
+            ("a", ""),
+            ("f/*", "f"),
+            ("f/*", "xf/a"),
+            ("*-x", "a-xy"),
+            ("ab*b", "ab"),
+            ("a.*", "ab"),
+        ] {
+            assert!(!branch_matches(pattern, name), "{pattern} {name}");
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Third step: the validated settings, the only thing that the rest of the program sees.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -10,9 +11,12 @@ use super::complaint::refusal;
 use super::fragments::{File, Fragment};
 use super::inputs::Inputs;
 use super::keys::Owner;
-use super::names::{BranchApp, BranchName, CronTime, Domain, Globs, Statuses, UrlPath, VariableValue};
+use super::names::{
+    BranchApp, BranchName, CronTime, Domain, Globs, Listen, Statuses, UrlPath, VariableValue, branch_matches,
+};
 use super::stage::{Stage, StageName, WrittenStage};
-use super::values::{Bytes, Count, Limit, Percent, Period, RelativePath, Text};
+use super::values::{Bytes, Count, Limit, Percent, Period, RelativePath, ServedPath, ServerPath, Text};
+use crate::app::AppName;
 use crate::support::{Error, Result};
 
 /// What a person calls the repository's file.
@@ -114,10 +118,14 @@ pub struct Settings {
     pub branch: BranchName,
     /// The host that the app answers for.
     pub domain: Option<Domain>,
+    /// The web server before the door.
+    pub nginx: Nginx,
     /// Other branches, side by side, by their pattern.
     pub branches: BTreeMap<String, Branch>,
     /// What previews find in their environment.
     pub preview_env: BTreeMap<String, String>,
+    /// How many previews there may be.
+    pub preview_most: u32,
     /// Versions that are not live.
     pub versions: Versions,
     /// What prune leaves.
@@ -189,6 +197,36 @@ pub struct Web {
     pub drain: Duration,
 }
 
+/// The web server before the door.
+#[derive(Clone, Debug)]
+pub struct Nginx {
+    /// The file that receiver writes; nginx reads it by an `include` of its configuration.
+    pub site: Option<PathBuf>,
+    /// The main configuration, where it is not nginx's own.
+    pub config: Option<PathBuf>,
+    /// With what it speaks TLS.
+    pub certificate: Option<Certificate>,
+    /// The directory in which an ACME client, such as certbot, puts what it is asked for.
+    pub challenge: PathBuf,
+    /// Bytes of the largest request body.
+    pub max_body: u64,
+    /// How long the application may be silent, what it is held at the door not counted.
+    pub timeout: Duration,
+    /// Where it listens for HTTP.
+    pub listen: Vec<Listen>,
+    /// Where it listens for TLS, where there is a certificate.
+    pub listen_tls: Vec<Listen>,
+}
+
+/// With what nginx speaks TLS; it reads both files itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Certificate {
+    /// The chain.
+    pub chain: PathBuf,
+    /// The private key.
+    pub key: PathBuf,
+}
+
 /// A process beside the web process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Process {
@@ -220,7 +258,7 @@ pub struct Shared {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Branch {
     /// The app, `APP--BRANCH`; none for previews, which are named after their branch.
-    pub app: Option<String>,
+    pub app: Option<AppName>,
     /// The host that it answers for.
     pub domain: Option<Domain>,
     /// Whether it is one app for each branch, gone with it.
@@ -320,6 +358,17 @@ impl Settings {
         !self.stages.is_empty()
     }
 
+    /// What is said about a branch that is not the app's own: an exact name wins over a pattern, the
+    /// longest pattern over the others.
+    pub fn branch_for(&self, name: &str) -> Option<(&str, &Branch)> {
+        let exact = self.branches.get_key_value(name).filter(|(pattern, _)| !pattern.contains('*'));
+        let by_pattern = || {
+            let fitting = self.branches.iter().filter(|(pattern, _)| branch_matches(pattern, name));
+            fitting.max_by_key(|(pattern, _)| pattern.len())
+        };
+        exact.or_else(by_pattern).map(|(pattern, branch)| (pattern.as_str(), branch))
+    }
+
     fn from_inputs(mut inputs: Inputs) -> Result<Settings> {
         let engine = inputs.want(&["database", "engine"])?;
         let max_pause = if engine == Engine::Sqlite { "4s" } else { "20s" };
@@ -340,8 +389,10 @@ impl Settings {
             cache: cache(from)?,
             branch: from.want(&["branch"])?,
             domain: from.get(&["domain"])?,
+            nginx: nginx(from)?,
             branches: branches(from)?,
             preview_env: collect(from, &["preview", "env"], |VariableValue(value)| value)?,
+            preview_most: from.want::<Count>(&["preview", "most"])?.0,
             versions: Versions {
                 urls: from.want(&["versions", "urls"])?,
                 awake: from.want::<Count>(&["versions", "awake"])?.0,
@@ -418,8 +469,23 @@ fn web(from: &Inputs) -> Result<Web> {
         health_expect: from.want(&["web", "health", "expect"])?,
         start_timeout: from.want::<Limit>(&["web", "start_timeout"])?.0,
         settle: from.want::<Period>(&["web", "settle"])?.0,
-        static_files: collect(from, &["web", "static"], |path: RelativePath| path)?,
+        static_files: collect(from, &["web", "static"], |ServedPath(path)| path)?,
         drain: from.want::<Period>(&["web", "drain"])?.0,
+    })
+}
+
+fn nginx(from: &Inputs) -> Result<Nginx> {
+    let path = |key| Ok::<_, Error>(from.get::<ServerPath>(&["nginx", key])?.map(|ServerPath(path)| path));
+    let certificate = path("certificate")?.zip(path("certificate_key")?);
+    Ok(Nginx {
+        site: path("site")?,
+        config: path("config")?,
+        certificate: certificate.map(|(chain, key)| Certificate { chain, key }),
+        challenge: from.want::<ServerPath>(&["nginx", "challenge"])?.0,
+        max_body: from.want::<Bytes>(&["nginx", "max_body"])?.0,
+        timeout: from.want::<Limit>(&["nginx", "timeout"])?.0,
+        listen: from.want(&["nginx", "listen"])?,
+        listen_tls: from.want(&["nginx", "listen_tls"])?,
     })
 }
 

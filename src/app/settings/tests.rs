@@ -247,6 +247,27 @@ fn branches_are_an_app_or_previews() {
     assert!(why("'f/*' = { app = 'a--b' }").contains("is a pattern"));
     assert!(why("develop = { app = 'a--b', data = 'copy' }").contains("for previews"));
     assert!(why("'a..b' = { preview = true }").contains("not a branch"));
+    assert!(why("develop = { app = 'a-very-long-name--develop' }").contains("at most 24"));
+    for own in ["main", "*", "ma*", "m*n"] {
+        let refused = why(&format!("'{own}' = {{ preview = true }}"));
+        assert!(
+            refused.contains("means the branch 'main', which the app deploys itself"),
+            "{own}: {refused}"
+        );
+    }
+    assert!(complaints_of("", "branch = 'x'\n[branches]\nmain = { app = 'a--b' }").is_empty());
+}
+
+#[test]
+fn an_exact_branch_wins_over_a_pattern_and_the_longest_pattern_over_the_others() {
+    let text = "[branches]\n'f/*' = { preview = true }\n'f/a/*' = { preview = true, data = 'copy' }\n\
+                'f/a/b' = { app = 'app--b' }";
+    let settings = load("", text).unwrap();
+    let pattern = |branch| settings.branch_for(branch).map(|(pattern, _)| pattern);
+    assert_eq!(pattern("f/a/b"), Some("f/a/b"));
+    assert_eq!(pattern("f/a/bc"), Some("f/a/*"));
+    assert_eq!(pattern("f/ab"), Some("f/*"));
+    assert_eq!((pattern("f"), pattern("main")), (None, None));
 }
 
 #[test]

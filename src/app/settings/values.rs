@@ -245,6 +245,47 @@ impl Serialize for RelativePath {
     }
 }
 
+/// Why nginx could not be told of a path: inside quotes it reads `$` all the same, and knows no way to
+/// write one; a line's end would end up in its log.
+fn unquotable(text: &str) -> Option<&'static str> {
+    if text.contains('$') {
+        return Some("holds a $, which nginx takes for a variable");
+    }
+    text.chars().any(char::is_control).then_some("holds a control character")
+}
+
+/// A directory or file of the release that nginx serves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ServedPath(pub RelativePath);
+read_from_text!(ServedPath, "a path relative to the release");
+
+impl FromStr for ServedPath {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let path: RelativePath = text.parse()?;
+        unquotable(path.as_str()).map_or(Ok(ServedPath(path)), |why| Err(why.to_owned()))
+    }
+}
+
+/// A path on the server that nginx is told of: absolute, without `..`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ServerPath(pub std::path::PathBuf);
+read_from_text!(ServerPath, "an absolute path");
+
+impl FromStr for ServerPath {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let path = Path::new(text);
+        if !path.is_absolute() || path.parent().is_none() {
+            return Err("is not an absolute path".to_owned());
+        }
+        if path.components().any(|part| part == std::path::Component::ParentDir) {
+            return Err("has a part '..'".to_owned());
+        }
+        unquotable(text).map_or_else(|| Ok(ServerPath(path.to_owned())), |why| Err(why.to_owned()))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -301,6 +342,20 @@ mod tests {
         assert!(path("media").holds(&path("media/a")));
         assert!(path("media").holds(&path("media")));
         assert!(!path("media").holds(&path("media2")));
+    }
+
+    #[test]
+    fn paths_that_nginx_cannot_be_told_of_are_refused() {
+        for bad in ["a$b", "a\nb", "a\u{0}b", "/a", "../a", ".git/x"] {
+            assert!(bad.parse::<ServedPath>().is_err(), "{bad:?}");
+        }
+        for good in ["assets", "a b", "a\"b;{}", ".next/static", "größe", "a\\b", "a'b"] {
+            assert!(good.parse::<ServedPath>().is_ok(), "{good:?}");
+        }
+        for bad in ["", "/", "a", "a/b", "/a/../b", "/a$b", "/a\nb"] {
+            assert!(bad.parse::<ServerPath>().is_err(), "{bad:?}");
+        }
+        assert!("/etc/letsencrypt/live/x/fullchain.pem".parse::<ServerPath>().is_ok());
     }
 
     #[test]

@@ -1,0 +1,55 @@
+//! The site of an app in nginx: made of what is live and what the server grants, brought in once by hand,
+//! and kept up to date by deploys from then on.
+
+use std::path::PathBuf;
+
+use super::look::{self, Scene};
+use crate::app::App;
+use crate::app::settings::Settings;
+use crate::serve::nginx::check::Machine;
+use crate::serve::nginx::{Installed, Nginx, Site, install};
+use crate::support::{Error, Result, files};
+
+/// The file of nginx's configuration that is this app's.
+pub fn file(app: &App, settings: &Settings) -> PathBuf {
+    let usual = || PathBuf::from(format!("/etc/nginx/conf.d/receiver-{}.conf", app.name()));
+    settings.nginx.site.clone().unwrap_or_else(usual)
+}
+
+/// What holds for what is live.
+pub fn live_settings(app: &App) -> Result<Settings> {
+    let scene = Scene::read(app)?;
+    let record = scene.live_record(app)?.ok_or_else(|| {
+        Error::new("nothing is live yet, so there is nothing that nginx could serve").hint("push first")
+    })?;
+    look::settings_of(app, record)
+}
+
+/// The text of the site, for this machine's nginx.
+pub fn text(app: &App, settings: &Settings) -> Result<String> {
+    let nginx = Nginx::find(settings.nginx.config.as_deref())?;
+    render(app, settings, &nginx)
+}
+
+fn render(app: &App, settings: &Settings, nginx: &Nginx) -> Result<String> {
+    if settings.domain.is_none() {
+        return Err(Error::new("nobody said which host the app answers for")
+            .hint(format!("`receiver config {} domain app.example.org`", app.name())));
+    }
+    Site::live(app, settings).render(Machine::here(nginx)?)
+}
+
+/// Brings the site in, or brings it up to date.
+pub fn bring(app: &App, settings: &Settings) -> Result<Installed> {
+    let nginx = Nginx::find(settings.nginx.config.as_deref())?;
+    install(&nginx, &file(app, settings), &render(app, settings, &nginx)?)
+}
+
+/// Brings a site up to date that was brought in before; `None` where there is none. For after a switch:
+/// whatever it says, the release is live.
+pub fn refresh(app: &App, settings: &Settings) -> Result<Option<Installed>> {
+    if !files::exists(&file(app, settings)) {
+        return Ok(None);
+    }
+    bring(app, settings).map(Some)
+}

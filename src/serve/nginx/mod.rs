@@ -1,0 +1,16 @@
+//! nginx before the door: one file of its configuration for each app, and private ones of our own.
+//!
+//! The promises: the text is made of validated values only, each quoted; a file is written only where
+//! something changed, tested with only itself new, and taken back where nginx refuses it or does not load it;
+//! no other file of nginx's configuration is ever written. A switch needs no reload.
+
+pub mod check;
+pub mod install;
+pub mod private;
+pub mod quoted;
+pub mod site;
+
+pub use check::Nginx;
+pub use install::{Installed, install};
+pub use private::Private;
+pub use site::{Content, Front, Site};

@@ -1,0 +1,408 @@
+//! The site of an app: a value made of what the server grants and what is live, and the text that nginx
+//! reads.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use minijinja::Environment;
+use serde::Serialize;
+
+use super::check::Machine;
+use super::quoted::Quoted;
+use crate::app::App;
+use crate::app::settings::{Certificate, Domain, Listen, Protocol, RelativePath, Settings, Urls};
+use crate::serve::start::refuse_long;
+use crate::support::{Context, Error, Result};
+
+const TEMPLATE: &str = include_str!("site.conf.jinja");
+
+/// Who answers what is not a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// A web process.
+    Process {
+        /// What it speaks.
+        protocol: Protocol,
+        /// The socket that is asked.
+        socket: PathBuf,
+        /// The socket that is asked where nobody answers at the first.
+        backup: Option<PathBuf>,
+    },
+    /// Nobody: the release is a static site, and this is the directory of it that is served, empty for all.
+    Files(PathBuf),
+    /// Nobody, and nothing but the static files of the settings.
+    Nothing,
+}
+
+impl Content {
+    /// What a release at `release` is, by its settings; `socket` is asked where it has a web process.
+    pub fn of(settings: &Settings, release: &Path, socket: PathBuf, backup: Option<PathBuf>) -> Content {
+        let has = |name: &str| release.join(name).is_file();
+        if settings.web.command.is_some() {
+            Content::Process { protocol: settings.web.protocol, socket, backup }
+        } else if has("index.html") {
+            Content::Files(PathBuf::new())
+        } else if has("public/index.html") {
+            Content::Files(PathBuf::from("public"))
+        } else {
+            Content::Nothing
+        }
+    }
+}
+
+/// Where it listens, and for whom.
+#[derive(Clone, Debug)]
+pub struct Front {
+    /// The host that it answers for; any where there is none.
+    pub domain: Option<Domain>,
+    /// Where it listens for HTTP.
+    pub listen: Vec<Listen>,
+    /// Where it listens for TLS, and with what.
+    pub tls: Option<(Vec<Listen>, Certificate)>,
+    /// Where an ACME client puts what it is asked for.
+    pub challenge: Option<PathBuf>,
+    /// Who sees versions that are not live.
+    pub versions: Urls,
+}
+
+/// The site of an app.
+#[derive(Clone, Debug)]
+pub struct Site {
+    app: App,
+    front: Front,
+    content: Content,
+    /// What files are served from: the link to the live release, or a release.
+    release: PathBuf,
+    /// The link to the one before it.
+    previous: Option<PathBuf>,
+    static_files: BTreeMap<String, RelativePath>,
+    max_body: u64,
+    /// Seconds that the other side may be silent.
+    timeout: u64,
+}
+
+impl Site {
+    /// The site that answers for what is live: `settings` are those that hold for it.
+    pub fn live(app: &App, settings: &Settings) -> Site {
+        let backup = Some(app.current().join(".receiver").join("web.sock"));
+        let content = Content::of(settings, &app.current(), app.door(), backup);
+        let nginx = &settings.nginx;
+        let front = Front {
+            domain: settings.domain.clone(),
+            listen: nginx.listen.clone(),
+            tls: nginx.certificate.clone().map(|certificate| (nginx.listen_tls.clone(), certificate)),
+            challenge: Some(nginx.challenge.clone()),
+            versions: settings.versions.urls,
+        };
+        let previous = Some(app.previous());
+        Site { previous, ..Site::of(app, settings, front, content, app.current()) }
+    }
+
+    /// A site that looks at the release in the directory `release`, whatever is live.
+    pub fn of(app: &App, settings: &Settings, front: Front, content: Content, release: PathBuf) -> Site {
+        // A request may be held at the door before the application hears of it.
+        let silent = settings.nginx.timeout + settings.database.max_pause + Duration::from_millis(999);
+        Site {
+            app: app.clone(),
+            front,
+            content,
+            release,
+            previous: None,
+            static_files: settings.web.static_files.clone(),
+            max_body: settings.nginx.max_body,
+            timeout: silent.as_secs(),
+        }
+    }
+
+    /// The text that nginx on this machine reads.
+    ///
+    /// # Errors
+    /// A path that cannot be quoted, or a socket whose path is too long.
+    pub fn render(&self, machine: Machine) -> Result<String> {
+        let mut environment = Environment::empty();
+        environment.set_undefined_behavior(minijinja::UndefinedBehavior::SemiStrict);
+        let template =
+            environment.template_from_str(TEMPLATE).context(|| "the template of a site is damaged")?;
+        let view = minijinja::value::Serde(self.view(machine)?);
+        let text =
+            template.render(view).context(|| format!("cannot make the site of {}", self.app.name()))?;
+        Ok(text + "\n")
+    }
+
+    fn view(&self, machine: Machine) -> Result<View> {
+        let name = self.app.name().as_str();
+        // No name of an app has a `_`, so that two of them stay two.
+        let variable = format!("receiver_{}", name.replace('-', "_"));
+        let release = self.release.as_path();
+        let upstream = match &self.content {
+            Content::Process { socket, backup, .. } => {
+                Some(Upstream::of(&variable, socket, backup.as_deref())?)
+            }
+            _ => None,
+        };
+        let everything = match (&self.content, self.static_files.get("/")) {
+            (Content::Files(directory), None) => Some(directory.as_path()),
+            (_, directory) => directory.map(RelativePath::as_path),
+        };
+        let listen = |all: &[Listen]| all.iter().flat_map(|at| machine.addresses(*at)).collect();
+        let (listen_tls, certificate) = match &self.front.tls {
+            Some((all, with)) => {
+                (listen(all), Some(Pair { chain: Quoted::path(&with.chain)?, key: Quoted::path(&with.key)? }))
+            }
+            None => (Vec::new(), None),
+        };
+        let versions = self.versions(everything)?;
+        let server_name = Quoted::literal(self.front.domain.as_ref().map_or("_", Domain::as_str))?;
+        let mut names = vec![server_name.clone()];
+        names.extend(versions.as_ref().map(|versions| versions.pattern.clone()));
+        Ok(View {
+            app: name.to_owned(),
+            variable,
+            server_name,
+            names,
+            listen: listen(&self.front.listen),
+            listen_tls,
+            certificate,
+            http2: machine.http2,
+            challenge: self.front.challenge.as_deref().map(Quoted::path).transpose()?,
+            maintenance: Quoted::path(&self.app.maintenance())?,
+            hidden: Quoted::pattern(r"/(\.|receiver\.toml$)", "", "")?,
+            max_body: self.max_body,
+            timeout: self.timeout,
+            protocol: match &self.content {
+                Content::Process { protocol: Protocol::Fastcgi, .. } => "fastcgi",
+                Content::Process { protocol: Protocol::Uwsgi, .. } => "uwsgi",
+                _ => "http",
+            },
+            upstream,
+            everything: everything.map(|directory| Quoted::path(&below(release, directory))).transpose()?,
+            entries: self.entries()?,
+            root: Root::of(release, "")?,
+            previous: self.previous.as_deref().map(|link| Root::of(link, "")).transpose()?,
+            versions,
+        })
+    }
+
+    fn entries(&self) -> Result<Vec<Entry>> {
+        let served = self.static_files.iter().filter(|(url, _)| *url != "/");
+        served.map(|(url, path)| Entry::of(url, path)).collect()
+    }
+
+    /// `vN.DOMAIN`, where it is granted and there is a domain.
+    fn versions(&self, everything: Option<&Path>) -> Result<Option<Versions>> {
+        let Some(domain) = self.front.domain.as_ref().filter(|_| self.front.versions != Urls::Off) else {
+            return Ok(None);
+        };
+        let sockets = self.app.version_sockets();
+        if sockets.to_str().is_some_and(|path| path.contains(':')) {
+            return Err(Error::new(format!(
+                "nginx ends a socket's path at a ':', and {} has one",
+                sockets.display()
+            ))
+            .hint(format!("`receiver config {} versions.urls off`", self.app.name())));
+        }
+        let last = "/$receiver_n/last";
+        let versions = self.app.versions();
+        let within = everything.map(|directory| below(Path::new(last), directory));
+        let with_password = self.front.versions == Urls::Password;
+        let secret = || Quoted::path(&self.app.version_passwords());
+        Ok(Some(Versions {
+            pattern: Quoted::pattern(r"~^v(?<receiver_n>0|[1-9][0-9]{0,8})\.", domain.as_str(), "$")?,
+            pass: Quoted::path_between("unix:", &sockets, "/$receiver_n.sock")?,
+            pass_http: Quoted::path_between("http://unix:", &sockets, "/$receiver_n.sock:")?,
+            passwords: with_password.then(secret).transpose()?,
+            realm: Quoted::literal(&format!("versions of {}", self.app.name()))?,
+            root: Root::of(&versions, last)?,
+            everything: match within.as_deref().and_then(Path::to_str) {
+                Some(within) => {
+                    let (_, directory) = within.split_at(last.len());
+                    Quoted::literal(directory)?;
+                    Some(Quoted::path_between("", &versions, within)?)
+                }
+                None => None,
+            },
+        }))
+    }
+}
+
+/// A directory in another; an empty one is that itself.
+fn below(top: &Path, directory: &Path) -> PathBuf {
+    if directory.as_os_str().is_empty() { top.to_owned() } else { top.join(directory) }
+}
+
+/// What the template is given: nothing in it is text that was not quoted, but for words of ours, numbers,
+/// and the app's name.
+#[derive(Serialize)]
+struct View {
+    app: String,
+    variable: String,
+    server_name: Quoted,
+    names: Vec<Quoted>,
+    listen: Vec<String>,
+    listen_tls: Vec<String>,
+    certificate: Option<Pair>,
+    http2: bool,
+    challenge: Option<Quoted>,
+    maintenance: Quoted,
+    hidden: Quoted,
+    max_body: u64,
+    timeout: u64,
+    protocol: &'static str,
+    upstream: Option<Upstream>,
+    everything: Option<Quoted>,
+    entries: Vec<Entry>,
+    root: Root,
+    previous: Option<Root>,
+    versions: Option<Versions>,
+}
+
+#[derive(Serialize)]
+struct Pair {
+    chain: Quoted,
+    key: Quoted,
+}
+
+#[derive(Serialize)]
+struct Upstream {
+    name: String,
+    socket: Quoted,
+    backup: Option<Quoted>,
+}
+
+impl Upstream {
+    fn of(name: &str, socket: &Path, backup: Option<&Path>) -> Result<Upstream> {
+        let quoted = |socket: &Path| {
+            refuse_long(socket)?;
+            Quoted::path_between("unix:", socket, "")
+        };
+        Ok(Upstream {
+            name: name.to_owned(),
+            socket: quoted(socket)?,
+            backup: backup.map(quoted).transpose()?,
+        })
+    }
+}
+
+/// Where files lie: symlinks below it are followed only to what belongs to the same owner.
+#[derive(Serialize)]
+struct Root {
+    path: Quoted,
+    from: Quoted,
+}
+
+impl Root {
+    fn of(path: &Path, behind: &str) -> Result<Root> {
+        Ok(Root {
+            path: Quoted::path_between("", path, behind)?,
+            from: Quoted::path_between("from=", path, behind)?,
+        })
+    }
+}
+
+/// What is served below a path on the web.
+#[derive(Serialize)]
+struct Entry {
+    prefix: Quoted,
+    pattern: Quoted,
+    file: Quoted,
+    /// The path itself, where it may be one file: `/robots.txt`.
+    exact: Option<Quoted>,
+    exact_file: Quoted,
+}
+
+impl Entry {
+    fn of(url: &str, path: &RelativePath) -> Result<Entry> {
+        let (bare, file) = (url.strip_suffix('/').unwrap_or(url), Path::new("/").join(path.as_path()));
+        Ok(Entry {
+            prefix: Quoted::literal(&format!("{bare}/"))?,
+            pattern: Quoted::pattern("^", bare, "/(?<receiver_file>.+)$")?,
+            file: Quoted::path_between("", &file, "/$receiver_file")?,
+            exact: (bare == url).then(|| Quoted::literal(bare)).transpose()?,
+            exact_file: Quoted::path(&file)?,
+        })
+    }
+}
+
+#[derive(Serialize)]
+struct Versions {
+    pattern: Quoted,
+    pass: Quoted,
+    pass_http: Quoted,
+    passwords: Option<Quoted>,
+    realm: Quoted,
+    root: Root,
+    everything: Option<Quoted>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::AppName;
+    use crate::app::Root;
+
+    fn app(root: &str) -> App {
+        let name: AppName = "a-b".parse().unwrap();
+        Root::find(Some(Path::new(root))).unwrap().place(&name)
+    }
+
+    fn settings(repository: &str, server: &str) -> Settings {
+        Settings::load(Some(repository.as_bytes()), Some(server.as_bytes()), "server").unwrap()
+    }
+
+    const MACHINE: Machine = Machine { ipv6: true, http2: true };
+
+    fn text(repository: &str, server: &str) -> String {
+        Site::live(&app("/srv"), &settings(repository, server)).render(MACHINE).unwrap()
+    }
+
+    #[test]
+    fn what_is_said_stands_in_the_text_quoted() {
+        let text = text(
+            "[web]\ncommand = 'x'\nstatic = { '/a.b' = 'x \"y;{}\\z' }",
+            "domain = 'a.example'\n[nginx]\nmax_body = '1K'\ntimeout = '90s'\n[database]\nmax_pause = '10s'",
+        );
+        for line in [
+            "listen 80;",
+            "listen [::]:80;",
+            r#"server_name "a.example";"#,
+            "client_max_body_size 1024;",
+            // Who is held at the door is silent, too.
+            "proxy_read_timeout 100s;",
+            r#"server "unix:/srv/a-b/receiver/door.sock" max_fails=0;"#,
+            r#"server "unix:/srv/a-b/current/.receiver/web.sock" max_fails=0 backup;"#,
+            r#"location ~ "^/a\\.b/(?<receiver_file>.+)$" {"#,
+            r#"try_files "/x \"y;{}\\z/$receiver_file" @receiver_previous_1;"#,
+        ] {
+            assert!(text.lines().any(|there| there.trim() == line), "{line} in\n{text}");
+        }
+    }
+
+    #[test]
+    fn two_apps_share_no_name_of_a_variable() {
+        assert!(text("[web]\ncommand = 'x'", "domain = 'a.example'").contains("$receiver_a_b_upgrade"));
+    }
+
+    #[test]
+    fn versions_are_shown_only_where_that_is_granted() {
+        let with = |urls: &str| {
+            text("[web]\ncommand = 'x'", &format!("domain = 'a.example'\nversions.urls = '{urls}'"))
+        };
+        assert!(!with("off").contains("receiver_n"));
+        assert!(
+            with("public").contains(r#"server_name "~^v(?<receiver_n>0|[1-9][0-9]{0,8})\\.a\\.example$";"#)
+        );
+        assert!(!with("public").contains("auth_basic"));
+        assert!(with("password").contains(r#"auth_basic_user_file "/srv/a-b/receiver/versions.htpasswd";"#));
+    }
+
+    #[test]
+    fn a_root_that_cannot_be_quoted_or_is_too_long_is_refused() {
+        let settings = settings("[web]\ncommand = 'x'", "domain = 'a.example'");
+        let render = |root: &str| Site::live(&app(root), &settings).render(MACHINE);
+        assert!(render("/srv/a b;{\"'\\é").is_ok());
+        for bad in ["/srv/$x", "/srv/a\nb", &format!("/srv/{}", "x".repeat(100))] {
+            assert!(render(bad).is_err(), "{bad:?}");
+        }
+    }
+}
