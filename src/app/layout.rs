@@ -264,6 +264,11 @@ impl App {
         self.state("previous")
     }
 
+    /// The times of `[cron]` that hold, and the locks of what runs at them.
+    pub fn cron(&self) -> PathBuf {
+        self.state("run").join("cron")
+    }
+
     /// The symlink in a version to its newest good release.
     pub fn last(&self, version: Version) -> PathBuf {
         self.version(version).join("last")

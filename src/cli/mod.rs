@@ -7,6 +7,7 @@ mod attach;
 mod completions;
 mod config;
 mod create;
+mod cron;
 mod db;
 mod demo;
 mod deploy;
@@ -182,6 +183,9 @@ enum Command {
     /// What does what is queued
     #[command(hide = true)]
     Work(work::Work),
+    /// What runs the commands of [cron] at their times
+    #[command(hide = true)]
+    Cron(cron::Cron),
     /// What keeps one process of a release running
     #[command(hide = true)]
     Process(process::Process),
@@ -269,6 +273,7 @@ impl Command {
             Command::Hold(args) => args.run(global),
             Command::Wake(args) => args.run(global),
             Command::Work(args) => args.run(global),
+            Command::Cron(args) => args.run(global),
             Command::Process(args) => args.run(global),
             Command::Tethered(args) => args.run(),
         }

@@ -8,6 +8,7 @@
 pub mod beside;
 pub mod branches;
 pub mod crew;
+pub mod cron;
 pub mod database;
 pub mod doctor;
 pub mod doorway;

@@ -14,8 +14,7 @@ use super::crew::{Crew, Report, Upbringing};
 use super::environment::Environment;
 use super::joblog::Line;
 use super::look::{self, Scene};
-use super::site;
-use super::waking;
+use super::{cron, site, waking};
 use crate::app::guard::Guard;
 use crate::app::layout::FORMAT;
 use crate::app::record::{self, Record};
@@ -88,7 +87,7 @@ pub fn succeed(guard: &Guard, report: &Report) -> Result<()> {
     let starts = Start::all(app)?;
     let Some(live) = Live::read(app)? else { return Ok(()) };
     if starts.is_empty() && live.settings.web.command.is_none() && live.settings.processes.is_empty() {
-        return refresh_site(app, &live.settings, report);
+        return cron::arrange(app, &live.settings).and(refresh_site(app, &live.settings, report));
     }
     files::remove_file(&app.down())?;
     if live.settings.web.command.is_some() {
@@ -101,7 +100,7 @@ pub fn succeed(guard: &Guard, report: &Report) -> Result<()> {
     let names: Vec<&str> = live.settings.processes.keys().map(String::as_str).collect();
     let missing = names.into_iter().filter(|name| !wanted.iter().any(|start| start.process == *name));
     let replaced = replace(app, &live, &missing.collect::<Vec<_>>(), report);
-    replaced.and(refresh_site(app, &live.settings, report))
+    replaced.and(cron::arrange(app, &live.settings)).and(refresh_site(app, &live.settings, report))
 }
 
 /// Brings nginx's site up to date, where it was brought in: `[web] static` may have changed.
@@ -201,6 +200,7 @@ pub fn end_rehearsals(app: &App) -> Result<()> {
 
 /// Ends everything that was ever started in an app, which is removed.
 pub fn end_everything(app: &App) -> Result<()> {
+    cron::stop(app)?;
     end(app, |_| true)
 }
 
@@ -239,13 +239,14 @@ pub fn up(guard: &Guard, report: &Report) -> Result<()> {
     let missing: Vec<&str> =
         live.settings.processes.keys().map(String::as_str).filter(|name| !runs(name)).collect();
     let replaced = replace(app, &live, &missing, report);
-    replaced.and(refresh_site(app, &live.settings, report))
+    replaced.and(cron::arrange(app, &live.settings)).and(refresh_site(app, &live.settings, report))
 }
 
 /// Ends everything that runs, until `up`, or the next deploy.
 pub fn down(guard: &Guard) -> Result<()> {
     let app = guard.app();
     guard.write(&app.down(), format!("{{\"format\":{FORMAT}}}\n").as_bytes(), 0o644)?;
+    cron::stop(app)?;
     end(app, |start| start.purpose != Purpose::Beside)
 }
 
@@ -283,7 +284,7 @@ pub fn restart(guard: &Guard, name: Option<&str>, report: &Report) -> Result<()>
         start.retire(app)?;
     }
     names.retain(|name| *name != WEB);
-    replace(app, &live, &names, report)
+    replace(app, &live, &names, report).and(cron::arrange(app, &live.settings))
 }
 
 /// The names of what runs of the live release; for a dry run.

@@ -55,7 +55,7 @@ pub fn keep(file: &Path) -> Result<()> {
     let release = DirectoryLock::try_take(&start.directory, false)?
         .ok_or_else(|| Error::new(format!("{} is being removed", start.release)))?;
     let events = listen(start.purpose)?;
-    let log = Arc::new(Mutex::new(Log::open(&app, &start)?));
+    let log = Arc::new(Mutex::new(Log::open(&app, &start.process, &start.id, start.log_bytes)?));
     let account = Account::begin();
     account.write(&app, &start)?;
     let mut keeper = Keeper { app, start, file: file.to_owned(), events, log, account };
@@ -257,7 +257,8 @@ impl Keeper {
     }
 }
 
-fn read(reader: PipeReader, log: Arc<Mutex<Log>>) -> JoinHandle<()> {
+/// Writes into a log what comes out of a pipe.
+pub fn read(reader: PipeReader, log: Arc<Mutex<Log>>) -> JoinHandle<()> {
     std::thread::spawn(move || {
         output::read_lines(reader, |lines| {
             if let Ok(mut log) = log.lock() {
@@ -268,7 +269,7 @@ fn read(reader: PipeReader, log: Arc<Mutex<Log>>) -> JoinHandle<()> {
 }
 
 /// The pipe ends when nobody holds it, and all who could are dead.
-fn finish_reading(reading: JoinHandle<()>) {
+pub fn finish_reading(reading: JoinHandle<()>) {
     let until = Instant::now() + Duration::from_secs(2);
     while !reading.is_finished() && Instant::now() < until {
         std::thread::sleep(Duration::from_millis(1));

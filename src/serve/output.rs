@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use rustix::fs::FlockOperation;
 
-use super::start::{Start, StartId};
+use super::start::StartId;
 use crate::app::App;
 use crate::support::{Context, Result, files};
 
@@ -70,17 +70,17 @@ pub struct Log {
 }
 
 impl Log {
-    /// Opens the log of a start's process.
-    pub fn open(app: &App, start: &Start) -> Result<Log> {
+    /// Opens the log of a process, for one start of it; both its files together keep `most` bytes.
+    pub fn open(app: &App, process: &str, start: &StartId, most: u64) -> Result<Log> {
         files::make_directory(&app.process_logs(), 0o700)?;
-        let lock = app.process_logs().join(format!("{}.lock", start.process));
+        let lock = app.process_logs().join(format!("{process}.lock"));
         let lock = OpenOptions::new().create(true).append(true).mode(0o600).open(&lock);
         Ok(Log {
-            path: app.process_log(&start.process),
-            start: start.id.clone(),
-            lock: lock.context(|| format!("cannot write what {} prints", start.process))?,
+            path: app.process_log(process),
+            start: start.clone(),
+            lock: lock.context(|| format!("cannot write what {process} prints"))?,
             file: None,
-            most: start.log_bytes,
+            most,
         })
     }
 

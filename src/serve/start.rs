@@ -30,6 +30,19 @@ pub const LONGEST_SOCKET: usize = 107;
 pub struct StartId(String);
 
 impl StartId {
+    /// A name that no start has: the clock's nanoseconds, one further where somebody was as quick.
+    pub fn free(app: &App, process: &str) -> Result<StartId> {
+        let mut number = u64::try_from(jiff::Timestamp::now().as_nanosecond() >> 16).unwrap_or_default();
+        loop {
+            let id = format!("{process}-{:08x}", number & 0xFFFF_FFFF);
+            if !files::exists(&app.process(&id)) && !files::exists(&app.socket(&id)) {
+                files::make_directory(&app.processes(), 0o711)?;
+                return Ok(StartId(id));
+            }
+            number = number.wrapping_add(1);
+        }
+    }
+
     /// The process that a start of this name is one of.
     pub fn process_of(text: &str) -> Option<&str> {
         let (process, number) = text.rsplit_once('-')?;
@@ -122,7 +135,7 @@ pub struct Wanted<'a> {
 impl Start {
     /// Writes down a start that is to happen; nothing runs yet.
     pub fn begin(app: &App, wanted: Wanted) -> Result<Start> {
-        let id = free_id(app, wanted.process)?;
+        let id = StartId::free(app, wanted.process)?;
         let socket = (wanted.process == WEB).then(|| app.socket(&id.0));
         let mut environment = wanted.environment;
         environment.insert(START_VARIABLE.to_owned(), id.0.clone());
@@ -226,17 +239,4 @@ pub fn refuse_long(socket: &Path) -> Result<()> {
 /// The socket path that a start of the web process of this app will have, for judging its length.
 pub fn socket_of(app: &App) -> PathBuf {
     app.socket(&format!("{WEB}-00000000"))
-}
-
-/// A name that no start has: the clock's nanoseconds, one further where somebody was as quick.
-fn free_id(app: &App, process: &str) -> Result<StartId> {
-    let mut number = u64::try_from(jiff::Timestamp::now().as_nanosecond() >> 16).unwrap_or_default();
-    loop {
-        let id = format!("{process}-{:08x}", number & 0xFFFF_FFFF);
-        if !files::exists(&app.process(&id)) && !files::exists(&app.socket(&id)) {
-            files::make_directory(&app.processes(), 0o711)?;
-            return Ok(StartId(id));
-        }
-        number = number.wrapping_add(1);
-    }
 }

@@ -31,16 +31,23 @@ impl Keeper {
     ///
     /// `RECEIVER_SUPERVISOR=builtin|systemd` overrules what the machine suggests.
     pub fn here(app: &App, purpose: Purpose, id: &StartId) -> Keeper {
-        let wanted = std::env::var("RECEIVER_SUPERVISOR").unwrap_or_default();
-        if purpose == Purpose::Beside || wanted == "builtin" || !systemd::takes(&app.process(id.as_str())) {
+        if purpose == Purpose::Beside || !systemd::takes(&app.process(id.as_str())) {
             return Keeper::Builtin;
         }
-        let forced = (wanted == "systemd")
-            .then(|| if rustix::process::geteuid().is_root() { Manager::System } else { Manager::User });
-        match forced.or_else(Manager::here) {
+        match Keeper::of_machine() {
             Some(Manager::System) => Keeper::System,
             Some(Manager::User) => Keeper::User,
             None => Keeper::Builtin,
+        }
+    }
+
+    /// The systemd that keeps what is to run on this machine, where one does.
+    pub fn of_machine() -> Option<Manager> {
+        match std::env::var("RECEIVER_SUPERVISOR").unwrap_or_default().as_str() {
+            "builtin" => None,
+            "systemd" if rustix::process::geteuid().is_root() => Some(Manager::System),
+            "systemd" => Some(Manager::User),
+            _ => Manager::here(),
         }
     }
 }

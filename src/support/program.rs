@@ -1,10 +1,15 @@
 //! This program, started once more: by what path, with what environment, and on its own feet.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::sync::Mutex;
 
-use super::{Context, Result};
+use super::{Context, Error, Result};
 
 /// The program itself, also where the running one was replaced since it started.
 pub fn program() -> Result<PathBuf> {
@@ -40,6 +45,33 @@ pub fn let_go_of_errors() -> Result<()> {
 fn nothing() -> Result<std::fs::File> {
     let opened = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null");
     opened.context(|| "cannot open /dev/null")
+}
+
+/// Starts this program with `arguments` so that it outlives us, and returns when it closed its output
+/// ([`let_go_of_output`]).
+///
+/// # Errors
+/// Where it ended before, with what it said.
+pub fn detach(arguments: &[&OsStr]) -> Result<()> {
+    let trouble = || format!("cannot start `receiver {}`", arguments[0].display());
+    let mut command = Command::new(program()?);
+    command.args(arguments).env_clear().envs(environment()).current_dir("/");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().context(trouble)?;
+    outlives(child.id());
+    let mut said = Vec::new();
+    for pipe in [child.stdout.take().map(OwnedFd::from), child.stderr.take().map(OwnedFd::from)] {
+        let _ = pipe.map(|pipe| File::from(pipe).read_to_end(&mut said));
+    }
+    match child.try_wait() {
+        Ok(Some(status)) if !status.success() => {
+            let said = String::from_utf8_lossy(&said);
+            let why = said.lines().next().unwrap_or("it ended at once");
+            let why = why.strip_prefix("error: ").unwrap_or(why).to_owned();
+            Err(Error::new(trouble()).caused_by(Error::new(why)))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Children of this process that are to outlive it.

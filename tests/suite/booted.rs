@@ -160,6 +160,45 @@ fn logs_come_from_the_journal_and_follow_starts_to_come() {
 }
 
 #[test]
+fn commands_at_their_times_are_timers_of_systemd() {
+    let server = Booted::with_site();
+    let push = |toml: &str| {
+        server
+            .sh(&format!(
+                "cd /root/site; printf '%s' '{toml}' > receiver.toml; git add .; git commit --quiet -m cron
+                 git push --quiet /srv/app/repo.git main 2>&1; receiver cron app --arrange"
+            ))
+            .ok()
+    };
+    let toml = "[database]\nengine = \"none\"\n[cron]\n\
+                slow-job = { at = \"30 4 * * 1\", command = \"echo at work in $PWD\" }\n";
+    push(toml);
+    let timers = "systemctl list-timers --all --no-legend --plain 'receiver-cron-*'";
+    let first = server.sh(timers).ok().stdout;
+    assert!(
+        first.lines().count() == 1 && first.starts_with("Mon ") && first.contains(" 04:30:00 "),
+        "{first}"
+    );
+    // The same again is the same.
+    server.receiver(&["cron", "app", "--arrange"]).ok();
+    let unit =
+        |text: &str| text.split_whitespace().find(|word| word.ends_with(".service")).unwrap().to_owned();
+    assert_eq!(unit(&server.sh(timers).ok().stdout), unit(&first));
+    server.sh(&format!("systemctl start '{}'", unit(&first))).ok();
+    let logs = server.receiver(&["logs", "app", "slow-job"]).ok().stdout;
+    assert!(
+        logs.contains(" | at work in /srv/app/versions/0/") && logs.contains("exited with status 0"),
+        "{logs}"
+    );
+    // After a reboot they are gone until they are arranged again.
+    server.reboot();
+    server.receiver(&["cron", "app", "--arrange"]).ok();
+    assert_eq!(server.sh(timers).ok().stdout.lines().count(), 1);
+    push("[database]\nengine = \"none\"\n");
+    assert_eq!(server.sh(timers).ok().stdout, "");
+}
+
+#[test]
 fn what_was_live_is_to_come_up_with_the_machine() {
     let server = Booted::with_site();
     let kept = Kept::start(&server, "exec sleep 600", &[]);

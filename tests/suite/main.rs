@@ -15,6 +15,7 @@ mod browser;
 mod calls;
 mod commands;
 mod create;
+mod cron;
 mod damage;
 mod data;
 mod demo;
