@@ -22,3 +22,4 @@ pub mod relay;
 pub mod start;
 pub mod supervision;
 pub mod systemd;
+pub mod waker;
