@@ -389,6 +389,11 @@ impl App {
         self.state("run").join("versions")
     }
 
+    /// The socket at which a version is asked for.
+    pub fn version_socket(&self, version: Version) -> PathBuf {
+        self.version_sockets().join(format!("{version}.sock"))
+    }
+
     /// Who may see versions that are not live; nginx's workers read it, so only hashes of long random
     /// passwords may be in it.
     pub fn version_passwords(&self) -> PathBuf {

@@ -35,6 +35,7 @@ mod talk;
 mod tethered;
 mod up;
 mod verify;
+mod wake;
 mod watch;
 mod work;
 
@@ -176,6 +177,9 @@ enum Command {
     /// What keeps requests while the door is closed
     #[command(hide = true)]
     Hold(hold::Hold),
+    /// What wakes versions that are not live
+    #[command(hide = true)]
+    Wake(wake::Wake),
     /// What does what is queued
     #[command(hide = true)]
     Work(work::Work),
@@ -267,6 +271,7 @@ impl Command {
             Command::Man(man::Man {}) => man::Man::print(&Cli::command()),
             Command::Hook(args) => args.run(global),
             Command::Hold(args) => args.run(global),
+            Command::Wake(args) => args.run(global),
             Command::Work(args) => args.run(global),
             Command::Cron(args) => args.run(global),
             Command::Process(args) => args.run(global),

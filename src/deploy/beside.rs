@@ -16,7 +16,7 @@ use crate::app::record::Record;
 use crate::app::settings::Settings;
 use crate::data::{Limit, sqlite};
 use crate::serve::start::{Purpose, Start, WEB};
-use crate::serve::supervision;
+use crate::serve::supervision::{self, State};
 use crate::support::{Error, Result, files};
 
 /// What it finds as its database.
@@ -102,6 +102,26 @@ impl Beside {
         }
         result
     }
+}
+
+/// Forgets what ended with its starter, and was never forgotten by it.
+pub fn sweep(app: &App) -> Result<()> {
+    let supervisor = supervision::of(app);
+    for start in Start::all(app)?.iter().filter(|start| start.purpose == Purpose::Beside) {
+        let condition = supervisor.condition(start)?;
+        // One that was written down a moment ago, and is to start now, has no past yet.
+        if condition.state == State::Stopped && condition.since.is_some() {
+            supervisor.stop(start)?;
+            start.forget(app)?;
+        }
+    }
+    for name in files::names_in(&app.state("databases"))? {
+        let pid = name.split_once(".beside-").and_then(|(_, pid)| pid.parse::<u32>().ok());
+        if pid.is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists()) {
+            files::remove_tree(&app.state("databases").join(name))?;
+        }
+    }
+    Ok(())
 }
 
 impl Drop for Beside {

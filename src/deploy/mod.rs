@@ -41,4 +41,5 @@ pub mod switch;
 pub mod underway;
 pub mod verdict;
 pub mod verify;
+pub mod waking;
 pub mod worker;

@@ -14,7 +14,7 @@ use super::crew::{Crew, Report, Upbringing};
 use super::environment::Environment;
 use super::joblog::Line;
 use super::look::{self, Scene};
-use super::{cron, site};
+use super::{cron, site, waking};
 use crate::app::guard::Guard;
 use crate::app::layout::FORMAT;
 use crate::app::record::{self, Record};
@@ -92,6 +92,7 @@ pub fn succeed(guard: &Guard, report: &Report) -> Result<()> {
     files::remove_file(&app.down())?;
     if live.settings.web.command.is_some() {
         door::open(app)?;
+        waking::ensure(app);
     }
     let supervisor = supervision::of(app);
     let wanted = wanted(app, &live, &starts, &*supervisor)?;
@@ -233,6 +234,7 @@ pub fn up(guard: &Guard, report: &Report) -> Result<()> {
             crew.link()?;
         }
         door::open(app)?;
+        waking::ensure(app);
     }
     let missing: Vec<&str> =
         live.settings.processes.keys().map(String::as_str).filter(|name| !runs(name)).collect();

@@ -324,6 +324,8 @@ fn change_config(guard: &mut Guard, key: &str, value: Option<&str>, by: &str) ->
     guard.write(&path, after.as_bytes(), 0o600)?;
     let words = if value.is_some() { format!("{key} is set") } else { format!("{key} is as by default") };
     guard.append(Some(by), Event::Change { what: format!("config {key}") })?;
+    // Whether versions are somebody's to see may have changed just now; the waker ends by itself.
+    super::waking::ensure(guard.app());
     Ok(Reply::said(words, json!({ "key": key, "value": value })))
 }
 

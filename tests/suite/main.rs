@@ -49,6 +49,7 @@ mod stages;
 mod submodules;
 mod together;
 mod tree;
+mod versions;
 mod web;
 mod world;
 mod writes;

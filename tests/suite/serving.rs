@@ -50,6 +50,31 @@ fn processes_find_the_environment_of_stages_and_nothing_else() {
     }
 }
 
+#[test]
+fn nginx_may_connect_to_a_socket_that_was_made_as_the_umask_has_it() {
+    use std::os::unix::fs::PermissionsExt;
+    let world = World::with_web();
+    let mode = || {
+        let name = world.names("receiver/run/app").into_iter().next().unwrap_or_default();
+        std::fs::symlink_metadata(world.app().join("receiver/run/app").join(name))
+            .map_or(0, |about| about.permissions().mode() & 0o777)
+    };
+    world.until(10, "the socket to be open to nginx", || mode() == 0o777);
+    // Also the one that it makes after it died.
+    let _ = ask(&world.door(), "GET", "/die", "");
+    world.until(20, "another socket that is open", || {
+        mode() == 0o777 && ask(&world.door(), "GET", "/", "").is_ok()
+    });
+    // One that is closed on purpose stays closed.
+    let web = include_str!("../fixtures/web.py")
+        .replace("print(\"web begins\"", "os.umask(0o007); print(\"web begins\"");
+    world.file("web.py", &web);
+    world.commit("closed on purpose");
+    world.push().ok();
+    world.until_running(&["web"]);
+    assert_eq!(mode(), 0o770);
+}
+
 /// What comes up badly, the configuration that it takes, and what the pusher is told of it.
 const BAD: [(&str, &str, &str); 9] = [
     ("exec /nonexistent/server", "", "process `web` exited with status 127"),

@@ -37,9 +37,7 @@ impl Settings {
     pub fn not_in_force_yet(&self) -> Vec<String> {
         let waits = |(_, input): &(&[String], &Input)| {
             let key = &KEYS[input.rank];
-            // to ask for nothing is granted already
-            let asks_nothing = key.path == "versions.urls" && input.value.as_str() == Some("off");
-            !key.in_force && input.origin != Origin::Default && !asks_nothing
+            !key.in_force && input.origin != Origin::Default
         };
         self.inputs.in_order().into_iter().filter(waits).map(|(path, _)| dotted(path)).collect()
     }

@@ -276,6 +276,8 @@ pub struct Versions {
     pub urls: Urls,
     /// How many run at once.
     pub awake: u32,
+    /// After how long without a connection one goes to sleep.
+    pub idle: Duration,
 }
 
 /// What prune leaves.
@@ -394,6 +396,7 @@ impl Settings {
             versions: Versions {
                 urls: from.want(&["versions", "urls"])?,
                 awake: from.want::<Count>(&["versions", "awake"])?.0,
+                idle: from.want::<Limit>(&["versions", "idle"])?.0,
             },
             keep: Keep {
                 releases: from.want::<Count>(&["keep", "releases"])?.0,

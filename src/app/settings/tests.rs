@@ -337,8 +337,8 @@ fn what_this_build_does_not_act_on_is_named() {
         load(repo, server).unwrap().not_in_force_yet(),
         ["database.rollback_window", "cache.\".venv\""]
     );
-    let urls = load("", "versions.urls = 'public'").unwrap();
-    assert_eq!(urls.not_in_force_yet(), ["versions.urls"]);
+    let notify = load("", "notify.command = 'x'").unwrap();
+    assert_eq!(notify.not_in_force_yet(), ["notify.command"]);
 }
 
 #[test]

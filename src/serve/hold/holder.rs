@@ -2,21 +2,18 @@
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use mio::net::{UnixListener, UnixStream};
 use mio::{Events, Interest, Poll, Token};
 use rustix::fd::OwnedFd;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::{Resource, Rlimit, Signal};
 
 use super::control::{self, LONGEST_LINE};
 use super::{JOINING, Released};
 use crate::app::{App, guard};
 use crate::serve::door;
-use crate::serve::relay::Relay;
+use crate::serve::relay::{Relay, listen, raise_files};
 use crate::support::{Context, Result, files};
 
 const DOOR: Token = Token(0);
@@ -390,27 +387,4 @@ impl<'a> Holder<'a> {
             let _ = self.poll.registry().deregister(&mut door);
         }
     }
-}
-
-/// As many files as may be: each held connection is one, each joined one two. Answers what it was before.
-fn raise_files() -> Rlimit {
-    let before = rustix::process::getrlimit(Resource::Nofile);
-    let most = Rlimit { current: before.maximum, maximum: before.maximum };
-    if let Err(error) = rustix::process::setrlimit(Resource::Nofile, most) {
-        log::warn!("cannot have more files: {error}");
-    }
-    before
-}
-
-/// Listens, with the longest backlog that the kernel gives.
-fn listen(path: &Path, mode: u32) -> Result<UnixListener> {
-    let cannot = || format!("cannot listen on {}", path.display());
-    let address = SocketAddrUnix::new(path).context(cannot)?;
-    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    let socket =
-        rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).context(cannot)?;
-    rustix::net::bind(&socket, &address).context(cannot)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).context(cannot)?;
-    rustix::net::listen(&socket, i32::from(u16::MAX)).context(cannot)?;
-    Ok(UnixListener::from_std(socket.into()))
 }

@@ -4,6 +4,7 @@
 //! end of one side ends the other when all that it said has arrived. A pair takes memory only for bytes that
 //! one side sent and the other does not take yet, at most one [`CHUNK`] in each direction.
 
+mod ends;
 mod pair;
 #[cfg(test)]
 mod tests;
@@ -14,6 +15,7 @@ use mio::event::Event;
 use mio::net::UnixStream;
 use mio::{Interest, Registry, Token};
 
+pub(super) use ends::{listen, raise_files};
 use pair::{Pair, Turn};
 
 /// What is read at once, in bytes.
@@ -32,7 +34,8 @@ pub(super) struct Relay {
     registry: Registry,
     /// The first of the tokens that are the relay's.
     first: usize,
-    pairs: Vec<Option<Pair>>,
+    /// Each with the number of whoever it belongs to.
+    pairs: Vec<Option<(u64, Pair)>>,
     free: Vec<usize>,
     /// Pairs that stopped in the middle, to let others have their turn.
     again: Vec<usize>,
@@ -47,7 +50,17 @@ impl Relay {
     }
 
     /// Joins two connections. From now on they end together.
-    pub(super) fn join(&mut self, mut client: UnixStream, mut server: UnixStream) -> io::Result<()> {
+    pub(super) fn join(&mut self, client: UnixStream, server: UnixStream) -> io::Result<()> {
+        self.join_for(0, client, server)
+    }
+
+    /// Joins two connections that belong to `owner`.
+    pub(super) fn join_for(
+        &mut self,
+        owner: u64,
+        mut client: UnixStream,
+        mut server: UnixStream,
+    ) -> io::Result<()> {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.pairs.push(None);
             self.pairs.len() - 1
@@ -62,7 +75,7 @@ impl Relay {
             self.free.push(slot);
             return Err(error);
         }
-        self.pairs[slot] = Some(Pair::new(client, server));
+        self.pairs[slot] = Some((owner, Pair::new(client, server)));
         self.again.push(slot);
         Ok(())
     }
@@ -74,7 +87,7 @@ impl Relay {
         // An event of a pair that ended in the same round finds nobody, or its successor, whom it does no harm
         // but for what it says of an end.
         if event.is_write_closed()
-            && let Some(Some(pair)) = self.pairs.get_mut(at / 2)
+            && let Some(Some((_, pair))) = self.pairs.get_mut(at / 2)
             && pair.is_closed(side)
         {
             pair.is_gone(side);
@@ -99,14 +112,19 @@ impl Relay {
         self.pairs.len() - self.free.len()
     }
 
+    /// How many pairs belong to `owner`.
+    pub(super) fn count(&self, owner: u64) -> usize {
+        self.pairs.iter().flatten().filter(|(whose, _)| *whose == owner).count()
+    }
+
     fn turn(&mut self, slot: usize) {
-        let Some(Some(pair)) = self.pairs.get_mut(slot) else { return };
+        let Some(Some((_, pair))) = self.pairs.get_mut(slot) else { return };
         match pair.turn(&mut self.chunk) {
             Turn::Waits => {}
             Turn::HasMore if self.again.contains(&slot) => {}
             Turn::HasMore => self.again.push(slot),
             Turn::Ended => {
-                if let Some(mut pair) = self.pairs[slot].take() {
+                if let Some((_, mut pair)) = self.pairs[slot].take() {
                     pair.deregister(&self.registry);
                     self.free.push(slot);
                 }
