@@ -12,7 +12,7 @@ use crate::data::value;
 use crate::world::World;
 
 /// A world whose laptop holds an example, committed.
-fn with_example(name: &str) -> World {
+pub fn with_example(name: &str) -> World {
     let world = World::with_app();
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name);
     let files = Command::new("cp").arg("-R").arg(source.join(".")).arg(world.laptop()).status();
