@@ -36,6 +36,14 @@ enum Act {
         #[arg(long)]
         parent: Option<u32>,
     },
+    /// Lets nginx in where it listens, as soon as it does; returns at once
+    Admit {
+        /// What is written down of the start
+        file: PathBuf,
+        /// It is the one who waits
+        #[arg(long)]
+        wait: bool,
+    },
     /// Writes down how it ended: what systemd calls then
     Ended {
         /// What is written down of the start
@@ -95,6 +103,8 @@ impl Process {
         match self.act {
             Act::Keep { file } => keep::keep(&file).map(|()| 0),
             Act::Run { file, parent } => match exec::run(&file, parent)? {},
+            Act::Admit { file, wait: true } => exec::admit(&file).map(|()| 0),
+            Act::Admit { file, wait: false } => exec::wait_to_admit(&file).map(|()| 0),
             Act::Ended { file } => {
                 let (app, start) = read(&file)?;
                 let said = |name| std::env::var(name).unwrap_or_default();

@@ -6,7 +6,8 @@ use std::process::{Command, Stdio};
 
 use crate::app::App;
 use crate::app::layout::list_names;
-use crate::serve::systemd::lingering;
+use crate::serve::detached;
+use crate::serve::systemd::Manager;
 use crate::support::program::{environment, program};
 use crate::support::{Context, Error, Result};
 
@@ -18,14 +19,17 @@ pub fn worker(app: &App) -> Result<()> {
 /// Starts a worker for several apps of one root, which works for one after the other: a push of many branches
 /// must not start as many builds at once.
 ///
-/// Where the user's systemd lingers (it outlives logins) the worker becomes a unit of it: a server
-/// that ends a login's processes then leaves it alone. Elsewhere it gets a session of its own.
+/// Where systemd looks after what this user starts the worker becomes a unit of its own: a server that ends
+/// a login's processes leaves it alone then, and so does the end of the unit that asked for it (a boot's, a
+/// holder's). Elsewhere it gets a session of its own.
 pub fn workers(apps: &[App]) -> Result<()> {
     let Some(app) = apps.first() else { return Ok(()) };
-    if lingering() && by_systemd(apps).is_ok() {
+    let program = program()?;
+    let what = format!("deploys {}", list_names(apps));
+    if Manager::here().is_some_and(|manager| detached::as_unit(manager, &program, &arguments(apps), &what)) {
         return Ok(());
     }
-    let mut command = Command::new(program()?);
+    let mut command = Command::new(program);
     command.args(arguments(apps));
     command.env_clear().envs(environment()).current_dir(app.directory());
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
@@ -41,19 +45,4 @@ fn arguments(apps: &[App]) -> Vec<OsString> {
     let root = apps.first().map(|app| app.root().as_os_str().to_owned()).unwrap_or_default();
     let begin = ["--root".into(), root, "work".into()];
     begin.into_iter().chain(apps.iter().map(|app| app.name().as_str().into())).collect()
-}
-
-fn by_systemd(apps: &[App]) -> Result<()> {
-    let uid = rustix::process::getuid().as_raw();
-    let mut command = Command::new("systemd-run");
-    command.args(["--user", "--quiet", "--collect", "--property=KillMode=mixed"]);
-    command.arg(format!("--description=receiver deploys {}", list_names(apps)));
-    for (name, value) in environment() {
-        command.arg(format!("--setenv={name}={value}"));
-    }
-    command.arg("--").arg(program()?).args(arguments(apps));
-    command.env("XDG_RUNTIME_DIR", format!("/run/user/{uid}"));
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    let status = command.status().context(|| "cannot start systemd-run")?;
-    if status.success() { Ok(()) } else { Err(Error::new("systemd-run could not start a worker")) }
 }

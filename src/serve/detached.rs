@@ -12,7 +12,7 @@ use crate::support::{Context, Result};
 /// when the unit ends; else as a child, which is to make a session of its own.
 pub(super) fn start(program: &Path, arguments: &[OsString], what: &str) -> Result<Option<Child>> {
     if let Some(manager) = Manager::here()
-        && by_systemd(manager, program, arguments, what)
+        && as_unit(manager, program, arguments, what)
     {
         return Ok(None);
     }
@@ -25,7 +25,8 @@ pub(super) fn start(program: &Path, arguments: &[OsString], what: &str) -> Resul
     Ok(Some(child))
 }
 
-fn by_systemd(manager: Manager, program: &Path, arguments: &[OsString], what: &str) -> bool {
+/// Starts it as a unit of its own; `false` where that does not work.
+pub fn as_unit(manager: Manager, program: &Path, arguments: &[OsString], what: &str) -> bool {
     let mut command = manager.command("systemd-run");
     command.args(["--quiet", "--collect", "--property=KillMode=mixed"]);
     command.arg(format!("--description=receiver {what}"));

@@ -1,16 +1,20 @@
 //! Prepares and becomes the command of a start; whoever keeps it running calls this.
 
 use std::convert::Infallible;
+use std::fs::Permissions;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Resource, Rlimit, Signal};
 
 use super::family;
 use super::start::Start;
+use super::supervision::GLANCE;
 use crate::support::files::DirectoryLock;
-use crate::support::{Context, Error, Result, files};
+use crate::support::{Context, Error, Result, files, program};
 
 /// Becomes the command of the start that is written down in `file`; returns only where it cannot.
 ///
@@ -21,13 +25,14 @@ pub fn run(file: &Path, parent: Option<u32>) -> Result<Infallible> {
     if let Some(parent) = parent {
         die_with(parent)?;
     }
-    let lock = DirectoryLock::try_take(&start.directory, false)?
-        .ok_or_else(|| Error::new(format!("{} is being removed", start.release)))?;
-    lock.inherit()?;
     if let Some(socket) = &start.socket {
         // What it left when it ended the last time would keep it from listening.
         files::remove_file(socket)?;
+        admit_later(file)?;
     }
+    let lock = DirectoryLock::try_take(&start.directory, false)?
+        .ok_or_else(|| Error::new(format!("{} is being removed", start.release)))?;
+    lock.inherit()?;
     let _mark = family::mark(file)?;
     limit(&start)?;
     let error = Command::new("/bin/sh")
@@ -38,6 +43,50 @@ pub fn run(file: &Path, parent: Option<u32>) -> Result<Infallible> {
         .stdin(Stdio::null())
         .exec();
     Err(error).context(|| format!("cannot start {} in {}", start.process, start.directory.display()))
+}
+
+/// How long a socket is waited for, at the most.
+const MOST: Duration = Duration::from_secs(120);
+
+/// Starts who waits for the socket, to let nginx in. By way of a child that ends at once, so that the
+/// command has no child that it does not know.
+fn admit_later(file: &Path) -> Result<()> {
+    let mut command = Command::new(program::program()?);
+    command.args(["process", "admit"]).arg(file).stdin(Stdio::null()).stdout(Stdio::null());
+    command.env_clear().stderr(Stdio::null());
+    command.status().context(|| "cannot start who waits for the socket").map(drop)
+}
+
+/// Starts who waits, and returns: whoever takes orphans in has it from then on.
+pub fn wait_to_admit(file: &Path) -> Result<()> {
+    let mut command = Command::new(program::program()?);
+    command.args(["process", "admit", "--wait"]).arg(file).stdin(Stdio::null()).stdout(Stdio::null());
+    let spawned = command.env_clear().stderr(Stdio::null()).spawn();
+    spawned.context(|| "cannot start who waits for the socket").map(drop)
+}
+
+/// Waits until the socket of a start is there, and lets nginx in, whose workers are another user.
+///
+/// Most servers make their socket as the umask has it, 0755, and to connect one has to be allowed to write
+/// (unix(7)). A server that closed its socket to all others on purpose is left alone.
+pub fn admit(file: &Path) -> Result<()> {
+    let begun = Instant::now();
+    while begun.elapsed() < MOST {
+        let Some(start) = Start::read(file)? else { return Ok(()) };
+        let Some(socket) = &start.socket else { return Ok(()) };
+        if let Ok(about) = std::fs::symlink_metadata(socket)
+            && about.file_type().is_socket()
+        {
+            let mode = about.permissions().mode();
+            if mode & 0o007 == 0o005 {
+                std::fs::set_permissions(socket, Permissions::from_mode(mode | 0o022))
+                    .context(|| format!("cannot let nginx in at {}", socket.display()))?;
+            }
+            return Ok(());
+        }
+        std::thread::sleep(GLANCE);
+    }
+    Ok(())
 }
 
 /// The kernel ends this process, whatever it will have become, when its parent dies.

@@ -7,7 +7,7 @@
 pub mod backlog;
 pub mod builtin;
 pub mod calendar;
-mod detached;
+pub mod detached;
 pub mod door;
 pub mod exec;
 pub mod family;

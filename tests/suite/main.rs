@@ -25,6 +25,7 @@ mod frameworks;
 mod full;
 mod health;
 mod hold;
+mod init;
 mod install;
 mod keeping;
 mod kill;

@@ -50,6 +50,31 @@ fn processes_find_the_environment_of_stages_and_nothing_else() {
     }
 }
 
+#[test]
+fn nginx_may_connect_to_a_socket_that_was_made_as_the_umask_has_it() {
+    use std::os::unix::fs::PermissionsExt;
+    let world = World::with_web();
+    let mode = || {
+        let name = world.names("receiver/run/app").into_iter().next().unwrap_or_default();
+        std::fs::symlink_metadata(world.app().join("receiver/run/app").join(name))
+            .map_or(0, |about| about.permissions().mode() & 0o777)
+    };
+    world.until(10, "the socket to be open to nginx", || mode() == 0o777);
+    // Also the one that it makes after it died.
+    let _ = ask(&world.door(), "GET", "/die", "");
+    world.until(20, "another socket that is open", || {
+        mode() == 0o777 && ask(&world.door(), "GET", "/", "").is_ok()
+    });
+    // One that is closed on purpose stays closed.
+    let web = include_str!("../fixtures/web.py")
+        .replace("print(\"web begins\"", "os.umask(0o007); print(\"web begins\"");
+    world.file("web.py", &web);
+    world.commit("closed on purpose");
+    world.push().ok();
+    world.until_running(&["web"]);
+    assert_eq!(mode(), 0o770);
+}
+
 /// What comes up badly, the configuration that it takes, and what the pusher is told of it.
 const BAD: [(&str, &str, &str); 9] = [
     ("exec /nonexistent/server", "", "process `web` exited with status 127"),
@@ -186,6 +211,27 @@ fn a_rollback_brings_the_old_code_and_its_database_back_behind_the_door() {
     world.nothing_is_left_over();
 }
 
+#[test]
+fn a_version_that_shares_its_database_and_one_without_a_database_come_up_too() {
+    let world = World::with_web_and_notes();
+    world.post("/", "kept");
+    world.next_page("two", true);
+    world.push_with(&["-o", "carry=shared"]).ok().says("live: 1/");
+    assert_eq!((world.get("/").body.as_str(), world.get("/notes").body.as_str()), ("two\n", "kept"));
+    world.until_running(&["web"]);
+    // Versions open without a database of receiver's, too.
+    let world = World::with_web();
+    world.file(
+        "receiver.toml",
+        &format!("{WEB}[schema]\npaths = [\"schema.sql\"]\n[database]\nengine = \"none\"\n"),
+    );
+    world.file("schema.sql", "CREATE TABLE one (id INTEGER);\n");
+    world.next_page("two", false);
+    world.push().ok().says("live: 1/");
+    assert_eq!(world.get("/").body, "two\n");
+    world.until_running(&["web"]);
+}
+
 fn with_workers(overlap: bool, command: &str) -> String {
     format!("{WEB}[process.mailer]\ncommand = \"{command}\"\noverlap = {overlap}\n")
 }
@@ -287,8 +333,11 @@ fn after_everything_was_killed_up_all_brings_back_what_was_live() {
     world.next_page("two", true);
     world.push().ok();
     world.post("/", "before");
+    world.receiver(&["doctor", "app"]).ok().says("1 is up");
     world.kill_everything();
     assert!(ask(&world.door(), "GET", "/", "").is_err());
+    world.receiver(&["doctor", "app"]).fails(1).says("process `web` is stopped").says("`receiver up app`");
+    world.receiver(&["status", "app", "--check"]).fails(1);
     world.receiver(&["up", "--all"]).ok();
     assert_eq!((world.get("/").body.as_str(), world.get("/count").body.as_str()), ("two\n", "1"));
     assert_eq!(world.post("/", "after").status, 201);

@@ -485,7 +485,10 @@ impl Drop for World {
     fn drop(&mut self) {
         let apps = std::fs::read_dir(self.root()).into_iter().flatten().flatten();
         let runs = |place: PathBuf| std::fs::read_dir(place).is_ok_and(|mut all| all.next().is_some());
-        if apps.map(|app| app.path().join("receiver/run/processes")).any(runs) {
+        if apps
+            .map(|app| app.path().join("receiver/run"))
+            .any(|run| runs(run.join("processes")) || runs(run.join("cron")))
+        {
             self.kill_everything();
         }
         if std::thread::panicking() {
