@@ -2,9 +2,13 @@
 //!
 //! One look serves the laptop's directory and the tree of a push: it sees only names, and runs nothing.
 
+mod templates;
+
 use std::fmt;
 
 use super::settings::RelativePath;
+
+pub use templates::template;
 
 /// What a tree is made with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,10 +54,16 @@ pub struct Facts {
     pub package_lock: bool,
     /// Its SQL files at the top and in `db/`, by name, `schema.sql` first; only those with plain names.
     pub sql: Vec<String>,
+    /// The directory at the top that alone has a `wsgi.py`, where it is a name of Python's.
+    pub wsgi: Option<String>,
 }
 
+/// How many directories at the top are looked into for a `wsgi.py`.
+const MOST_DIRECTORIES: usize = 64;
+
 /// Looks at a tree. `names_in` lists the names in a directory of it, `""` for the top, and nothing where
-/// there is no such directory; only the top, `bin`, `public` and `db` are asked for.
+/// there is no such directory; only the top, `bin`, `public` and `db` are asked for, and for Django what else
+/// is at the top.
 pub fn detect(names_in: &dyn Fn(&str) -> Vec<String>) -> Facts {
     let top = names_in("");
     let has = |name: &str| top.iter().any(|found| found == name);
@@ -79,7 +89,25 @@ pub fn detect(names_in: &dyn Fn(&str) -> Vec<String>) -> Facts {
     } else {
         Framework::Unknown
     };
-    Facts { framework, requirements: has("requirements.txt"), package_lock: has("package-lock.json"), sql }
+    let wsgi = if framework == Framework::Django { wsgi(&top, names_in) } else { None };
+    let (requirements, package_lock) = (has("requirements.txt"), has("package-lock.json"));
+    Facts { framework, requirements, package_lock, sql, wsgi }
+}
+
+fn wsgi(top: &[String], names_in: &dyn Fn(&str) -> Vec<String>) -> Option<String> {
+    let mut found = top
+        .iter()
+        .filter(|name| is_module(name))
+        .take(MOST_DIRECTORIES)
+        .filter(|name| names_in(name).iter().any(|file| file == "wsgi.py"));
+    let first = found.next()?;
+    if found.next().is_some() { None } else { Some(first.clone()) }
+}
+
+/// Whether Python can import it by this name; and a name from a push ends up in a file and on a terminal.
+fn is_module(name: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+    name.bytes().all(plain) && !name.starts_with(|c: char| c.is_ascii_digit()) && !name.is_empty()
 }
 
 /// A name from a push ends up in a file and on a terminal: only what means nothing to either is taken.
@@ -87,20 +115,6 @@ fn is_sql(name: &str) -> bool {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
     let stem = name.strip_suffix(".sql").unwrap_or_default();
     !stem.is_empty() && name.bytes().all(plain) && name.parse::<RelativePath>().is_ok()
-}
-
-/// A `receiver.toml` for that tree, in which every choice is explained.
-pub fn template(facts: &Facts) -> String {
-    let body = match facts.framework {
-        Framework::Django => django(facts),
-        Framework::Rails => RAILS.to_owned(),
-        Framework::Laravel => LARAVEL.to_owned(),
-        Framework::Node => node(facts),
-        Framework::PlainSql => plain_sql(facts),
-        Framework::Static => STATIC.to_owned(),
-        Framework::Unknown => UNKNOWN.to_owned(),
-    };
-    format!("{HEAD}{body}")
 }
 
 /// What a push is told whose tree has no `receiver.toml` though it needs one: the file to add, whole.
@@ -116,194 +130,6 @@ pub fn missing_file_advice(facts: &Facts) -> String {
         template(facts)
     )
 }
-
-const HEAD: &str = "\
-# What receiver does with a push. Lines that begin with # and no blank are settings that you may want.
-format = 1
-
-";
-
-/// For trees whose framework keeps its data in a database of receiver's.
-const SQLITE: &str = "\
-[database]
-# Each version of the schema has a database of its own, a copy of the one before; stages find it in
-# DATABASE_URL, and the application must use that. \"none\" where the data is the application's own affair.
-engine = \"sqlite\"
-";
-
-fn django(facts: &Facts) -> String {
-    let (python, build) = if facts.requirements {
-        (
-            ".venv/bin/python",
-            "# The packages, in an environment of the release's own.
-build = \"python3 -m venv .venv && .venv/bin/pip install -q -r requirements.txt\"
-",
-        )
-    } else {
-        ("python3", "# There is no requirements.txt, so nothing is built: the server's own python3 runs the application.
-#build = \"python3 -m venv .venv && .venv/bin/pip install -q -r requirements.txt\"
-")
-    };
-    format!(
-        "\
-[stages]
-{build}
-# The static files, if the settings have a STATIC_ROOT.
-#assets = \"{python} manage.py collectstatic --noinput\"
-
-# Only when the migrations changed: a new version opens, and this makes its schema.
-syncdb = \"{python} manage.py migrate --noinput\"
-
-# Before the switch, every time: a release that fails here never goes live.
-check = \"{python} manage.py check\"
-
-{SQLITE}
-[shared]
-# What outlives releases. Uploads, if the settings have a MEDIA_ROOT; and a file of settings that is not in
-# the repository.
-#dirs = [\"media\"]
-#files = [\".env\"]
-"
-    )
-}
-
-const RAILS: &str = "\
-[stages]
-# The gems, in the release itself.
-build = \"bundle config set --local path vendor/bundle && bundle install --quiet\"
-
-# The static files.
-assets = \"bin/rails assets:precompile\"
-
-# Only when the migrations changed: a new version opens, and this makes its schema.
-syncdb = \"bin/rails db:migrate\"
-
-# Before the switch, every time: a release that fails here never goes live.
-check = \"bin/rails runner true\"
-
-[database]
-# Each version of the schema has a database of its own, a copy of the one before; stages find it in
-# DATABASE_URL, which Rails uses by itself. \"none\" where the data is the application's own affair.
-engine = \"sqlite\"
-
-[shared]
-# What outlives releases. Uploads, and the key of the credentials: `receiver put APP config/master.key`.
-#dirs = [\"storage\"]
-#files = [\"config/master.key\"]
-";
-
-const LARAVEL: &str = "\
-[stages]
-# The packages.
-build = \"composer install --no-dev --no-interaction --quiet\"
-
-# Only when the migrations changed: a new version opens, and this makes its schema.
-syncdb = \"php artisan migrate --force\"
-
-# Before the switch, every time: a release that fails here never goes live.
-check = \"php artisan about\"
-
-[database]
-# Each version of the schema has a database of its own, a copy of the one before; stages find it in
-# RECEIVER_DATABASE_NAME and DATABASE_URL, and config/database.php must use that. \"none\" where the data is
-# the application's own affair.
-engine = \"sqlite\"
-
-[shared]
-# What outlives releases. Uploads, and a file of settings that is not in the repository.
-#dirs = [\"storage/app\"]
-#files = [\".env\"]
-";
-
-fn node(facts: &Facts) -> String {
-    let install = if facts.package_lock { "npm ci" } else { "npm install" };
-    format!(
-        "\
-[stages]
-# The packages.
-build = \"{install}\"
-
-# What the packages make of the sources, if package.json has a script for it.
-assets = \"npm run --if-present build\"
-
-# Before the switch, every time: a release that fails here never goes live.
-#check = \"npm test\"
-
-# Only when the schema changed: a new version opens, and this makes its schema.
-#syncdb = \"npx prisma migrate deploy\"
-
-[database]
-# none: the data is the application's own affair. With \"sqlite\" each version of the schema has a database
-# of its own, a copy of the one before, which stages find in DATABASE_URL.
-engine = \"none\"
-
-[shared]
-# What outlives releases. Uploads, and a file of settings that is not in the repository.
-#dirs = [\"uploads\"]
-#files = [\".env\"]
-"
-    )
-}
-
-fn plain_sql(facts: &Facts) -> String {
-    let files = facts.sql.iter().map(|path| format!("\"{path}\"")).collect::<Vec<_>>().join(", ");
-    format!(
-        "\
-[stages]
-# Only when these files changed: a new version opens, and receiver runs them in this order. They find a copy
-# of the data of the version before, so `CREATE TABLE IF NOT EXISTS` is what they need; or see carry.
-syncdb = {{ sql = [{files}] }}
-
-# Before the switch, every time: a release whose command fails here never goes live.
-#check = \"make check\"
-
-[schema]
-# The files that open a version when they change.
-paths = [{files}]
-
-{SQLITE}
-# How a version begins: with a copy of the data of the one before, or empty, for syncdb to make the schema and
-# a migration stage to bring the data.
-#carry = \"empty\"
-"
-    )
-}
-
-const STATIC: &str = "\
-[stages]
-# A static site needs none. A command here makes the site from its sources.
-#build = \"make site\"
-
-[database]
-# No database.
-engine = \"none\"
-";
-
-const UNKNOWN: &str = "\
-[stages]
-# Makes the release: dependencies, compiled programs.
-#build = \"make\"
-
-# Only when the schema changed: a new version opens, and this makes its schema.
-#syncdb = \"make schema\"
-
-# Before the switch, every time: a release that fails here never goes live.
-#check = \"make check\"
-
-[schema]
-# The files that open a version when they change.
-#paths = [\"**/migrations/*\"]
-
-[database]
-# none: the data is the application's own affair. With \"sqlite\" each version of the schema has a database
-# of its own, a copy of the one before, which stages find in DATABASE_URL.
-engine = \"none\"
-
-[shared]
-# What outlives releases. Uploads, and a file of settings that is not in the repository.
-#dirs = [\"uploads\"]
-#files = [\".env\"]
-";
 
 #[cfg(test)]
 mod tests {
@@ -364,7 +190,9 @@ mod tests {
             };
             let all: String = text.lines().map(line).collect();
             let loaded = Settings::load(Some(all.as_bytes()), None, "server");
-            assert!(loaded.is_ok(), "{framework}: {loaded:?}\n{all}");
+            let loaded = loaded.unwrap_or_else(|error| panic!("{framework}: {error:?}\n{all}"));
+            assert_eq!(loaded.not_in_force_yet(), Vec::<String>::new());
+            assert_eq!(loaded.web.command.is_some(), *framework != Framework::Static, "{framework}");
         }
     }
 
@@ -379,6 +207,17 @@ mod tests {
         let without = load(&["manage.py"]);
         assert!(without.stage(StageName::Build).is_none());
         assert!(without.stage(StageName::Syncdb).is_some());
+    }
+
+    #[test]
+    fn django_is_served_by_the_module_that_its_tree_has() {
+        let wsgi = |paths: &[&str]| facts(paths).wsgi;
+        assert_eq!(wsgi(&["manage.py", "notes/views.py", "site_/wsgi.py"]).as_deref(), Some("site_"));
+        assert!(template(&facts(&["manage.py", "site_/wsgi.py"])).contains(" site_.wsgi\"\n"));
+        // Two of them, or a name that Python could not import or that is a trap: somebody else has to say it.
+        assert_eq!(wsgi(&["manage.py", "a/wsgi.py", "b/wsgi.py"]), None);
+        assert_eq!(wsgi(&["manage.py", "x\"]\n/wsgi.py", "$(reboot)/wsgi.py", "1/wsgi.py"]), None);
+        assert_eq!(wsgi(&["site_/wsgi.py", "package.json"]), None);
     }
 
     #[test]

@@ -35,6 +35,9 @@ pub struct Record {
     pub job: String,
     /// Whether it opened its version.
     pub opens: bool,
+    /// When its files were written, by the machine's clock: what was changed in it since was not by receiver.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exported: Option<Timestamp>,
     /// When it was complete; absent as long as it is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sealed: Option<Timestamp>,

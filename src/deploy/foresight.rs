@@ -46,8 +46,10 @@ pub fn foresee(app: &App, request: &Request) -> Result<Reply> {
         Request::DbLoad { version } => {
             format!("would replace what {} holds, and keep a dump of that", database::name(app, *version)?)
         }
-        Request::Up | Request::Down => {
-            let verb = if matches!(request, Request::Up) { "start what does not run of" } else { "end" };
+        Request::Boot if processes::is_down(app) => format!("{} is down, and would stay so", app.name()),
+        Request::Boot if Scene::read(app)?.live.is_none() => format!("nothing of {} is live yet", app.name()),
+        Request::Up | Request::Boot | Request::Down => {
+            let verb = if matches!(request, Request::Down) { "end" } else { "start what does not run of" };
             format!("would {verb} {}", listed(&processes::names(app)?))
         }
         Request::Restart { process } => {
@@ -59,8 +61,7 @@ pub fn foresee(app: &App, request: &Request) -> Result<Reply> {
                 None => format!("would restart {}", listed(&names)),
             }
         }
-        Request::Boot
-        | Request::Prune
+        Request::Prune
         | Request::EnvList
         | Request::Get { .. }
         | Request::DbDump { .. }

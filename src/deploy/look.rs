@@ -2,7 +2,7 @@
 //!
 //! A hook, `receiver plan` and the worker look through the same eyes. Nothing that was pushed runs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use super::branches::{self, Unborn};
 use super::plan::{self, Facts, Plan};
@@ -65,6 +65,8 @@ pub struct Look {
     pub size: Size,
     /// How the framework is asked whether something is pending.
     pub question: Option<Question>,
+    /// The paths in which it differs from what is live; none where nothing is, or it cannot be compared.
+    pub changed: Option<HashSet<Vec<u8>>>,
 }
 
 /// Whether submodules are fetched: never by a hook.
@@ -120,13 +122,9 @@ pub fn at(app: &App, repository: &Repository, scene: &Scene, request: &Request) 
     let size = export::measure(repository, &parts)?;
     let live = scene.live_record(app)?;
     let difference = live.map(|live| difference(repository, live, &fingerprint, &said)).transpose()?;
-    let changed_files = match live {
-        // The revision of a release is held by a ref; where it is gone all the same, all is new.
-        Some(live) => {
-            repository.changed_files(&live.revision, request.revision).unwrap_or(parts[0].tree.entries.len())
-        }
-        None => parts[0].tree.entries.len(),
-    };
+    // The revision of a release is held by a ref; where it is gone all the same, all is new.
+    let changed = live.and_then(|live| repository.changed_paths(&live.revision, request.revision).ok());
+    let changed_files = changed.as_ref().map_or(parts[0].tree.entries.len(), HashSet::len);
     let question = schema::question(fingerprint.detector, &said.said());
     let plan = plan::decide(&Facts {
         app: app.name(),
@@ -142,7 +140,7 @@ pub fn at(app: &App, repository: &Repository, scene: &Scene, request: &Request) 
         changed_files,
         again: request.again,
     })?;
-    Ok(Look { settings, fingerprint, parts, plan, size, question })
+    Ok(Look { settings, fingerprint, parts, plan, size, question, changed })
 }
 
 fn refuse(complaints: &[String]) -> Result<()> {

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
+
 use super::crew::{Crew, Upbringing};
 use super::environment::{Environment, Subject};
 use super::joblog::{JobLog, Line};
@@ -24,6 +26,7 @@ use crate::serve::hold::Hold;
 use crate::serve::start::Purpose;
 use crate::support::text::{grouped, plural};
 use crate::support::{Context, Error, Result, clock, death, files, text};
+use crate::vcs::times::Older;
 use crate::vcs::{Repository, export};
 
 /// A release that is being made, under the app's lock.
@@ -91,6 +94,7 @@ impl<'a> Making<'a> {
             seq: guard.next_seq(),
             job: job.id.clone(),
             opens: look.plan.opens,
+            exported: None,
             sealed: None,
             failure: None,
             files: look.size.files,
@@ -182,6 +186,7 @@ impl<'a> Making<'a> {
             .context(|| format!("cannot make the directory {}", self.directory.display()))?;
         death::point("directory-made");
         self.write_tree()?;
+        self.record.exported = Some(Timestamp::now());
         let files = &self.look.plan.files;
         let noun = plural(usize::try_from(files.total).unwrap_or(0), "file", "files");
         self.log.timed(
@@ -191,6 +196,12 @@ impl<'a> Making<'a> {
         );
         death::point("exported");
         Ok(())
+    }
+
+    /// The live release, where its files can hand on their times.
+    fn older(&self) -> Option<Older> {
+        let previous = self.previous.as_ref()?;
+        Older::open(&self.app().release(&previous.id), previous.exported?, self.look.changed.clone()?)
     }
 
     /// Writes the files, and says once a second how many there are.
@@ -206,7 +217,7 @@ impl<'a> Making<'a> {
             }
             self.stopper.check().is_ok()
         };
-        export::export(&self.look.parts, &self.directory, &|| !go_on())
+        export::export(&self.look.parts, &self.directory, self.older().as_ref(), &|| !go_on())
             .map_err(|error| self.stopper.check().err().unwrap_or(error))
     }
 

@@ -160,7 +160,12 @@ pub fn carry_out(app: &App, request: &Request, by: &str, streams: &mut Streams) 
         }
         Request::EnvSet { name } => {
             let value = read_value(streams)?;
-            let words = format!("{name} is set; what is deployed from now on finds it");
+            let more = if processes::any(app)? {
+                format!(": `receiver restart {}`", app.name())
+            } else {
+                String::new()
+            };
+            let words = format!("{name} is set; what starts from now on finds it{more}");
             change_env(&mut lock(app, streams)?, name, Some(value), by)
                 .map(|()| Reply::said(words, json!({ "set": name })))
         }

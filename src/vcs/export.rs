@@ -16,6 +16,7 @@ use rustix::fs::{CWD, Mode, OFlags};
 
 use super::git::Repository;
 use super::submodules::Part;
+use super::times::Older;
 use super::tree::{Entry, Kind};
 use crate::support::{Context, Error, Result, text};
 
@@ -56,10 +57,16 @@ pub fn measure(repository: &Repository, parts: &[Part]) -> Result<Size> {
     Ok(size)
 }
 
-/// Writes the parts below `destination`, a new and empty directory. Not synced yet.
+/// Writes the parts below `destination`, a new and empty directory. Not synced yet. What is as it was in the
+/// `older` release gets its time from there.
 ///
 /// `stop` is looked at between files: the export ends early where it becomes true.
-pub fn export(parts: &[Part], destination: &Path, stop: &(dyn Fn() -> bool + Sync)) -> Result<()> {
+pub fn export(
+    parts: &[Part],
+    destination: &Path,
+    older: Option<&Older>,
+    stop: &(dyn Fn() -> bool + Sync),
+) -> Result<()> {
     let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let top = rustix::fs::openat(CWD, destination, flags, Mode::empty())
         .context(|| format!("cannot open {}", destination.display()))?;
@@ -72,7 +79,7 @@ pub fn export(parts: &[Part], destination: &Path, stop: &(dyn Fn() -> bool + Syn
         }
     }
     for part in parts {
-        write_files(part, &top, stop)?;
+        write_files(part, &top, older, stop)?;
     }
     Ok(())
 }
@@ -87,7 +94,12 @@ fn make_directory(top: &OwnedFd, path: &[u8]) -> Result<()> {
     }
 }
 
-fn write_files(part: &Part, top: &OwnedFd, stop: &(dyn Fn() -> bool + Sync)) -> Result<()> {
+fn write_files(
+    part: &Part,
+    top: &OwnedFd,
+    older: Option<&Older>,
+    stop: &(dyn Fn() -> bool + Sync),
+) -> Result<()> {
     // Neighbours in a directory go to one thread, which opens the directory once.
     const CHUNK: usize = 128;
     let chunks: Vec<&[Entry]> = part.tree.entries.chunks(CHUNK).collect();
@@ -96,7 +108,7 @@ fn write_files(part: &Part, top: &OwnedFd, stop: &(dyn Fn() -> bool + Sync)) -> 
     std::thread::scope(|scope| {
         let work = || -> Result<()> {
             let repository = Repository::open(&part.repository)?;
-            let mut writer = Writer { repository: &repository, top, directory: None };
+            let mut writer = Writer { repository: &repository, top, older, directory: None };
             while let Some(chunk) = chunks.get(next.fetch_add(1, Ordering::Relaxed)) {
                 for entry in *chunk {
                     if failed.load(Ordering::Relaxed) {
@@ -122,6 +134,7 @@ fn write_files(part: &Part, top: &OwnedFd, stop: &(dyn Fn() -> bool + Sync)) -> 
 struct Writer<'a> {
     repository: &'a Repository,
     top: &'a OwnedFd,
+    older: Option<&'a Older>,
     /// The directory that was written to last, open.
     directory: Option<(Vec<u8>, OwnedFd)>,
 }
@@ -161,7 +174,11 @@ impl Writer<'_> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = rustix::fs::openat(directory, name, flags, mode);
         let mut file = File::from(file.context(|| format!("cannot make {}", entry.shown()))?);
-        file.write_all(&bytes).context(|| format!("cannot write {}", entry.shown()))
+        file.write_all(&bytes).context(|| format!("cannot write {}", entry.shown()))?;
+        match self.older {
+            Some(older) => older.pass_on(&entry.path, bytes.len() as u64, &file),
+            None => Ok(()),
+        }
     }
 }
 

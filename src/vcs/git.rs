@@ -1,6 +1,6 @@
 //! A git repository, read through git2: nothing that was pushed runs, no work tree is needed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Once;
 
@@ -222,13 +222,17 @@ impl Repository {
         Ok(targets)
     }
 
-    /// How many files differ between two revisions.
-    pub fn changed_files(&self, old: &Revision, new: &Revision) -> Result<usize> {
+    /// The paths in which two revisions differ, those of submodules that moved among them.
+    pub fn changed_paths(&self, old: &Revision, new: &Revision) -> Result<HashSet<Vec<u8>>> {
         let (old, new) = (self.commit(old)?, self.commit(new)?);
         let (old, new) =
             (old.tree().context(|| "cannot read a tree")?, new.tree().context(|| "cannot read a tree")?);
         let diff = self.inner.diff_tree_to_tree(Some(&old), Some(&new), None);
-        Ok(diff.context(|| "cannot compare two revisions")?.deltas().len())
+        let diff = diff.context(|| "cannot compare two revisions")?;
+        let paths = diff.deltas().filter_map(|delta| {
+            delta.new_file().path_bytes().or_else(|| delta.old_file().path_bytes()).map(<[u8]>::to_vec)
+        });
+        Ok(paths.collect())
     }
 
     /// Keeps a revision from garbage collection for as long as `name` is held.

@@ -8,6 +8,7 @@ pub mod git;
 pub mod links;
 pub mod paths;
 pub mod submodules;
+pub mod times;
 pub mod tree;
 
 pub use git::Repository;

@@ -98,6 +98,12 @@ pub fn get(port: u16, path: &str) -> Answer {
     ask(port, "GET", path, &[], b"")
 }
 
+/// A form that is sent as a browser does it; `cookie` is what the page set, or empty.
+pub fn submit(port: u16, path: &str, cookie: &str, fields: &str) -> Answer {
+    let kind = "Content-Type: application/x-www-form-urlencoded";
+    ask(port, "POST", path, &[kind, &format!("Cookie: {cookie}")], fields.as_bytes())
+}
+
 /// A process of a test, which does not outlive it.
 pub struct Running(pub Child);
 
@@ -141,9 +147,14 @@ impl Web {
     /// The same, running, with the site of what is live.
     pub fn with_site(world: &World) -> Web {
         let mut web = Web::prepare(world);
-        web.start(world);
-        world.receiver(&["config", "app", "--site", "--install"]).ok().says("nginx has loaded it");
+        web.open(world);
         web
+    }
+
+    /// Starts it, and brings in the site of what is live.
+    pub fn open(&mut self, world: &World) {
+        self.start(world);
+        world.receiver(&["config", "app", "--site", "--install"]).ok().says("nginx has loaded it");
     }
 
     pub fn configure(&self, more: &str) {

@@ -1,14 +1,18 @@
 //! The examples, as a reader would use them: the folder becomes a repository, is pushed, changed, pushed
 //! again, and rolled back.
 
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
+use crate::browser::{HOST, Web, get, submit};
 use crate::data::value;
 use crate::world::World;
 
 /// A world whose laptop holds an example, committed.
-fn with_example(name: &str) -> World {
+pub fn with_example(name: &str) -> World {
     let world = World::with_app();
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name);
     let files = Command::new("cp").arg("-R").arg(source.join(".")).arg(world.laptop()).status();
@@ -25,15 +29,21 @@ fn replace(world: &World, file: &str, old: &str, new: &str) {
 }
 
 #[test]
-fn the_static_example_is_pushed_changed_and_rolled_back() {
+fn the_static_example_is_served_by_nginx_changed_and_rolled_back() {
     let world = with_example("static");
+    let mut web = Web::prepare(&world);
     world.push().ok().says("=====> live: 0/");
+    web.open(&world);
+    assert!(get(web.port, "/").is(200).text().contains("Pushed, and live."));
+    assert!(get(web.port, "/style.css").is(200).text().contains("margin"));
+    get(web.port, "/README.md").is(404);
     replace(&world, "public/index.html", "Pushed, and live.", "Pushed again.");
     world.commit("again");
     world.push().ok().says("=====> live: 0/");
-    assert!(world.live_file("public/index.html").contains("Pushed again."));
+    assert!(get(web.port, "/").is(200).text().contains("Pushed again."));
     world.receiver(&["rollback"]).ok();
-    assert!(world.live_file("public/index.html").contains("Pushed, and live."));
+    assert!(get(web.port, "/").is(200).text().contains("Pushed, and live."));
+    assert!(world.processes().is_empty());
 }
 
 #[test]
@@ -80,29 +90,62 @@ fn the_plain_sql_example_is_pushed_changed_as_it_says_and_rolled_back() {
     world.sql("INSERT INTO customer VALUES (2, 'Grace Hopper');");
 }
 
-#[test]
-fn the_django_example_is_pushed_migrated_and_rolled_back() {
+/// The Django example, live behind nginx, by this file of its settings.
+fn with_django(settings: &str) -> (World, Web) {
     let world = with_example("django");
+    if settings != "receiver.toml" {
+        std::fs::rename(world.laptop().join(settings), world.laptop().join("receiver.toml")).unwrap();
+        world.commit("the other settings");
+    }
     // Its own build stage asks a package index. Here there is no network: the server's file overrules that one
     // stage, and the environment takes Debian's Django.
     let build = "/usr/bin/python3 -m venv --without-pip --system-site-packages .venv";
     world.receiver(&["config", "app", "stages.build", build]).ok();
+    let mut web = Web::prepare(&world);
+    world.receiver_fed(&["env", "app", "set", "ALLOWED_HOSTS"], format!("{HOST}\n").as_bytes()).ok();
     world.receiver_fed(&["env", "app", "set", "SECRET_KEY"], b"a long secret of this test").ok();
-    world.push().ok().says("=====> live: 0/");
+    world.push().ok().says("health").says("=====> live: 0/");
+    web.open(&world);
+    (world, web)
+}
+
+/// The notes of its page.
+#[track_caller]
+fn notes(web: &Web) -> Vec<String> {
+    let page = get(web.port, "/").is(200).text();
+    let items = page.split("<li>").skip(1).map(|item| item.split("</li>").next().unwrap().to_owned());
+    items.collect()
+}
+
+/// Fills its form in and sends it.
+#[track_caller]
+fn write_note(web: &Web, text: &str) {
+    let page = get(web.port, "/").is(200);
+    let cookie = page.header("set-cookie").expect("Django sets the cookie of its form");
+    let cookie = cookie.split(';').next().unwrap();
+    let form = page.text();
+    let token = form.split("name=\"csrfmiddlewaretoken\" value=\"").nth(1).expect("the form has a token");
+    let token = token.split('"').next().unwrap();
+    submit(web.port, "/", cookie, &format!("csrfmiddlewaretoken={token}&text={text}")).is(302);
+}
+
+/// What a reader of the Django example does, by whatever protocol it is served.
+fn the_django_example_is_lived_with(world: &World, web: &Web) {
     let shell = |code: &str| {
         world
             .receiver(&["run", "app", "--", ".venv/bin/python", "manage.py", "shell", "-c", code])
             .ok()
             .stdout
     };
-    shell("from notes.models import Note; Note.objects.create(text='the first')");
-    let page =
-        "from django.test import Client; print(Client(HTTP_HOST='localhost').get('/').content.decode())";
-    assert_eq!(shell(page).trim(), "the first");
+    write_note(web, "first");
+    assert_eq!(notes(web), ["first"]);
+    assert!(get(web.port, "/static/notes/notes.css").is(200).text().contains("margin"));
     assert_eq!(shell("from django.conf import settings; print(settings.DEBUG)").trim(), "False");
+    // Of another site, without the token of the form.
+    submit(web.port, "/", "", "text=forged").is(403);
 
     replace(
-        &world,
+        world,
         "notes/models.py",
         "    written",
         "    stars = models.IntegerField(default=3)\n    written",
@@ -110,10 +153,91 @@ fn the_django_example_is_pushed_migrated_and_rolled_back() {
     world.run("/usr/bin/python3", &world.laptop(), &["manage.py", "makemigrations", "--name", "stars"]).ok();
     world.commit("Stars");
     world.push().ok().says("notes/migrations/0002_stars.py → version 1").says("=====> live: 1/");
-    assert_eq!(shell(page).trim(), "the first");
+    assert_eq!(notes(web), ["first"]);
     assert_eq!(shell("from notes.models import Note; print(Note.objects.get().stars)").trim(), "3");
+    write_note(web, "second");
+    assert_eq!(notes(web), ["first", "second"]);
 
+    world.receiver(&["rollback"]).fails(1).says("--without-new-data");
+    assert_eq!(notes(web), ["first", "second"]);
     world.receiver(&["rollback", "--without-new-data"]).ok();
-    assert_eq!(shell(page).trim(), "the first");
-    shell("from notes.models import Note; Note.objects.create(text='the second')");
+    assert_eq!(notes(web), ["first"]);
+    write_note(web, "third");
+    assert_eq!(notes(web), ["first", "third"]);
+    world.until_running(&["web"]);
+}
+
+#[test]
+fn the_django_example_is_served_by_http_migrated_and_rolled_back() {
+    let (world, web) = with_django("receiver.toml");
+    the_django_example_is_lived_with(&world, &web);
+}
+
+#[test]
+fn the_django_example_is_served_by_fastcgi_over_a_unix_socket_migrated_and_rolled_back() {
+    let (world, web) = with_django("receiver-fastcgi.toml");
+    assert!(std::fs::read_to_string(web.site()).unwrap().contains("fastcgi_pass"));
+    the_django_example_is_lived_with(&world, &web);
+}
+
+#[test]
+fn the_django_example_goes_over_from_http_to_fastcgi_as_it_says() {
+    let (world, web) = with_django("receiver.toml");
+    write_note(&web, "first");
+    std::fs::rename(world.laptop().join("receiver-fastcgi.toml"), world.laptop().join("receiver.toml"))
+        .unwrap();
+    world.commit("by FastCGI");
+    world.push().ok().says("its site is up to date");
+    assert_eq!(notes(&web), ["first"]);
+    assert!(std::fs::read_to_string(web.site()).unwrap().contains("fastcgi_pass"));
+    world.receiver(&["rollback"]).ok();
+    assert_eq!(notes(&web), ["first"]);
+    assert!(std::fs::read_to_string(web.site()).unwrap().contains("proxy_pass"));
+}
+
+#[test]
+fn the_node_example_is_served_by_nginx_and_its_notes_outlive_releases() {
+    let world = with_example("node");
+    let mut web = Web::prepare(&world);
+    world.push().ok().says("health").says("=====> live: 0/");
+    web.open(&world);
+    submit(web.port, "/", "", "text=a+%3Cb%3E").is(303);
+    assert_eq!(notes(&web), ["a &#60;b&#62;"]);
+    assert!(get(web.port, "/assets/notes.css").is(200).text().contains("margin"));
+    replace(&world, "server.js", "<h1>Notes</h1>", "<h1>All notes</h1>");
+    world.commit("all");
+    world.push().ok();
+    assert!(get(web.port, "/").is(200).text().contains("All notes"));
+    submit(web.port, "/", "", "text=second").is(303);
+    world.receiver(&["rollback"]).ok();
+    assert!(get(web.port, "/").is(200).text().contains("<h1>Notes</h1>"));
+    assert_eq!(notes(&web).len(), 2);
+    world.until_running(&["web"]);
+}
+
+#[test]
+fn the_node_example_ends_its_requests_when_it_is_asked_to_end() {
+    let world = with_example("node");
+    world.push().ok();
+    let pid = world.processes()[0].3.unwrap();
+    let mut half = UnixStream::connect(world.door()).unwrap();
+    half.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let head = "POST / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 9\r\n";
+    write!(half, "{head}Expect: 100-continue\r\n\r\n").unwrap();
+    // It has the request in hand when it says so.
+    let mut heard = [0; 25];
+    half.read_exact(&mut heard).unwrap();
+    assert_eq!(&heard, b"HTTP/1.1 100 Continue\r\n\r\n");
+    let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    world.until(10, "it to listen no more", || {
+        UnixStream::connect(world.app().join("current/.receiver/web.sock")).is_err()
+    });
+    half.write_all(b"text=last").unwrap();
+    let mut answer = String::new();
+    half.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 303 "), "{answer}");
+    // It ended by itself and in order; whoever keeps it running starts it again.
+    world.until(20, "it to run again", || world.status()["processes"][0]["restarts"] == 1);
+    assert_eq!(world.status()["processes"][0]["last_end"], "exited with status 0");
 }

@@ -2,7 +2,28 @@
 
 use std::path::Path;
 
+use crate::booted::Booted;
+use crate::keeping::Machine;
 use crate::world::{PROGRAM, World};
+
+const TEXT: &str = include_str!("../../INSTALL.md");
+/// Where the part begins that needs root, nginx and systemd.
+const SERVER: &str = "\n# On a server";
+
+/// What a part of it types, and what it says is seen. A block without a language is for the reader only: it
+/// needs a network, or a domain.
+fn part(text: &str) -> (String, Vec<String>) {
+    let blocks = blocks(text);
+    let of = |wanted: &str| -> String {
+        let fitting = blocks.iter().filter(|(language, _)| language == wanted);
+        fitting.map(|(_, body)| body.as_str()).collect()
+    };
+    let script = of("sh");
+    assert!(script.lines().count() > 12, "the blocks that are typed are marked as sh");
+    let seen: Vec<String> = of("text").lines().map(str::to_owned).collect();
+    assert!(seen.len() > 4, "the blocks that are seen are marked as text");
+    (script, seen)
+}
 
 /// The fenced blocks of a document, with their language.
 fn blocks(text: &str) -> Vec<(String, String)> {
@@ -28,22 +49,33 @@ fn install_md_leads_to_the_first_rollback_word_for_word() {
     world.file("index.html", "one\n").commit("one");
     std::fs::write(world.laptop().join(".git/info/exclude"), "key.txt\n.env\nscript\n").unwrap();
     world.file("key.txt", "a secret\n").file(".env", "A=1\n\n");
-    let text = include_str!("../../INSTALL.md");
-    let blocks = blocks(text);
-    let script: String =
-        blocks.iter().filter(|(language, _)| language == "sh").map(|(_, body)| body.as_str()).collect();
-    assert!(script.lines().count() > 12, "the blocks that are typed are marked as sh");
+    let (script, seen) = part(TEXT.split(SERVER).next().unwrap());
     world.file("script", &script);
     let path =
         format!("{}:{}", Path::new(PROGRAM).parent().unwrap().display(), std::env::var("PATH").unwrap());
     let output =
-        world.command("sh", &world.laptop()).args(["-ex", "script"]).env("PATH", path).output().unwrap();
+        world.command("sh", &world.laptop()).args(["-e", "script"]).env("PATH", path).output().unwrap();
     let said =
         format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{said}");
     let home = world.place().join("home").display().to_string();
-    let seen = blocks.iter().filter(|(language, _)| language == "text").flat_map(|(_, body)| body.lines());
     for line in seen {
         assert!(said.contains(&line.replace("/home/you", &home)), "INSTALL.md promises {line:?}:\n{said}");
     }
+}
+
+#[test]
+fn install_md_leads_on_to_nginx_and_over_a_boot_word_for_word() {
+    let server = Booted::new();
+    let (script, seen) = part(TEXT.split_once(SERVER).expect("there is a part for a server").1);
+    std::fs::write(server.disk().join("root/script"), script).unwrap();
+    server.sh("git config --global user.name Ada; git config --global user.email ada@example.org").ok();
+    let said = server.sh("cd /root; sh -e script 2>&1").ok().stdout;
+    for line in seen {
+        assert!(said.contains(&line), "INSTALL.md promises {line:?}:\n{said}");
+    }
+    server.reboot();
+    let ask = "curl --silent --retry 40 --retry-all-errors --retry-delay 1 --fail \
+               -H 'Host: hello.example' http://127.0.0.1/";
+    assert_eq!(server.sh(ask).ok().stdout, "Hello, it is live.\n");
 }

@@ -26,6 +26,7 @@ mod full;
 mod health;
 mod hold;
 mod hosts;
+mod init;
 mod install;
 mod keeping;
 mod kill;

@@ -312,8 +312,11 @@ fn after_everything_was_killed_up_all_brings_back_what_was_live() {
     world.next_page("two", true);
     world.push().ok();
     world.post("/", "before");
+    world.receiver(&["doctor", "app"]).ok().says("1 is up");
     world.kill_everything();
     assert!(ask(&world.door(), "GET", "/", "").is_err());
+    world.receiver(&["doctor", "app"]).fails(1).says("process `web` is stopped").says("`receiver up app`");
+    world.receiver(&["status", "app", "--check"]).fails(1);
     world.receiver(&["up", "--all"]).ok();
     assert_eq!((world.get("/").body.as_str(), world.get("/count").body.as_str()), ("two\n", "1"));
     assert_eq!(world.post("/", "after").status, 201);

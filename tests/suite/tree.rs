@@ -398,3 +398,48 @@ fn verify_names_what_is_not_as_in_the_revision() {
         ]
     );
 }
+
+/// The modification time of a file of the live release, in nanoseconds.
+fn time_of(world: &World, name: &str) -> i128 {
+    use std::os::unix::fs::MetadataExt;
+    let about = std::fs::metadata(world.live_directory().join(name)).unwrap();
+    i128::from(about.mtime()) * 1_000_000_000 + i128::from(about.mtime_nsec())
+}
+
+#[test]
+fn unchanged_files_keep_their_modification_time_over_releases_and_new_content_always_gets_a_new_one() {
+    let world = World::with_app();
+    world.file(
+        "receiver.toml",
+        "[stages]\nbuild = \"echo more >> touched.txt\"\n[database]\nengine = \"none\"\n",
+    );
+    for name in ["same.css", "other.css", "touched.txt", "away/deep.css"] {
+        world.file(name, "one\n");
+    }
+    world.file("index.html", "1\n");
+    world.commit("one");
+    world.push().ok();
+    let names = ["same.css", "away/deep.css", "other.css", "touched.txt", "index.html"];
+    let mut before: Vec<i128> = names.map(|name| time_of(&world, name)).to_vec();
+    let mut seconds = std::collections::BTreeMap::from([("other.css", vec![]), ("index.html", vec![])]);
+    // As fast as it goes: several releases within a second, each with content of the same size.
+    for round in 2..6 {
+        world.file("index.html", &format!("{round}\n"));
+        world.file("other.css", &format!("{round}ne\n"));
+        world.commit("next");
+        world.push().ok().says("live: ");
+        let after: Vec<i128> = names.map(|name| time_of(&world, name)).to_vec();
+        assert_eq!(before[..2], after[..2], "unchanged files have another time");
+        for (name, seen) in &mut seconds {
+            seen.push(time_of(&world, name) / 1_000_000_000);
+        }
+        // What a stage wrote to is not as it was, whatever the revision says.
+        assert_ne!(before[3], after[3]);
+        before = after;
+    }
+    for (name, seen) in seconds {
+        let mut distinct = seen.clone();
+        distinct.dedup();
+        assert_eq!(distinct, seen, "{name} kept its second while its content changed");
+    }
+}

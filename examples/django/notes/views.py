@@ -1,8 +1,10 @@
-from django.http import HttpResponse
+from django.shortcuts import redirect, render
 
 from notes.models import Note
 
 
 def index(request):
-    lines = [note.text for note in Note.objects.order_by("written")]
-    return HttpResponse("\n".join(lines), content_type="text/plain")
+    if request.method == "POST":
+        Note.objects.create(text=request.POST["text"][:200])
+        return redirect("index")
+    return render(request, "notes/index.html", {"notes": Note.objects.order_by("written")})

@@ -9,11 +9,20 @@ DEBUG = not DEPLOYED
 SECRET_KEY = os.environ.get("SECRET_KEY", "on the laptop only")
 ALLOWED_HOSTS = os.environ.get("ALLOWED_HOSTS", "localhost").split()
 
-INSTALLED_APPS = ["django.contrib.contenttypes", "django.contrib.auth", "notes"]
+# nginx says so, whatever the browser wrote: a page that came by https is known to have done so.
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+
+INSTALLED_APPS = ["django.contrib.contenttypes", "django.contrib.auth", "django.contrib.staticfiles", "notes"]
+MIDDLEWARE = ["django.middleware.common.CommonMiddleware", "django.middleware.csrf.CsrfViewMiddleware"]
+TEMPLATES = [{"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True}]
 ROOT_URLCONF = "website.urls"
 WSGI_APPLICATION = "website.wsgi.application"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 USE_TZ = True
+
+# `collectstatic` brings them there, and nginx serves them: `static` in receiver.toml.
+STATIC_URL = "/static/"
+STATIC_ROOT = BASE_DIR / "collected"
 
 # The database of this version, as receiver names it; on the laptop a file of one's own.
 DATABASES = {

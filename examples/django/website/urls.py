@@ -2,4 +2,4 @@ from django.urls import path
 
 from notes.views import index
 
-urlpatterns = [path("", index)]
+urlpatterns = [path("", index, name="index")]
