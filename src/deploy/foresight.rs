@@ -2,10 +2,11 @@
 
 use serde_json::json;
 
+use super::configuring::change_text;
 use super::environment::Kept;
 use super::look::Scene;
 use super::maintenance;
-use super::request::{Reply, Request, change_text};
+use super::request::{Reply, Request};
 use super::{database, processes};
 use crate::app::App;
 use crate::support::{Error, Result, files};

@@ -142,6 +142,7 @@ fn every_shape_of_the_document_is_that_of_the_real_output() {
     ask("config --site", &["config", "app", "--site"], b"");
     ask("config --site --install", &["config", "app", "--site", "--install"], b"");
     ask("config --site --install", &["config", "app", "--site", "--install"], b"");
+    ask("config KEY VALUE", &["config", "app", "versions.urls", "password"], b"");
     ask("maintenance", &["maintenance", "app", "on"], b"");
     ask("maintenance", &["maintenance", "app", "off"], b"");
     std::fs::write(world.live_directory().join("index.html"), "x").unwrap();
