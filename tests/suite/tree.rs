@@ -409,7 +409,10 @@ fn time_of(world: &World, name: &str) -> i128 {
 #[test]
 fn unchanged_files_keep_their_modification_time_over_releases_and_new_content_always_gets_a_new_one() {
     let world = World::with_app();
-    world.file("receiver.toml", "[stages]\nbuild = \"echo more >> touched.txt\"\n[database]\nengine = \"none\"\n");
+    world.file(
+        "receiver.toml",
+        "[stages]\nbuild = \"echo more >> touched.txt\"\n[database]\nengine = \"none\"\n",
+    );
     for name in ["same.css", "other.css", "touched.txt", "away/deep.css"] {
         world.file(name, "one\n");
     }
