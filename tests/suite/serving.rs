@@ -438,3 +438,21 @@ fn sockets_of_the_dead_are_no_obstacle() {
     world.until(20, "one socket to be left", || world.names("receiver/run/app").len() == 1);
     let _ = SQL;
 }
+
+#[test]
+fn an_app_that_does_not_come_up_after_a_boot_keeps_no_other_from_it() {
+    let world = World::with_web();
+    let flag = world.place().join("flag");
+    std::fs::write(&flag, "").unwrap();
+    // One that comes before it, by name.
+    world.receiver(&["create", "aaa"]).ok();
+    world.remote("aaa");
+    let command = format!("test -e {} && exec /usr/bin/python3 web.py", flag.display());
+    world.file("receiver.toml", &WEB.replace("exec /usr/bin/python3 web.py", &command));
+    world.commit("as long as there is a flag");
+    world.push().ok().says("live: 0/");
+    world.kill_everything();
+    std::fs::remove_file(flag).unwrap();
+    world.receiver(&["up", "--all"]).fails(1).says("process `web` exited with status 1").says("not up: aaa");
+    assert_eq!(world.get("/"), answered(200, "one\n"));
+}
