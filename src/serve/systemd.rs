@@ -338,9 +338,9 @@ impl Timers {
         format!("receiver-cron-{}", escape(self.app.directory()))
     }
 
-    /// All of a kind, as a pattern: a `\\` that is meant stands twice in one.
+    /// All of a kind, as a pattern; a backslash is itself in one (systemctl matches with FNM_NOESCAPE).
     fn all(&self, kind: &str) -> String {
-        format!("{}-*.{kind}", self.prefix().replace('\\', "\\\\"))
+        format!("{}-*.{kind}", self.prefix())
     }
 
     /// How many there are.
