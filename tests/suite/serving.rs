@@ -211,6 +211,27 @@ fn a_rollback_brings_the_old_code_and_its_database_back_behind_the_door() {
     world.nothing_is_left_over();
 }
 
+#[test]
+fn a_version_that_shares_its_database_and_one_without_a_database_come_up_too() {
+    let world = World::with_web_and_notes();
+    world.post("/", "kept");
+    world.next_page("two", true);
+    world.push_with(&["-o", "carry=shared"]).ok().says("live: 1/");
+    assert_eq!((world.get("/").body.as_str(), world.get("/notes").body.as_str()), ("two\n", "kept"));
+    world.until_running(&["web"]);
+    // Versions open without a database of receiver's, too.
+    let world = World::with_web();
+    world.file(
+        "receiver.toml",
+        &format!("{WEB}[schema]\npaths = [\"schema.sql\"]\n[database]\nengine = \"none\"\n"),
+    );
+    world.file("schema.sql", "CREATE TABLE one (id INTEGER);\n");
+    world.next_page("two", false);
+    world.push().ok().says("live: 1/");
+    assert_eq!(world.get("/").body, "two\n");
+    world.until_running(&["web"]);
+}
+
 fn with_workers(overlap: bool, command: &str) -> String {
     format!("{WEB}[process.mailer]\ncommand = \"{command}\"\noverlap = {overlap}\n")
 }
@@ -416,4 +437,22 @@ fn sockets_of_the_dead_are_no_obstacle() {
     assert_eq!(world.get("/").body, "two\n");
     world.until(20, "one socket to be left", || world.names("receiver/run/app").len() == 1);
     let _ = SQL;
+}
+
+#[test]
+fn an_app_that_does_not_come_up_after_a_boot_keeps_no_other_from_it() {
+    let world = World::with_web();
+    let flag = world.place().join("flag");
+    std::fs::write(&flag, "").unwrap();
+    // One that comes before it, by name.
+    world.receiver(&["create", "aaa"]).ok();
+    world.remote("aaa");
+    let command = format!("test -e {} && exec /usr/bin/python3 web.py", flag.display());
+    world.file("receiver.toml", &WEB.replace("exec /usr/bin/python3 web.py", &command));
+    world.commit("as long as there is a flag");
+    world.push().ok().says("live: 0/");
+    world.kill_everything();
+    std::fs::remove_file(flag).unwrap();
+    world.receiver(&["up", "--all"]).fails(1).says("process `web` exited with status 1").says("not up: aaa");
+    assert_eq!(world.get("/"), answered(200, "one\n"));
 }
