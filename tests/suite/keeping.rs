@@ -333,8 +333,9 @@ fn a_start_that_is_not_an_apps_is_refused() {
 fn who_only_reads_what_is_written_of_a_start_does_not_end_with_it() {
     let world = World::with_web();
     world.until_idle();
-    let name =
-        world.names("receiver/run/processes").into_iter().find(|name| name.ends_with(".json")).unwrap();
+    let mut names = world.names("receiver/run/processes").into_iter();
+    let name = names.find(|name| std::path::Path::new(name).extension().is_some_and(|end| end == "json"));
+    let name = name.unwrap();
     let file = std::fs::File::open(world.app().join("receiver/run/processes").join(&name)).unwrap();
     let mut reader = std::process::Command::new("sleep").arg("60").stdin(file).spawn().unwrap();
     world.receiver(&["restart", "app"]).ok();
