@@ -101,7 +101,8 @@ pub fn memory(pid: u32) -> Option<u64> {
 /// Ends all that belongs to a start when nobody looks after it any more.
 ///
 /// It is known by its environment, and by the descriptor that it was handed down ([`mark`]): many
-/// servers write over their environment, or clear it for what they start.
+/// servers write over their environment, or clear it for what they start. Who only reads that file just now,
+/// `receiver status` for instance, has it open in another way.
 pub fn kill_orphans(app: &App, start: &Start) {
     let name = format!("{START_VARIABLE}={}", start.id).into_bytes();
     let place = format!("RECEIVER_RELEASE_DIR={}", start.directory.display()).into_bytes();
@@ -111,7 +112,7 @@ pub fn kill_orphans(app: &App, start: &Start) {
         let about = Path::new("/proc").join(member.pid.to_string());
         let environment = std::fs::read(about.join("environ")).unwrap_or_default();
         let has = |wanted: &[u8]| environment.split(|b| *b == 0).any(|pair| pair == wanted);
-        (has(&name) && has(&place)) || has_open(&about.join("fd"), &file)
+        (has(&name) && has(&place)) || is_marked(&about, &file)
     };
     for _ in 0..2000 {
         let living = everybody().into_iter().filter(|member| member.pid != me && !member.ended);
@@ -133,12 +134,22 @@ pub fn mark(file: &Path) -> Result<OwnedFd> {
         .context(|| format!("cannot open {}", file.display()))
 }
 
-fn has_open(descriptors: &Path, file: &Path) -> bool {
-    let Ok(all) = std::fs::read_dir(descriptors) else { return false };
+fn is_marked(process: &Path, file: &Path) -> bool {
+    let Ok(all) = std::fs::read_dir(process.join("fd")) else { return false };
     let wanted = file.as_os_str().as_encoded_bytes();
-    all.flatten().filter_map(|one| std::fs::read_link(one.path()).ok()).any(|link| {
+    all.flatten().any(|one| {
+        let Ok(link) = std::fs::read_link(one.path()) else { return false };
         // It may have been replaced since.
         let link = link.as_os_str().as_encoded_bytes();
         link.strip_suffix(b" (deleted)").unwrap_or(link) == wanted
+            && is_path_only(&process.join("fdinfo").join(one.file_name()))
     })
+}
+
+/// Whether a descriptor was opened as [`mark`] does (proc_pid_fdinfo(5): its flags, in octal).
+fn is_path_only(about: &Path) -> bool {
+    let text = std::fs::read_to_string(about).unwrap_or_default();
+    let flags = text.lines().find_map(|line| line.strip_prefix("flags:"));
+    let flags = flags.and_then(|flags| u32::from_str_radix(flags.trim(), 8).ok());
+    flags.is_some_and(|flags| flags & OFlags::PATH.bits() != 0)
 }

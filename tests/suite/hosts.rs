@@ -284,15 +284,24 @@ fn an_nginx_without_rights_sees_versions_their_files_and_who_may_look() {
 #[test]
 fn what_a_rollback_left_or_went_back_to_is_what_its_host_shows() {
     let (world, web) = three_versions();
-    world.file("assets2/site.css", "later");
-    world.next_page("later", false);
-    world.push().ok().says("live: 2/");
+    let first = world.live().unwrap();
+    for text in ["later", "latest"] {
+        world.file("assets2/site.css", text);
+        world.next_page(text, false);
+        world.push().ok().says("live: 2/");
+    }
     grant(&world, "public");
-    assert_eq!(at(&web, 2, "/assets/site.css").text(), "later");
-    let before = world.list()["releases"][1]["id"].as_str().unwrap().to_owned();
-    world.receiver(&["rollback", "app", &before]).ok();
-    assert_eq!(at(&web, 2, "/").text(), "three\n");
-    assert_eq!(at(&web, 2, "/assets/site.css").text(), "three");
+    assert_eq!(at(&web, 2, "/assets/site.css").text(), "latest");
+    // Past one that is as good: what is live is not the newest good one of its version.
+    world.receiver(&["rollback", "app", &first]).ok();
+    let (page, style) = (|| at(&web, 2, "/").text(), || at(&web, 2, "/assets/site.css").text());
+    assert_eq!((page().as_str(), style().as_str()), ("three\n", "three"));
+    // Back to another version: the newest good one of the version that was left.
+    world.receiver(&["rollback", "app", "--version", "1", "--without-new-data"]).ok();
+    world.until(20, "version 2 to sleep and wake", || page() == "later\n");
+    assert_eq!(style(), "later");
+    assert_eq!(at(&web, 1, "/").is(200).text(), "two\n");
+    assert_eq!(get(web.port, "/").is(200).text(), "two\n");
 }
 
 #[test]

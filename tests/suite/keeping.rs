@@ -328,3 +328,22 @@ fn a_start_that_is_not_an_apps_is_refused() {
     world.receiver(&["process", "keep", &kept.file]).fails(1).says("newer");
     std::fs::write(&kept.file, text).unwrap();
 }
+
+#[test]
+fn who_only_reads_what_is_written_of_a_start_does_not_end_with_it() {
+    let world = World::with_web();
+    world.until_idle();
+    let mut names = world.names("receiver/run/processes").into_iter();
+    let name = names.find(|name| std::path::Path::new(name).extension().is_some_and(|end| end == "json"));
+    let name = name.unwrap();
+    let file = std::fs::File::open(world.app().join("receiver/run/processes").join(&name)).unwrap();
+    let mut reader = std::process::Command::new("sleep").arg("60").stdin(file).spawn().unwrap();
+    world.receiver(&["restart", "app"]).ok();
+    world.until(30, "the start before to be forgotten", || {
+        !world.names("receiver/run/processes").contains(&name)
+    });
+    let ended = reader.try_wait().unwrap();
+    reader.kill().unwrap();
+    reader.wait().unwrap();
+    assert_eq!(ended, None);
+}
