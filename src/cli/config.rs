@@ -7,7 +7,7 @@ use super::request::DryRun;
 use super::{Global, app, talk};
 use crate::app::{App, settings};
 use crate::deploy::request::Request;
-use crate::deploy::site as nginx;
+use crate::deploy::{password, site as nginx};
 use crate::serve::nginx::Installed;
 use crate::support::{Error, Result, files};
 
@@ -88,6 +88,9 @@ fn site(global: &Global, app: &App, rest: &[String], install: bool) -> Result<u8
         Installed::NotRunning => ("not-running", "is written; nginx does not run: `systemctl start nginx`"),
     };
     talk::say(global, &format!("{} {what}", file.display()));
+    if let Some(missing) = password::missing(app, settings.versions.urls) {
+        talk::say(global, &missing);
+    }
     if global.json {
         talk::data(global, &json!({ "app": app.name(), "file": file, "installed": word }), &[])?;
     }

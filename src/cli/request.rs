@@ -28,9 +28,14 @@ impl DryRun {
 
 /// Carries out a request on stdin and stdout.
 pub fn send(global: &Global, app: &App, request: &Request) -> Result<u8> {
+    print(global, &ask(app, request)?)
+}
+
+/// Carries out a request on stdin and stdout, and leaves its reply to the caller.
+pub fn ask(app: &App, request: &Request) -> Result<Reply> {
     let (mut input, mut output, mut errors) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
     let mut streams = Streams { input: &mut input, output: &mut output, talk: &mut errors };
-    print(global, &carry_out(app, request, &user_name(), &mut streams)?)
+    carry_out(app, request, &user_name(), &mut streams)
 }
 
 fn print(global: &Global, reply: &Reply) -> Result<u8> {

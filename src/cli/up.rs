@@ -1,11 +1,13 @@
 //! `receiver up`, `down` and `restart`: the processes of what is live.
 
 use clap::Args;
+use serde_json::json;
 
 use super::request::DryRun;
 use super::{Global, app, request, talk};
 use crate::app::App;
-use crate::deploy::request::Request;
+use crate::deploy::foresight::foresee;
+use crate::deploy::request::{Reply, Request};
 use crate::support::{Error, Result};
 
 /// Arguments of `up`.
@@ -48,22 +50,28 @@ impl Up {
             let app = app::pick(global, self.app.as_deref())?;
             return self.dry_run.send(global, &app, &Request::Up);
         }
-        let mut failed = Vec::new();
+        let (mut replies, mut failed) = (Vec::new(), Vec::new());
         for app in global.root()?.apps()? {
             // One app that does not come up keeps no other from it.
-            if let Err(error) = self.boot(global, &app) {
-                talk::error(global, &error);
-                failed.push(app.name().to_string());
+            match self.boot(&app) {
+                Ok(reply) => {
+                    reply.words.iter().for_each(|line| talk::say(global, line));
+                    replies.push(reply.data);
+                }
+                Err(error) => {
+                    talk::error(global, &error);
+                    failed.push(app.name().to_string());
+                }
             }
+        }
+        if global.json {
+            talk::data(global, &json!({ "apps": replies, "failed": failed }), &[])?;
         }
         if failed.is_empty() { Ok(0) } else { Err(Error::new(format!("not up: {}", failed.join(", ")))) }
     }
 
-    fn boot(&self, global: &Global, app: &App) -> Result<u8> {
-        if self.dry_run.dry_run {
-            return self.dry_run.send(global, app, &Request::Up);
-        }
-        request::send(global, app, &Request::Boot)
+    fn boot(&self, app: &App) -> Result<Reply> {
+        if self.dry_run.dry_run { foresee(app, &Request::Boot) } else { request::ask(app, &Request::Boot) }
     }
 }
 

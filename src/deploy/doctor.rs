@@ -7,10 +7,11 @@ use serde::Serialize;
 
 use super::environment::Kept;
 use super::look::{self, Scene};
-use super::{branches, found, opening, queue, recovery, worker};
+use super::{branches, found, opening, processes, queue, recovery, worker};
 use crate::app::{App, guard};
 use crate::data::sqlite::{self, Fence};
-use crate::support::text::{bytes, grouped};
+use crate::serve::door;
+use crate::support::text::{bytes, grouped, plural};
 use crate::support::{Result, files};
 
 /// One thing that was looked at.
@@ -48,8 +49,8 @@ impl Finding {
 
 /// Looks at an app. Nothing is changed.
 pub fn examine(app: &App) -> Vec<Finding> {
-    let checks: [fn(&App) -> Vec<Finding>; 9] =
-        [git, hooks, owner, settings, branches, state, live, databases, space];
+    let checks: [fn(&App) -> Vec<Finding>; 10] =
+        [git, hooks, owner, settings, branches, state, live, processes_run, databases, space];
     checks.iter().flat_map(|check| check(app)).collect()
 }
 
@@ -228,6 +229,27 @@ fn live(app: &App) -> Vec<Finding> {
 }
 
 /// The live database takes writes, the retired ones refuse them.
+/// What should run does, and requests find it.
+fn processes_run(app: &App) -> Vec<Finding> {
+    let listed = match processes::list(app) {
+        Ok(listed) => listed,
+        Err(error) => return vec![Finding::trouble("processes", error.one_line(), "see what it says")],
+    };
+    let up = format!("`receiver up {}`", app.name());
+    let mut found: Vec<Finding> = processes::attention(app, &listed)
+        .into_iter()
+        .map(|what| Finding::trouble("processes", what, up.clone()))
+        .collect();
+    if files::exists(&app.door()) && !door::is_open(app) && guard::holder(app).is_none() {
+        found.push(Finding::trouble("door", "it is closed, and nobody deploys", up));
+    }
+    if found.is_empty() && !listed.is_empty() {
+        let running = listed.iter().filter(|one| one.state == "running").count();
+        found.push(Finding::fine("processes", format!("{running} {} up", plural(running, "is", "are"))));
+    }
+    found
+}
+
 fn databases(app: &App) -> Vec<Finding> {
     let Ok(scene) = Scene::read(app) else { return Vec::new() };
     let live = scene.live.as_ref().and_then(|live| scene.releases.database(live));

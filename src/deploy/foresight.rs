@@ -2,10 +2,11 @@
 
 use serde_json::json;
 
+use super::configuring::change_text;
 use super::environment::Kept;
 use super::look::Scene;
 use super::maintenance;
-use super::request::{Reply, Request, change_text};
+use super::request::{Reply, Request};
 use super::{database, processes};
 use crate::app::App;
 use crate::support::{Error, Result, files};
@@ -45,8 +46,10 @@ pub fn foresee(app: &App, request: &Request) -> Result<Reply> {
         Request::DbLoad { version } => {
             format!("would replace what {} holds, and keep a dump of that", database::name(app, *version)?)
         }
-        Request::Up | Request::Down => {
-            let verb = if matches!(request, Request::Up) { "start what does not run of" } else { "end" };
+        Request::Boot if processes::is_down(app) => format!("{} is down, and would stay so", app.name()),
+        Request::Boot if Scene::read(app)?.live.is_none() => format!("nothing of {} is live yet", app.name()),
+        Request::Up | Request::Boot | Request::Down => {
+            let verb = if matches!(request, Request::Down) { "end" } else { "start what does not run of" };
             format!("would {verb} {}", listed(&processes::names(app)?))
         }
         Request::Restart { process } => {
@@ -58,8 +61,7 @@ pub fn foresee(app: &App, request: &Request) -> Result<Reply> {
                 None => format!("would restart {}", listed(&names)),
             }
         }
-        Request::Boot
-        | Request::Prune
+        Request::Prune
         | Request::EnvList
         | Request::Get { .. }
         | Request::DbDump { .. }

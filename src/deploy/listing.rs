@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::look::{self, Scene};
 use super::underway::Underway;
-use super::{branches, processes, queue, worker};
+use super::{branches, maintenance, processes, queue, worker};
 use crate::app::record::{DatabaseRecord, Record};
 use crate::app::{App, AppName, ReleaseId, Revision, Version, guard};
 use crate::support::text::printable;
@@ -166,6 +166,8 @@ pub struct AppStatus {
     pub waiting: usize,
     /// Why there are no deploys.
     pub locked: Option<String>,
+    /// Whether everyone gets the page for maintenance.
+    pub maintenance: bool,
     /// Its processes, the oldest start first.
     pub processes: Vec<processes::Listed>,
     /// The live database.
@@ -217,6 +219,7 @@ impl AppStatus {
             deploying,
             waiting,
             locked: scene.history.locked().map(str::to_owned),
+            maintenance: maintenance::is_on(app),
             processes,
             database: live.map(|record| database(record.id.version, record.database.as_ref())),
             bytes: files::disk_usage(app.directory()),
@@ -244,6 +247,9 @@ impl AppStatus {
         }
         if let Some(why) = &self.locked {
             lines.push(format!("  locked     {}", printable(why)));
+        }
+        if self.maintenance {
+            lines.push("  maintenance is on: everyone gets 503".to_owned());
         }
         lines.extend(self.processes.iter().map(processes::Listed::words));
         if let Some(database) = &self.database {

@@ -7,6 +7,7 @@
 
 pub mod beside;
 pub mod branches;
+pub mod configuring;
 pub mod crew;
 pub mod cron;
 pub mod database;
@@ -24,6 +25,7 @@ pub mod look;
 pub mod maintenance;
 pub mod making;
 pub mod opening;
+pub mod password;
 pub mod plan;
 pub mod preview;
 pub mod processes;
@@ -33,6 +35,7 @@ pub mod recovery;
 pub mod request;
 pub mod rollback;
 pub mod run;
+pub mod shown;
 pub mod site;
 pub mod spawn;
 pub mod stage;

@@ -129,7 +129,10 @@ pub fn open(making: &mut Making, opening: &Opening) -> Result<()> {
             bring_up(making)
         }
         (Source::Seeded(carry, from), Some(database)) => seed(making, *carry, from, &file_of(&app, database)),
-        (Source::Carried(Carry::Shared, from), _) => share(making, &file_of(&app, from)),
+        (Source::Carried(Carry::Shared, from), _) => {
+            share(making, &file_of(&app, from))?;
+            bring_up(making)
+        }
         (Source::Carried(carry, from), Some(database)) => {
             let live = file_of(&app, from);
             let pause = rehearse(making, *carry, &live)?;

@@ -164,6 +164,11 @@ fn retire_all_but(app: &App, starts: &[Start], wanted: &[Start]) -> Result<()> {
     Ok(())
 }
 
+/// Whether anything was started.
+pub fn any(app: &App) -> Result<bool> {
+    Ok(!Start::all(app)?.is_empty())
+}
+
 /// Whether anything retired still runs.
 pub fn any_retired(app: &App) -> Result<bool> {
     Ok(Start::all(app)?.iter().any(|start| start.retired))

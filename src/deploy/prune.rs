@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::look::Scene;
-use super::{opening, preview};
+use super::{opening, preview, site};
 use crate::app::guard::Guard;
 use crate::app::journal::Event;
 use crate::app::record::{DatabaseRecord, Record};
@@ -180,6 +180,12 @@ pub fn run(guard: &mut Guard, keep: &Keep) -> Result<Selection> {
             drop_version(guard, *version, &scene)?;
         }
     }
+    // Their hosts go with them. What is pruned is pruned, whatever nginx says.
+    if !selection.versions.is_empty()
+        && let Err(error) = site::follow(&app)
+    {
+        log::warn!("versions are gone, and nginx still knows them: {}", error.one_line());
+    }
     Ok(selection)
 }
 
@@ -187,7 +193,9 @@ pub fn run(guard: &mut Guard, keep: &Keep) -> Result<Selection> {
 fn discard(guard: &Guard, id: &ReleaseId) -> Result<()> {
     let app = guard.app();
     let place = app.release(id);
-    if files::is_directory(&place) && DirectoryLock::try_take(&place, true)?.is_none() {
+    // Kept until it is gone: nothing begins to run in it meanwhile.
+    let lock = if files::is_directory(&place) { Some(DirectoryLock::try_take(&place, true)?) } else { None };
+    if matches!(lock, Some(None)) {
         return Ok(());
     }
     guard.discard(id)?;

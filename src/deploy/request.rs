@@ -15,12 +15,12 @@ use serde_json::{Value, json};
 use super::environment::Kept;
 use super::joblog::Line;
 use super::look::{self, Scene};
-use super::{branches, database, maintenance, processes, prune, queue, spawn};
+use super::{configuring, database, maintenance, processes, prune, queue, spawn};
 use crate::app::guard::Guard;
 use crate::app::journal::Event;
-use crate::app::settings::{self, RelativePath, Settings};
+use crate::app::settings::RelativePath;
 use crate::app::{App, ReleaseId, Version};
-use crate::support::{Context, Error, Result, beneath, files};
+use crate::support::{Context, Error, Result, beneath};
 
 /// What is wanted.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -160,7 +160,12 @@ pub fn carry_out(app: &App, request: &Request, by: &str, streams: &mut Streams) 
         }
         Request::EnvSet { name } => {
             let value = read_value(streams)?;
-            let words = format!("{name} is set; what is deployed from now on finds it");
+            let more = if processes::any(app)? {
+                format!(": `receiver restart {}`", app.name())
+            } else {
+                String::new()
+            };
+            let words = format!("{name} is set; what starts from now on finds it{more}");
             change_env(&mut lock(app, streams)?, name, Some(value), by)
                 .map(|()| Reply::said(words, json!({ "set": name })))
         }
@@ -169,8 +174,10 @@ pub fn carry_out(app: &App, request: &Request, by: &str, streams: &mut Streams) 
             change_env(&mut lock(app, streams)?, name, None, by)
                 .map(|()| Reply::said(words, json!({ "unset": name })))
         }
-        Request::ConfigSet { key, value } => change_config(&mut lock(app, streams)?, key, Some(value), by),
-        Request::ConfigUnset { key } => change_config(&mut lock(app, streams)?, key, None, by),
+        Request::ConfigSet { key, value } => {
+            configuring::change(&mut lock(app, streams)?, key, Some(value), by, streams)
+        }
+        Request::ConfigUnset { key } => configuring::change(&mut lock(app, streams)?, key, None, by, streams),
         Request::Maintenance { on } => maintenance::set(&mut lock(app, streams)?, *on, by),
         Request::Put { path } => put(app, path, by, streams),
         Request::DbLoad { version } => {
@@ -317,31 +324,6 @@ fn change_env(guard: &mut Guard, name: &str, value: Option<String>, by: &str) ->
     };
     kept.write(guard)?;
     guard.append(Some(by), Event::Change { what }).map(drop)
-}
-
-fn change_config(guard: &mut Guard, key: &str, value: Option<&str>, by: &str) -> Result<Reply> {
-    let (path, after) = change_text(guard.app(), key, value)?;
-    guard.write(&path, after.as_bytes(), 0o600)?;
-    let words = if value.is_some() { format!("{key} is set") } else { format!("{key} is as by default") };
-    guard.append(Some(by), Event::Change { what: format!("config {key}") })?;
-    // Whether versions are somebody's to see may have changed just now; the waker ends by itself.
-    super::waking::ensure(guard.app());
-    Ok(Reply::said(words, json!({ "key": key, "value": value })))
-}
-
-/// The server's file with one setting changed. A person wrote it by hand: their comments stay.
-pub fn change_text(app: &App, key: &str, value: Option<&str>) -> Result<(PathBuf, String)> {
-    let path = app.server_config();
-    let before = files::read_text(&path)?.unwrap_or_default();
-    let after = match value {
-        Some(value) => settings::server_config_set(&before, key, value)?,
-        None => settings::server_config_unset(&before, key)?,
-    };
-    if key.starts_with("branch") {
-        let settings = Settings::load(None, Some(after.as_bytes()), &path.display().to_string())?;
-        branches::refuse(app, &settings)?;
-    }
-    Ok((path, after))
 }
 
 fn put(app: &App, path: &RelativePath, by: &str, streams: &mut Streams) -> Result<Reply> {

@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use super::look::{self, Scene};
+use super::shown;
 use crate::app::App;
 use crate::app::settings::Settings;
 use crate::serve::nginx::check::Machine;
@@ -36,7 +37,8 @@ fn render(app: &App, settings: &Settings, nginx: &Nginx) -> Result<String> {
         return Err(Error::new("nobody said which host the app answers for")
             .hint(format!("`receiver config {} domain app.example.org`", app.name())));
     }
-    Site::live(app, settings).render(Machine::here(nginx)?)
+    let versions = shown::for_nginx(app, settings.versions.urls)?;
+    Site::live(app, settings, versions).render(Machine::here(nginx)?)
 }
 
 /// Brings the site in, or brings it up to date.
@@ -52,4 +54,17 @@ pub fn refresh(app: &App, settings: &Settings) -> Result<Option<Installed>> {
         return Ok(None);
     }
     bring(app, settings).map(Some)
+}
+
+/// The same for whatever is live, where a setting or what is kept has changed. What fails here undoes nothing: it
+/// is told, and the next deploy or `up` tries again.
+///
+/// # Errors
+/// Where nginx goes on with the site as it was.
+pub fn follow(app: &App) -> Result<Option<Installed>> {
+    let scene = Scene::read(app)?;
+    let Some(record) = scene.live_record(app)? else { return Ok(None) };
+    let settings = look::settings_of(app, record)?;
+    refresh(app, &settings)
+        .map_err(|error| error.hint(format!("`sudo receiver config {} --site --install`", app.name())))
 }

@@ -6,8 +6,8 @@ use std::sync::Mutex;
 
 use super::beside::{self, Beside, Data};
 use super::look::{self, Scene};
-use super::{processes, rollback};
-use crate::app::record::{self, Record};
+use super::{processes, shown};
+use crate::app::record;
 use crate::app::settings::Urls;
 use crate::app::{App, Version};
 use crate::serve::waker::{self, Terms, Wake};
@@ -24,13 +24,6 @@ impl Sleepers {
     /// Those of an app; all sleep.
     pub fn of(app: &App) -> Sleepers {
         Sleepers { app: app.clone(), awake: Mutex::new(BTreeMap::new()) }
-    }
-
-    fn newest(&self, version: Version) -> Result<Record> {
-        let scene = Scene::read(&self.app)?;
-        let id = rollback::last_of(&scene, version)?;
-        let record = scene.releases.sealed(&id).cloned();
-        record.ok_or_else(|| Error::new(format!("{id} is not a complete release")))
     }
 }
 
@@ -53,16 +46,8 @@ impl Wake for Sleepers {
         if !wanted || !self.app.is_created() {
             return Ok(None);
         }
-        let mut versions = Vec::new();
-        for version in record::versions(&self.app)? {
-            // A version that just opens has no release yet.
-            if let Ok(record) = self.newest(version) {
-                let settings = look::settings_of(&self.app, &record)?;
-                if settings.web.command.is_some() {
-                    versions.push((version, settings.web.protocol));
-                }
-            }
-        }
+        let answering = shown::all(&self.app)?.into_iter().filter(|one| one.settings.web.command.is_some());
+        let versions = answering.map(|one| (one.version(), one.settings.web.protocol)).collect();
         let live = record::live(&self.app)?.map(|id| id.version);
         let awake = usize::try_from(settings.versions.awake).unwrap_or(1);
         Ok(Some(Terms { versions, live, awake, idle: settings.versions.idle }))
@@ -70,7 +55,7 @@ impl Wake for Sleepers {
 
     fn start(&self, version: Version) -> Result<PathBuf> {
         beside::sweep(&self.app)?;
-        let record = self.newest(version)?;
+        let record = shown::standing_for(&Scene::read(&self.app)?, version)?;
         let report = |line: &super::joblog::Line| log::info!("version {version}: {line:?}");
         let beside = Beside::start(&self.app, &record, Data::Own, &report, &|| Ok(()))?;
         let socket = beside.socket().map(PathBuf::from);

@@ -2,11 +2,13 @@
 //!
 //! Each start has a supervisor of its own ([`super::keep`]), which holds a lock as long as it lives.
 
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{ChildStdin, Command, Stdio};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -16,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::family;
 use super::output::{self, Voice};
-use super::start::{Purpose, Start};
+use super::start::{Purpose, Start, StartId};
 use super::supervision::{Condition, GLANCE, State, Supervisor};
 use crate::app::App;
 use crate::app::layout::FORMAT;
@@ -24,6 +26,9 @@ use crate::support::{Context, Error, Result, files, program};
 
 /// How much longer than a start's patience its supervisor may take to end.
 const SLACK: Duration = Duration::from_secs(20);
+
+/// What ties the starts that run beside what is live to this process: their supervisors end with it.
+static TETHERS: Mutex<BTreeMap<StartId, ChildStdin>> = Mutex::new(BTreeMap::new());
 
 /// What a supervisor writes down of its start. It is believed only while the supervisor lives.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -158,8 +163,10 @@ impl Supervisor for Builtin {
         command.stdin(if start.purpose == Purpose::Beside { Stdio::piped() } else { Stdio::null() });
         let mut child = command.spawn().context(trouble)?;
         program::outlives(child.id());
-        // The other end of its input is ours until we die, however we do.
-        std::mem::forget(child.stdin.take());
+        // The other end of its input is ours until we die, however we do, or it has ended.
+        if let (Some(input), Ok(mut tethers)) = (child.stdin.take(), TETHERS.lock()) {
+            tethers.insert(start.id.clone(), input);
+        }
         // It closes its output when it stands on its own feet.
         let (mut ready, mut errors) = (String::new(), String::new());
         if let (Some(mut output), Some(mut error)) = (child.stdout.take(), child.stderr.take()) {
@@ -214,6 +221,9 @@ impl Supervisor for Builtin {
             let _ = rustix::process::waitpid(Some(keeper), WaitOptions::NOHANG);
         }
         family::kill_orphans(&self.app, start);
+        if let Ok(mut tethers) = TETHERS.lock() {
+            tethers.remove(&start.id);
+        }
         Ok(())
     }
 

@@ -338,9 +338,14 @@ impl Timers {
         format!("receiver-cron-{}", escape(self.app.directory()))
     }
 
+    /// All of a kind, as a pattern: a `\\` that is meant stands twice in one.
+    fn all(&self, kind: &str) -> String {
+        format!("{}-*.{kind}", self.prefix().replace('\\', "\\\\"))
+    }
+
     /// How many there are.
     pub fn count(&self) -> Result<usize> {
-        let all = format!("{}-*.timer", self.prefix());
+        let all = self.all("timer");
         let text = self.manager.ask(&["list-units", "--all", "--plain", "--no-legend", "--", &all])?;
         Ok(text.lines().filter(|line| !line.trim().is_empty()).count())
     }
@@ -348,6 +353,8 @@ impl Timers {
     /// Runs `receiver cron APP NAME` at these times. A new name each time: the service of an older
     /// timer may still run.
     pub fn set(&self, name: &str, times: &[String]) -> Result<()> {
+        // They are gone after a boot, which makes them anew.
+        self.manager.prepare(self.app.root())?;
         let number = Timestamp::now().as_microsecond();
         let unit = format!("{}-{}-{number:x}", self.prefix(), escape(Path::new(name)));
         let mut command = self.manager.command("systemd-run");
@@ -375,13 +382,13 @@ impl Timers {
 
     /// Takes the timers away; what runs is left alone.
     pub fn clear(&self) -> Result<()> {
-        self.manager.ask(&["stop", "--", &format!("{}-*.timer", self.prefix())]).map(drop)
+        self.manager.ask(&["stop", "--", &self.all("timer")]).map(drop)
     }
 
     /// Takes the timers away, and ends what runs.
     pub fn end(&self) -> Result<()> {
         self.clear()?;
-        self.manager.ask(&["stop", "--", &format!("{}-*.service", self.prefix())]).map(drop)
+        self.manager.ask(&["stop", "--", &self.all("service")]).map(drop)
     }
 }
 

@@ -78,7 +78,11 @@ pub fn send(port: u16, bytes: &[u8]) -> Answer {
 }
 
 pub fn ask(port: u16, method: &str, path: &str, headers: &[&str], body: &[u8]) -> Answer {
-    let mut text = format!("{method} {path} HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n");
+    ask_host(port, HOST, method, path, headers, body)
+}
+
+pub fn ask_host(port: u16, host: &str, method: &str, path: &str, headers: &[&str], body: &[u8]) -> Answer {
+    let mut text = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n");
     for header in headers {
         text.push_str(header);
         text.push_str("\r\n");
@@ -217,7 +221,7 @@ def application(environ, start_response):
         return [b'the application is busy']
     said = {key: environ.get(key) for key in (
         'REQUEST_METHOD', 'SCRIPT_NAME', 'PATH_INFO', 'QUERY_STRING', 'HTTP_HOST', 'HTTP_X_FORWARDED_FOR',
-        'HTTP_X_FORWARDED_PROTO', 'HTTP_X_REAL_IP', 'HTTP_PROXY', 'HTTP_FORWARDED', 'wsgi.url_scheme')}
+        'HTTP_X_FORWARDED_PROTO', 'HTTP_X_REAL_IP', 'HTTP_PROXY', 'HTTP_FORWARDED', 'HTTP_AUTHORIZATION', 'wsgi.url_scheme')}
     said['body'] = len(body)
     start_response('200 OK', [('Content-Type', 'application/json')])
     return [json.dumps(said).encode()]

@@ -94,7 +94,6 @@ fn a_laravel_migration_opens_a_version_and_nothing_else_does() {
     opens_versions_as_it_should(&Case {
         detector: "laravel",
         tree: &[
-            // It cannot answer, whether there is a php or not.
             ("artisan", "#!/usr/bin/env php\n<?php exit(1);\n"),
             ("composer.lock", "{}\n"),
             ("database/migrations/2020_users.php", "<?php return new class extends Migration {};\n"),

@@ -25,6 +25,7 @@ mod frameworks;
 mod full;
 mod health;
 mod hold;
+mod hosts;
 mod init;
 mod install;
 mod keeping;

@@ -211,6 +211,27 @@ fn a_rollback_brings_the_old_code_and_its_database_back_behind_the_door() {
     world.nothing_is_left_over();
 }
 
+#[test]
+fn a_version_that_shares_its_database_and_one_without_a_database_come_up_too() {
+    let world = World::with_web_and_notes();
+    world.post("/", "kept");
+    world.next_page("two", true);
+    world.push_with(&["-o", "carry=shared"]).ok().says("live: 1/");
+    assert_eq!((world.get("/").body.as_str(), world.get("/notes").body.as_str()), ("two\n", "kept"));
+    world.until_running(&["web"]);
+    // Versions open without a database of receiver's, too.
+    let world = World::with_web();
+    world.file(
+        "receiver.toml",
+        &format!("{WEB}[schema]\npaths = [\"schema.sql\"]\n[database]\nengine = \"none\"\n"),
+    );
+    world.file("schema.sql", "CREATE TABLE one (id INTEGER);\n");
+    world.next_page("two", false);
+    world.push().ok().says("live: 1/");
+    assert_eq!(world.get("/").body, "two\n");
+    world.until_running(&["web"]);
+}
+
 fn with_workers(overlap: bool, command: &str) -> String {
     format!("{WEB}[process.mailer]\ncommand = \"{command}\"\noverlap = {overlap}\n")
 }
@@ -312,8 +333,11 @@ fn after_everything_was_killed_up_all_brings_back_what_was_live() {
     world.next_page("two", true);
     world.push().ok();
     world.post("/", "before");
+    world.receiver(&["doctor", "app"]).ok().says("1 is up");
     world.kill_everything();
     assert!(ask(&world.door(), "GET", "/", "").is_err());
+    world.receiver(&["doctor", "app"]).fails(1).says("process `web` is stopped").says("`receiver up app`");
+    world.receiver(&["status", "app", "--check"]).fails(1);
     world.receiver(&["up", "--all"]).ok();
     assert_eq!((world.get("/").body.as_str(), world.get("/count").body.as_str()), ("two\n", "1"));
     assert_eq!(world.post("/", "after").status, 201);

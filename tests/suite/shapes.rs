@@ -64,7 +64,15 @@ fn differs(shape: &Value, real: &Value, at: &str) -> Option<String> {
     }
 }
 
+/// What `status` says of an app that serves.
+fn serving() -> Value {
+    let served = World::with_web().receiver(&["status", "--json"]).ok().json();
+    assert_eq!(served["apps"][0]["processes"].as_array().unwrap().len(), 1, "{served}");
+    served
+}
+
 #[test]
+#[allow(clippy::too_many_lines, reason = "one list of what is asked")]
 fn every_shape_of_the_document_is_that_of_the_real_output() {
     let world = World::with_sql();
     let mut real: BTreeMap<String, Vec<Value>> = BTreeMap::new();
@@ -134,12 +142,22 @@ fn every_shape_of_the_document_is_that_of_the_real_output() {
     ask("config --site", &["config", "app", "--site"], b"");
     ask("config --site --install", &["config", "app", "--site", "--install"], b"");
     ask("config --site --install", &["config", "app", "--site", "--install"], b"");
+    ask("config KEY VALUE", &["config", "app", "versions.urls", "password"], b"");
     ask("maintenance", &["maintenance", "app", "on"], b"");
     ask("maintenance", &["maintenance", "app", "off"], b"");
     std::fs::write(world.live_directory().join("index.html"), "x").unwrap();
     ask("verify", &["verify", "app"], b"");
     ask("list", &["list", "app"], b"");
     ask("history", &["history", "app"], b"");
+    for (command, arguments) in [
+        ("up", &["down", "app"][..]),
+        ("up", &["up", "app"]),
+        ("up", &["restart", "app"]),
+        ("up --all", &["up", "--all"]),
+    ] {
+        ask(command, arguments, b"");
+    }
+    real.get_mut("status").unwrap().push(serving());
     world.receiver(&["create", "second"]).ok();
     let shapes = documented();
     assert_eq!(shapes.keys().collect::<Vec<_>>(), real.keys().collect::<Vec<_>>());

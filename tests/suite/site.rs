@@ -4,7 +4,7 @@ use std::os::unix::fs::MetadataExt;
 
 use serde_json::Value;
 
-use crate::browser::{HOST, Web, free_port, get};
+use crate::browser::{HOST, Web, ask_host, free_port, get};
 use crate::world::World;
 
 #[test]
@@ -212,6 +212,21 @@ fn tls_is_spoken_where_there_is_a_certificate_and_http_leads_to_it() {
         request.as_bytes(),
     );
     assert!(said.stdout.contains("200 OK") && said.stdout.ends_with("one\n"), "{said:?}");
+    // Hosts of versions are under the same certificate, and its authority is answered without a password.
+    world.receiver(&["config", "app", "versions.urls", "password"]).ok();
+    let ask_v0 = |path: &str| ask_host(web.port, "v0.app.example", "GET", path, &[], b"");
+    assert_eq!(ask_v0("/x").is(301).header("location").as_deref(), Some("https://v0.app.example/x"));
+    assert_eq!(ask_v0("/.well-known/acme-challenge/t").is(200).text(), "answer");
+    let over_tls = |host: &str, path: &str| {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        let arguments = ["s_client", "-quiet", "-ign_eof", "-servername", host, "-connect", &connect];
+        world.fed("openssl", world.place(), &arguments, request.as_bytes()).stdout
+    };
+    assert!(over_tls("v0.app.example", "/").contains(" 401 "));
+    assert!(over_tls("v0.app.example", "/.well-known/acme-challenge/t").ends_with("answer"));
+    assert!(over_tls("v7.app.example", "/").contains(" 404 "));
+    world.receiver(&["config", "app", "versions.urls", "public"]).ok();
+    assert!(over_tls("v0.app.example", "/").ends_with("one\n"));
     world
         .receiver(&["config", "app", "--unset", "nginx.certificate_key"])
         .fails(1)

@@ -91,7 +91,16 @@ impl AsyncRead for Shared {
 
 impl AsyncWrite for Shared {
     fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Poll::Ready(self.0.borrow_mut().write(bytes))
+        Poll::Ready(match self.0.borrow_mut().write(bytes) {
+            // A server may answer and close before it read the end of the question (uwsgi does, where the
+            // application does not read its input): what it answered is there to be read all the same.
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) =>
+            {
+                Ok(bytes.len())
+            }
+            other => other,
+        })
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {

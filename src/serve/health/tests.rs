@@ -136,6 +136,16 @@ fn a_head_without_an_end_is_no_answer() {
 }
 
 #[test]
+fn a_head_is_read_no_longer_than_its_limit() {
+    let (_place, path) = server(|mut stream: UnixStream| {
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nX: ");
+        while stream.write_all(&[b'x'; 1000]).is_ok() {}
+    });
+    let error = ask(&path, Protocol::Http, LONG).unwrap_err();
+    assert_eq!(error.error.to_string(), "the head of the answer is longer than 65536 bytes");
+}
+
+#[test]
 fn a_body_without_an_end_is_an_answer() {
     let (_place, path) = server(|mut stream: UnixStream| {
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nX: y\r\n\r\n");

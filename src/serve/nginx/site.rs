@@ -10,10 +10,11 @@ use serde::Serialize;
 
 use super::check::Machine;
 use super::quoted::Quoted;
+use super::versions::{self, Versions};
 use crate::app::App;
-use crate::app::settings::{Certificate, Domain, Listen, Protocol, RelativePath, Settings, Urls};
+use crate::app::settings::{Certificate, Domain, Listen, Protocol, RelativePath, Settings};
 use crate::serve::start::refuse_long;
-use crate::support::{Context, Error, Result};
+use crate::support::{Context, Result};
 
 const TEMPLATE: &str = include_str!("site.conf.jinja");
 
@@ -62,8 +63,9 @@ pub struct Front {
     pub tls: Option<(Vec<Listen>, Certificate)>,
     /// Where an ACME client puts what it is asked for.
     pub challenge: Option<PathBuf>,
-    /// Who sees versions that are not live.
-    pub versions: Urls,
+    /// The versions that have a host of their own, below the domain; where there are none, no such host is
+    /// spoken of.
+    pub versions: Option<Versions>,
 }
 
 /// The site of an app.
@@ -83,8 +85,9 @@ pub struct Site {
 }
 
 impl Site {
-    /// The site that answers for what is live: `settings` are those that hold for it.
-    pub fn live(app: &App, settings: &Settings) -> Site {
+    /// The site that answers for what is live, and for versions beside it: `settings` are those that hold for
+    /// what is live.
+    pub fn live(app: &App, settings: &Settings, versions: Versions) -> Site {
         let backup = Some(app.current().join(".receiver").join("web.sock"));
         let content = Content::of(settings, &app.current(), app.door(), backup);
         let nginx = &settings.nginx;
@@ -93,7 +96,7 @@ impl Site {
             listen: nginx.listen.clone(),
             tls: nginx.certificate.clone().map(|certificate| (nginx.listen_tls.clone(), certificate)),
             challenge: Some(nginx.challenge.clone()),
-            versions: settings.versions.urls,
+            versions: Some(versions),
         };
         let previous = Some(app.previous());
         Site { previous, ..Site::of(app, settings, front, content, app.current()) }
@@ -134,16 +137,11 @@ impl Site {
         let name = self.app.name().as_str();
         // No name of an app has a `_`, so that two of them stay two.
         let variable = format!("receiver_{}", name.replace('-', "_"));
-        let release = self.release.as_path();
         let upstream = match &self.content {
             Content::Process { socket, backup, .. } => {
                 Some(Upstream::of(&variable, socket, backup.as_deref())?)
             }
             _ => None,
-        };
-        let everything = match (&self.content, self.static_files.get("/")) {
-            (Content::Files(directory), None) => Some(directory.as_path()),
-            (_, directory) => directory.map(RelativePath::as_path),
         };
         let listen = |all: &[Listen]| all.iter().flat_map(|at| machine.addresses(*at)).collect();
         let (listen_tls, certificate) = match &self.front.tls {
@@ -152,10 +150,14 @@ impl Site {
             }
             None => (Vec::new(), None),
         };
-        let versions = self.versions(everything)?;
+        let versions = match (&self.front.versions, &self.front.domain) {
+            (Some(versions), Some(domain)) => Some(versions::View::of(&self.app, domain, versions)?),
+            _ => None,
+        };
         let server_name = Quoted::literal(self.front.domain.as_ref().map_or("_", Domain::as_str))?;
         let mut names = vec![server_name.clone()];
         names.extend(versions.as_ref().map(|versions| versions.pattern.clone()));
+        let body = self.body(&variable)?;
         Ok(View {
             app: name.to_owned(),
             variable,
@@ -169,66 +171,104 @@ impl Site {
             maintenance: Quoted::path(&self.app.maintenance())?,
             hidden: Quoted::pattern(r"/(\.|receiver\.toml$)", "", "")?,
             max_body: self.max_body,
-            timeout: self.timeout,
-            protocol: match &self.content {
-                Content::Process { protocol: Protocol::Fastcgi, .. } => "fastcgi",
-                Content::Process { protocol: Protocol::Uwsgi, .. } => "uwsgi",
-                _ => "http",
-            },
+            upgrades: body.speaks_http() || versions.as_ref().is_some_and(versions::View::speaks_http),
             upstream,
-            everything: everything.map(|directory| Quoted::path(&below(release, directory))).transpose()?,
-            entries: self.entries()?,
-            root: Root::of(release, "")?,
-            previous: self.previous.as_deref().map(|link| Root::of(link, "")).transpose()?,
+            body,
             versions,
         })
     }
 
-    fn entries(&self) -> Result<Vec<Entry>> {
-        let served = self.static_files.iter().filter(|(url, _)| *url != "/");
-        served.map(|(url, path)| Entry::of(url, path)).collect()
-    }
-
-    /// `vN.DOMAIN`, where it is granted and there is a domain.
-    fn versions(&self, everything: Option<&Path>) -> Result<Option<Versions>> {
-        let Some(domain) = self.front.domain.as_ref().filter(|_| self.front.versions != Urls::Off) else {
-            return Ok(None);
+    fn body(&self, upstream: &str) -> Result<Body> {
+        let (door, files) = match &self.content {
+            Content::Process { protocol, .. } => {
+                let scheme = if *protocol == Protocol::Http { "http://" } else { "" };
+                let mut door = Door::of(*protocol, Quoted::literal(&format!("{scheme}{upstream}"))?);
+                door.timeout = self.timeout;
+                (Some(door), None)
+            }
+            Content::Files(directory) => (None, Some(directory.as_path())),
+            Content::Nothing => (None, None),
         };
-        let sockets = self.app.version_sockets();
-        if sockets.to_str().is_some_and(|path| path.contains(':')) {
-            return Err(Error::new(format!(
-                "nginx ends a socket's path at a ':', and {} has one",
-                sockets.display()
-            ))
-            .hint(format!("`receiver config {} versions.urls off`", self.app.name())));
-        }
-        let last = "/$receiver_n/last";
-        let versions = self.app.versions();
-        let within = everything.map(|directory| below(Path::new(last), directory));
-        let with_password = self.front.versions == Urls::Password;
-        let secret = || Quoted::path(&self.app.version_passwords());
-        Ok(Some(Versions {
-            pattern: Quoted::pattern(r"~^v(?<receiver_n>0|[1-9][0-9]{0,8})\.", domain.as_str(), "$")?,
-            pass: Quoted::path_between("unix:", &sockets, "/$receiver_n.sock")?,
-            pass_http: Quoted::path_between("http://unix:", &sockets, "/$receiver_n.sock:")?,
-            passwords: with_password.then(secret).transpose()?,
-            realm: Quoted::literal(&format!("versions of {}", self.app.name()))?,
-            root: Root::of(&versions, last)?,
-            everything: match within.as_deref().and_then(Path::to_str) {
-                Some(within) => {
-                    let (_, directory) = within.split_at(last.len());
-                    Quoted::literal(directory)?;
-                    Some(Quoted::path_between("", &versions, within)?)
-                }
-                None => None,
-            },
-        }))
+        let place = Place { top: &self.release, behind: "" };
+        Body::of(&place, self.previous.as_deref(), door, files, &self.static_files)
     }
 }
 
-/// A directory in another; an empty one is that itself.
-fn below(top: &Path, directory: &Path) -> PathBuf {
-    if directory.as_os_str().is_empty() { top.to_owned() } else { top.join(directory) }
+/// Where a release is: a path, and text of ours behind it, in which a `$` is a variable.
+pub(super) struct Place<'a> {
+    pub(super) top: &'a Path,
+    pub(super) behind: &'a str,
+}
+
+impl Place<'_> {
+    /// A directory in it; an empty one is the place itself.
+    fn below(&self, directory: &Path) -> Result<Quoted> {
+        if directory.as_os_str().is_empty() {
+            return Quoted::path_between("", self.top, self.behind);
+        }
+        Quoted::path(directory)?;
+        let behind = format!("{}/{}", self.behind, directory.display());
+        Quoted::path_between("", self.top, &behind)
+    }
+}
+
+/// What one server of nginx's answers, whatever it is called.
+#[derive(Serialize)]
+pub(super) struct Body {
+    door: Option<Door>,
+    everything: Option<Quoted>,
+    entries: Vec<Entry>,
+    root: Root,
+    previous: Option<Root>,
+}
+
+impl Body {
+    /// Of a release at `place`, where `files` of it are a static site, `previous` the one whose files are
+    /// looked for next.
+    pub(super) fn of(
+        place: &Place,
+        previous: Option<&Path>,
+        door: Option<Door>,
+        files: Option<&Path>,
+        static_files: &BTreeMap<String, RelativePath>,
+    ) -> Result<Body> {
+        let everything = static_files.get("/").map(RelativePath::as_path).or(files);
+        let entries = static_files.iter().filter(|(url, _)| *url != "/");
+        Ok(Body {
+            door,
+            everything: everything.map(|directory| place.below(directory)).transpose()?,
+            entries: entries.map(|(url, path)| Entry::of(url, path)).collect::<Result<_>>()?,
+            root: Root::of(place.top, place.behind)?,
+            previous: previous.map(|link| Root::of(link, "")).transpose()?,
+        })
+    }
+
+    /// Whether it may be asked to speak WebSocket.
+    pub(super) fn speaks_http(&self) -> bool {
+        self.door.as_ref().is_some_and(|door| door.protocol == "http")
+    }
+}
+
+/// How a web process is asked.
+#[derive(Serialize)]
+pub(super) struct Door {
+    protocol: &'static str,
+    pass: Quoted,
+    /// Seconds that it may be silent.
+    pub(super) timeout: u64,
+    /// Whether the password that a browser sends is nginx's own affair.
+    pub(super) strips_password: bool,
+}
+
+impl Door {
+    pub(super) fn of(protocol: Protocol, pass: Quoted) -> Door {
+        let protocol = match protocol {
+            Protocol::Http => "http",
+            Protocol::Fastcgi => "fastcgi",
+            Protocol::Uwsgi => "uwsgi",
+        };
+        Door { protocol, pass, timeout: 60, strips_password: false }
+    }
 }
 
 /// What the template is given: nothing in it is text that was not quoted, but for words of ours, numbers,
@@ -247,14 +287,11 @@ struct View {
     maintenance: Quoted,
     hidden: Quoted,
     max_body: u64,
-    timeout: u64,
-    protocol: &'static str,
+    /// Whether somebody may be asked to speak WebSocket.
+    upgrades: bool,
     upstream: Option<Upstream>,
-    everything: Option<Quoted>,
-    entries: Vec<Entry>,
-    root: Root,
-    previous: Option<Root>,
-    versions: Option<Versions>,
+    body: Body,
+    versions: Option<versions::View>,
 }
 
 #[derive(Serialize)]
@@ -324,22 +361,13 @@ impl Entry {
     }
 }
 
-#[derive(Serialize)]
-struct Versions {
-    pattern: Quoted,
-    pass: Quoted,
-    pass_http: Quoted,
-    passwords: Option<Quoted>,
-    realm: Quoted,
-    root: Root,
-    everything: Option<Quoted>,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::app::AppName;
-    use crate::app::Root;
+    use crate::app::settings::Urls;
+    use crate::app::{Root, Version};
+    use crate::serve::nginx::versions::Kept;
 
     fn app(root: &str) -> App {
         let name: AppName = "a-b".parse().unwrap();
@@ -352,8 +380,14 @@ mod tests {
 
     const MACHINE: Machine = Machine { ipv6: true, http2: true };
 
+    fn versions(settings: &Settings) -> Versions {
+        let kept = [3, 4].map(|n| Kept::of(Version(n), settings, Path::new("/none"), "last"));
+        Versions { urls: settings.versions.urls, kept: kept.to_vec() }
+    }
+
     fn text(repository: &str, server: &str) -> String {
-        Site::live(&app("/srv"), &settings(repository, server)).render(MACHINE).unwrap()
+        let settings = settings(repository, server);
+        Site::live(&app("/srv"), &settings, versions(&settings)).render(MACHINE).unwrap()
     }
 
     #[test]
@@ -389,17 +423,43 @@ mod tests {
             text("[web]\ncommand = 'x'", &format!("domain = 'a.example'\nversions.urls = '{urls}'"))
         };
         assert!(!with("off").contains("receiver_n"));
-        assert!(
-            with("public").contains(r#"server_name "~^v(?<receiver_n>0|[1-9][0-9]{0,8})\\.a\\.example$";"#)
-        );
-        assert!(!with("public").contains("auth_basic"));
+        assert!(with("public").contains(r#"server_name "~^v(?<receiver_n>3|4)\\.a\\.example$";"#));
+        assert!(!with("public").contains("auth_basic_user_file"));
         assert!(with("password").contains(r#"auth_basic_user_file "/srv/a-b/receiver/versions.htpasswd";"#));
+        for urls in ["off", "public", "password"] {
+            // Any other number is nobody's, and not the next site's.
+            assert!(with(urls).contains(r#"server_name "~^v(?:0|[1-9][0-9]{0,9})\\.a\\.example$";"#));
+        }
+    }
+
+    #[test]
+    fn versions_that_are_not_alike_are_servers_of_their_own_and_no_token_is_too_long() {
+        let said = |toml: &str| settings(toml, "domain = 'a.example'\nversions.urls = 'public'");
+        let http = said("[web]\ncommand = 'x'");
+        let fastcgi = said("[web]\ncommand = 'x'\nprotocol = 'fastcgi'\nstatic = { '/s' = 'old' }");
+        let kept = (0..2000).map(|n| {
+            let settings = if n % 2 == 0 { &http } else { &fastcgi };
+            Kept::of(Version(n), settings, Path::new("/none"), "last")
+        });
+        let versions = Versions { urls: Urls::Public, kept: kept.collect() };
+        let text = Site::live(&app("/srv"), &http, versions).render(MACHINE).unwrap();
+        assert_eq!(
+            text.matches("proxy_pass \"http://unix:/srv/a-b/receiver/run/versions/$receiver_n.sock:\";")
+                .count(),
+            2
+        );
+        assert_eq!(
+            text.matches("fastcgi_pass \"unix:/srv/a-b/receiver/run/versions/$receiver_n.sock\";").count(),
+            2
+        );
+        assert!(text.contains("root \"/srv/a-b/versions/$receiver_n/last\";"));
+        assert!(text.split_whitespace().all(|token| token.len() < 4000));
     }
 
     #[test]
     fn a_root_that_cannot_be_quoted_or_is_too_long_is_refused() {
         let settings = settings("[web]\ncommand = 'x'", "domain = 'a.example'");
-        let render = |root: &str| Site::live(&app(root), &settings).render(MACHINE);
+        let render = |root: &str| Site::live(&app(root), &settings, versions(&settings)).render(MACHINE);
         assert!(render("/srv/a b;{\"'\\é").is_ok());
         for bad in ["/srv/$x", "/srv/a\nb", &format!("/srv/{}", "x".repeat(100))] {
             assert!(render(bad).is_err(), "{bad:?}");

@@ -22,6 +22,9 @@ fn joined(count: usize) -> (Vec<(Blocking, Blocking)>, Arc<AtomicBool>) {
         for socket in [&client_inner, &server_inner] {
             socket.set_nonblocking(true).unwrap();
         }
+        for socket in [&client, &server] {
+            socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        }
         outer.push((client, server));
         inner.push((UnixStream::from_std(client_inner), UnixStream::from_std(server_inner)));
     }

@@ -1,0 +1,89 @@
+//! What follows from a change of the server's settings, beside the file itself.
+
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use super::request::{Reply, Streams};
+use super::{branches, password, site, waking};
+use crate::app::App;
+use crate::app::guard::Guard;
+use crate::app::journal::Event;
+use crate::app::settings::{self, Settings, Urls};
+use crate::serve::nginx::Installed;
+use crate::support::{Result, files};
+
+/// Sets a key, or with no value takes it back to its default. It is kept, whatever nginx says to it.
+pub fn change(
+    guard: &mut Guard,
+    key: &str,
+    value: Option<&str>,
+    by: &str,
+    streams: &mut Streams,
+) -> Result<Reply> {
+    let app = guard.app().clone();
+    let (path, after) = change_text(&app, key, value)?;
+    let load = || Settings::load(None, Some(after.as_bytes()), &path.display().to_string());
+    let protected = key == URLS && load()?.versions.urls == Urls::Password;
+    // Who must not see is shut out before the setting holds, and nobody has the password before it does.
+    let password = if protected { Some(password::renew(guard)?) } else { None };
+    guard.write(&path, after.as_bytes(), 0o600)?;
+    let words = if value.is_some() { format!("{key} is set") } else { format!("{key} is as by default") };
+    guard.append(Some(by), Event::Change { what: format!("config {key}") })?;
+    // Whether versions are somebody's to see may have changed just now; the waker ends by itself.
+    waking::ensure(&app);
+    let loaded = follow(&app, key, streams);
+    if key == URLS && !protected {
+        password::forget(guard)?;
+    }
+    let mut data = json!({ "key": key, "value": value });
+    if let Some(loaded) = loaded {
+        data["site"] = loaded.into();
+    }
+    let Some(password) = password else { return Ok(Reply::said(words, data)) };
+    data["user"] = app.name().as_str().into();
+    data["password"] = password.as_str().into();
+    let told = format!("{words}; the password of the user `{}`, which is shown only now:", app.name());
+    let _ = writeln!(streams.talk, "{told}");
+    Ok(Reply::data(password, data))
+}
+
+const URLS: &str = "versions.urls";
+
+/// Brings nginx's site up to date, where the key may have to do with it; how that went, in a word.
+fn follow(app: &App, key: &str, streams: &mut Streams) -> Option<&'static str> {
+    let concerned = ["versions.", "nginx.", "domain"].iter().any(|start| key.starts_with(start));
+    if !concerned {
+        return None;
+    }
+    match site::follow(app) {
+        Ok(None) => None,
+        Ok(Some(Installed::Unchanged)) => Some("unchanged"),
+        Ok(Some(Installed::Loaded)) => Some("loaded"),
+        Ok(Some(Installed::NotRunning)) => Some("not-running"),
+        Err(error) => {
+            let text = error.render();
+            let _ = writeln!(
+                streams.talk,
+                "{key} is kept, and nginx does not know of it yet:\n{}",
+                text.lines().map(crate::support::text::printable).collect::<Vec<_>>().join("\n")
+            );
+            Some("failed")
+        }
+    }
+}
+
+/// The server's file with one setting changed. A person wrote it by hand: their comments stay.
+pub fn change_text(app: &App, key: &str, value: Option<&str>) -> Result<(PathBuf, String)> {
+    let path = app.server_config();
+    let before = files::read_text(&path)?.unwrap_or_default();
+    let after = match value {
+        Some(value) => settings::server_config_set(&before, key, value)?,
+        None => settings::server_config_unset(&before, key)?,
+    };
+    if key.starts_with("branch") {
+        let settings = Settings::load(None, Some(after.as_bytes()), &path.display().to_string())?;
+        branches::refuse(app, &settings)?;
+    }
+    Ok((path, after))
+}
