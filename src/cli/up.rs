@@ -51,9 +51,15 @@ impl Up {
             return self.dry_run.send(global, &app, &Request::Up);
         }
         let (mut replies, mut failed) = (Vec::new(), Vec::new());
-        for app in global.root()?.apps()? {
-            // One app that does not come up keeps no other from it.
-            match self.boot(&app) {
+        let apps = global.root()?.apps()?;
+        // One app that does not come up, or is slow, keeps no other from it.
+        let booted: Vec<Result<Reply>> = std::thread::scope(|scope| {
+            let booting: Vec<_> = apps.iter().map(|app| scope.spawn(|| self.boot(app))).collect();
+            let lost = |_| Err(Error::new("the thread that started it died"));
+            booting.into_iter().map(|thread| thread.join().unwrap_or_else(lost)).collect()
+        });
+        for (app, booted) in apps.iter().zip(booted) {
+            match booted {
                 Ok(reply) => {
                     reply.words.iter().for_each(|line| talk::say(global, line));
                     replies.push(reply.data);

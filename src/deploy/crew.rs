@@ -10,6 +10,7 @@ use super::environment::Environment;
 use super::joblog::Line;
 use crate::app::settings::Settings;
 use crate::app::{App, ReleaseId, record};
+use crate::serve::exec;
 use crate::serve::health::{Answer, Probe};
 use crate::serve::start::{Purpose, Start, WEB, Wanted};
 use crate::serve::supervision::{self, GLANCE, State, Supervisor};
@@ -100,6 +101,10 @@ impl<'a> Crew<'a> {
             if self.starts[at].process == WEB {
                 let asked = Instant::now();
                 let answer = self.until_healthy(&self.starts[at], how, begun)?;
+                if let Some(socket) = &self.starts[at].socket {
+                    // Who waits for the socket may be a moment behind us.
+                    exec::let_in(socket)?;
+                }
                 let text = format!("{} in {} ms", answer.status, answer.took.as_millis());
                 (how.report)(&timed("health", text, asked));
             }
