@@ -1,6 +1,5 @@
 //! A release in the making: from its name to the seal on its record.
 
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -16,7 +15,7 @@ use super::queue::Job;
 use super::stage::Stage;
 use super::stop::Stopper;
 use super::underway::{Step, Underway};
-use super::{plan, prune};
+use super::{plan, prune, sharing};
 use crate::app::guard::Guard;
 use crate::app::record::{Record, StageRun};
 use crate::app::settings::{Action, Settings, StageName};
@@ -269,84 +268,9 @@ impl<'a> Making<'a> {
 
     /// Links what outlives releases into this one.
     pub fn link_shared(&self) -> Result<()> {
-        let shared = &self.look.settings.shared;
-        for file in &shared.files {
-            let source = self.app().shared().join(file.as_path());
-            if !source.is_file() {
-                return Err(Error::new(format!(
-                    "shared/{} is not there, and the release needs it",
-                    file.as_str()
-                ))
-                .hint(self.bring(file.as_str())));
-            }
-            self.link_one(file.as_path())?;
-        }
-        for directory in &shared.dirs {
-            let source = self.app().shared().join(directory.as_path());
-            if !source.exists() {
-                self.seed(directory.as_path(), &source)?;
-            }
-            self.link_one(directory.as_path())?;
-        }
+        sharing::link(self.app(), &self.directory, &self.look.settings.shared)?;
         death::point("linked");
         Ok(())
-    }
-
-    /// How a shared file is brought. A preview has a `shared/` of its own, and no file of its parent's.
-    fn bring(&self, file: &str) -> String {
-        let bring = format!("`receiver put {} {file} < FILE` brings it", self.app().name());
-        match self.app().lineage() {
-            Ok(Some(lineage)) if lineage.preview => format!(
-                "{bring}; a preview has a shared/ of its own: what it needs can also be said in [preview.env] of {}, \
-                 where the code does without the file then",
-                self.app().sibling(&lineage.parent).server_config().display()
-            ),
-            _ => bring,
-        }
-    }
-
-    /// The first release's own files in a directory that is to be shared are what it begins with.
-    fn seed(&self, path: &Path, source: &Path) -> Result<()> {
-        let inside = self.directory.join(path);
-        let parent = source.parent().unwrap_or(source);
-        files::make_directory(parent, 0o755)?;
-        let device = |path: &Path| std::fs::metadata(path).map(|about| about.dev()).ok();
-        // Moved, it is there whole or not at all, and its symlinks stay symlinks.
-        if files::is_directory(&inside) && device(&inside) == device(parent) {
-            return files::move_new(&inside, source);
-        }
-        files::make_directory(source, 0o755)?;
-        if files::is_directory(&inside) {
-            let options = fs_extra::dir::CopyOptions::new().content_only(true);
-            fs_extra::dir::copy(&inside, source, &options)
-                .map_err(|error| Error::new(format!("cannot fill {}", source.display())).caused_by(error))?;
-        }
-        Ok(())
-    }
-
-    fn link_one(&self, path: &Path) -> Result<()> {
-        let place = self.directory.join(path);
-        // A link among the directories above it would take what is made, and removed, here elsewhere.
-        let mut above = path.ancestors().skip(1).filter(|above| !above.as_os_str().is_empty());
-        if let Some(above) = above.find(|above| self.directory.join(above).is_symlink()) {
-            return Err(Error::new(format!(
-                "shared {} lies behind the symlink {} of the revision",
-                path.display(),
-                above.display()
-            )));
-        }
-        if let Some(parent) = place.parent() {
-            files::make_directory(parent, 0o755)?;
-        }
-        if files::is_directory(&place) {
-            files::remove_tree(&place)?
-        } else {
-            files::remove_file(&place)?
-        }
-        // Relative, so that the app may be moved: from the link up to ROOT/APP, then down into shared/.
-        let ups = path.components().count() + 2;
-        let target: PathBuf = std::iter::repeat_n("..", ups).collect();
-        files::link_new(&target.join("shared").join(path), &place)
     }
 
     /// Runs a stage in this release, at most for as long as `most`; none is fine.

@@ -13,15 +13,15 @@ use super::environment::Environment;
 use super::joblog::Line;
 use super::making::Making;
 use super::plan::Data;
+use super::trial::{self, Begins, Trial};
 use super::{doorway, processes};
 use crate::app::record::{DatabaseRecord, StageRun};
-use crate::app::settings::{Action, Carry, StageName};
+use crate::app::settings::{Carry, StageName};
 use crate::app::{App, Version};
-use crate::data::sqlite::{self, Hold, Script};
-use crate::data::{self, Census, Limit};
-use crate::schema::Detector;
+use crate::data::sqlite::{self, Hold};
+use crate::data::{self, Limit};
 use crate::serve::start::Purpose;
-use crate::support::{Context, Error, Result, death, files, text};
+use crate::support::{Context, Error, Result, death, text};
 
 /// The database of a version, as its record has it.
 pub fn record_for(app: &App, version: Version) -> Result<DatabaseRecord> {
@@ -119,10 +119,10 @@ pub fn open(making: &mut Making, opening: &Opening) -> Result<()> {
         }
         (Source::Fresh, Some(database)) => {
             let own = file_of(&app, database);
-            let found = database_files(making);
+            let found = trial::database_files(making);
             let trial = Trial { file: own.clone(), previous: None, begins: Begins::Empty };
             trial.migrate(making, None, UNHURRIED)?;
-            refuse_strays(making, &found)?;
+            trial::refuse_strays(making, &found)?;
             making.stage(StageName::Check, &making.environment.clone(), UNHURRIED)?;
             death::point("checked");
             sqlite::checkpoint_and_sync(&own)?;
@@ -148,150 +148,6 @@ fn bring_up(making: &mut Making) -> Result<()> {
     making.bring_up(&environment, processes::web_only(making.settings()))
 }
 
-/// A database that syncdb and migration are run on.
-struct Trial {
-    file: PathBuf,
-    previous: Option<PathBuf>,
-    begins: Begins,
-}
-
-/// What a trial's database began as.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Begins {
-    /// Empty.
-    Empty,
-    /// As a copy of one whose schema is an older one.
-    Copied,
-    /// As a copy of another app's, whose schema may well be the same.
-    Seeded,
-}
-
-impl Trial {
-    /// Runs syncdb and, over an earlier version, migration, and proves that they used this database.
-    fn migrate(&self, making: &mut Making, rehearsal: Option<()>, most: Duration) -> Result<()> {
-        let mut environment = making.environment.with(variables(&self.file));
-        if rehearsal.is_some() {
-            environment.set("RECEIVER_REHEARSAL", "1");
-        }
-        if let Some(previous) = &self.previous {
-            environment.set("PREVIOUS_DATABASE_URL", sqlite::url(previous));
-        }
-        let begun = Instant::now();
-        let before = sqlite::census(&self.file, &Limit::within(most))?;
-        self.stage(making, StageName::Syncdb, &environment, most)?;
-        if making.has_previous() || self.previous.is_some() {
-            self.stage(making, StageName::Migration, &environment, most.saturating_sub(begun.elapsed()))?;
-        }
-        self.prove(making, &before, &environment, most)
-    }
-
-    fn stage(
-        &self,
-        making: &mut Making,
-        name: StageName,
-        environment: &Environment,
-        most: Duration,
-    ) -> Result<()> {
-        let Some(stage) = making.settings().stage(name).cloned() else { return Ok(()) };
-        let Action::Sql(scripts) = &stage.action else { return making.stage(name, environment, most) };
-        let begun = Instant::now();
-        let names: Vec<&str> = scripts.iter().map(|script| script.as_str()).collect();
-        making.log.step(name.as_str(), names.join(", "));
-        let mut texts = Vec::new();
-        for script in scripts {
-            let path = making.directory().join(script.as_path());
-            let text = files::read_limited(&path, 256 << 20)?;
-            texts
-                .push(text.ok_or_else(|| Error::new(format!("{} is not in the revision", script.as_str())))?);
-        }
-        let scripts: Vec<Script> =
-            scripts.iter().zip(&texts).map(|(script, text)| Script { name: script.as_str(), text }).collect();
-        let log = making.log.clone();
-        let limit = Limit::within(most.min(stage.timeout));
-        sqlite::run_sql(&self.file, &scripts, self.previous.as_deref(), &limit, &mut |line| {
-            log.write(&super::joblog::Line::Output(text::printable_output(line)));
-        })
-        .map_err(|error| Error::new(format!("stage `{name}` failed")).caused_by(error))?;
-        making.ran(name.as_str(), begun);
-        Ok(())
-    }
-
-    /// The proof that the app used the database that it was given (design.md, section 9).
-    fn prove(
-        &self,
-        making: &mut Making,
-        before: &Census,
-        environment: &Environment,
-        most: Duration,
-    ) -> Result<()> {
-        let runs = making.settings().stage(StageName::Syncdb).map(|stage| &stage.action);
-        if !matches!(runs, Some(Action::Run(_))) {
-            return Ok(());
-        }
-        let used = match self.begins {
-            Begins::Empty => !sqlite::is_empty(&self.file)?,
-            begins => {
-                before.used_since(&sqlite::census(&self.file, &Limit::within(most))?)
-                    || self.is_asked(making, environment, most)?
-                    || begins == Begins::Seeded && self.fills_an_empty_one(making, environment, most)?
-            }
-        };
-        if used { Ok(()) } else { Err(unused(making)) }
-    }
-
-    /// Whether syncdb makes a schema in an empty database: there is nothing left for it to do in a copy of
-    /// one that has the same.
-    fn fills_an_empty_one(
-        &self,
-        making: &mut Making,
-        environment: &Environment,
-        most: Duration,
-    ) -> Result<bool> {
-        let directory = self.file.with_file_name("question");
-        let empty = directory.join("empty.sqlite3");
-        sqlite::create(&empty)?;
-        let environment = environment.with(variables(&empty)).with([("RECEIVER_REHEARSAL", "1".to_owned())]);
-        let filled = making
-            .stage(StageName::Syncdb, &environment, most)
-            .and_then(|()| sqlite::is_empty(&empty))
-            .map(|is_empty| !is_empty);
-        files::remove_tree(&directory)?;
-        filled
-    }
-
-    /// Whether the framework says that nothing is pending, and means this database: of an empty one it
-    /// must not say so, too, as it would if it looked at another.
-    fn is_asked(&self, making: &Making, environment: &Environment, most: Duration) -> Result<bool> {
-        if !making.nothing_pending(environment, most)? {
-            return Ok(false);
-        }
-        let directory = self.file.with_file_name("question");
-        let empty = directory.join("empty.sqlite3");
-        sqlite::create(&empty)?;
-        let same = making.nothing_pending(&environment.with(variables(&empty)), most);
-        files::remove_tree(&directory)?;
-        Ok(!same?)
-    }
-}
-
-/// The settings lines that make a framework use the database that it is given.
-fn unused(making: &Making) -> Error {
-    let lines = match making.detector() {
-        Detector::Django | Detector::DjangoModels => {
-            "in settings.py: import os; DATABASES = {\"default\": {\"ENGINE\": \"django.db.backends.sqlite3\", \
-             \"NAME\": os.environ.get(\"RECEIVER_DATABASE_NAME\", BASE_DIR / \"db.sqlite3\")}}"
-        }
-        Detector::Rails => "in config/database.yml: production: { url: <%= ENV[\"DATABASE_URL\"] %> }",
-        Detector::Laravel => {
-            "in config/database.php, for sqlite: 'database' => env('RECEIVER_DATABASE_NAME')"
-        }
-        Detector::Prisma => "in schema.prisma: url = \"file:\" and RECEIVER_DATABASE_NAME, by env(…)",
-        _ => "let it read DATABASE_URL, or the path in RECEIVER_DATABASE_NAME, from its environment",
-    };
-    Error::new("syncdb did not touch the database of this version: the application uses another one")
-        .hint(lines)
-}
-
 /// Does everything once on a copy, with nobody waiting; answers how long requests would have waited.
 fn rehearse(making: &mut Making, carry: Carry, live: &Path) -> Result<Duration> {
     let app = making.app().clone();
@@ -299,7 +155,7 @@ fn rehearse(making: &mut Making, carry: Carry, live: &Path) -> Result<Duration> 
     let directory = app.rehearsal(making.version());
     let file = directory.join(live.file_name().unwrap_or_default());
     let schema_before = sqlite::schema(live)?;
-    let trial = begin_trial(making, carry, &file, Begins::Copied, |making, to| {
+    let trial = trial::begin(making, carry, &file, Begins::Copied, |making, to| {
         let log = making.log.clone();
         sqlite::snapshot(live, to, &Limit::within(UNHURRIED), &mut |progress| {
             log.step(
@@ -308,11 +164,11 @@ fn rehearse(making: &mut Making, carry: Carry, live: &Path) -> Result<Duration> 
             );
         })
     })?;
-    let found = database_files(making);
+    let found = trial::database_files(making);
     let migrated = trial.migrate(making, Some(()), UNHURRIED);
     let pause = begun.elapsed();
     let result = unchanged(making, live, &schema_before).and(migrated).and_then(|()| {
-        refuse_strays(making, &found)?;
+        trial::refuse_strays(making, &found)?;
         sqlite::examine(&trial.file, u64::MAX, &Limit::within(UNHURRIED))?;
         if carry == Carry::Copy && sqlite::schema(&trial.file)? == schema_before {
             making.log.step("schema", "the migration left the tables as they were");
@@ -322,7 +178,7 @@ fn rehearse(making: &mut Making, carry: Carry, live: &Path) -> Result<Duration> 
         making.stage(StageName::Check, &environment, UNHURRIED)?;
         rehearse_start(making, &environment)
     });
-    end_trial(making, &trial)?;
+    trial::end(making, &trial)?;
     let pause = pause + result?;
     let size = sqlite::size(live)?;
     making.log.timed("rehearse", format!("on a copy of {}, {}", shown(live), text::bytes(size)), begun);
@@ -370,73 +226,19 @@ fn unchanged(making: &Making, live: &Path, before: &data::Schema) -> Result<()> 
         return Ok(());
     }
     Err(Error::new("syncdb changed the live database: it has to use the one that it is given")
-        .caused_by(unused(making)))
-}
-
-/// Makes the database of a trial at `file`, as `carry` says, by copying with `copy`.
-fn begin_trial(
-    making: &Making,
-    carry: Carry,
-    file: &Path,
-    begins: Begins,
-    copy: impl Fn(&Making, &Path) -> Result<()>,
-) -> Result<Trial> {
-    let migrates = making.settings().stage(StageName::Migration).is_some();
-    // A copy for a preview has its data already, and its parent may well have the same schema.
-    let wants_previous = match begins {
-        Begins::Seeded => carry == Carry::Empty && migrates,
-        _ => making.has_previous() && (carry == Carry::Empty || migrates),
-    };
-    let mut previous = None;
-    if wants_previous {
-        let snapshot = making.app().previous_snapshot(making.version()).join("previous.sqlite3");
-        sqlite::remove(&snapshot)?;
-        copy(making, &snapshot)?;
-        sqlite::strip(&snapshot)?;
-        sqlite::freeze(&snapshot)?;
-        previous = Some(snapshot);
-    }
-    sqlite::remove(file)?;
-    match carry {
-        Carry::Empty => sqlite::create(file)?,
-        Carry::Copy | Carry::Shared => {
-            copy(making, file)?;
-            sqlite::strip(file)?;
-        }
-    }
-    let begins = if carry == Carry::Empty { Begins::Empty } else { begins };
-    Ok(Trial { file: file.to_owned(), previous, begins })
-}
-
-fn end_trial(making: &Making, trial: &Trial) -> Result<()> {
-    if let Some(previous) = &trial.previous {
-        sqlite::remove(previous)?;
-    }
-    if trial.file.starts_with(making.app().rehearsal(making.version())) {
-        discard_directory(making, &making.app().rehearsal(making.version()), &trial.file)?;
-    }
-    Ok(())
-}
-
-/// A rehearsal's stages may leave anything beside their database: it was only theirs.
-fn discard_directory(making: &Making, directory: &Path, file: &Path) -> Result<()> {
-    if sqlite::remove(file).is_err() {
-        making.log.note(format!("{} holds more than a database; it goes too", directory.display()));
-        files::remove_tree(directory)?;
-    }
-    Ok(())
+        .caused_by(trial::unused(making)))
 }
 
 /// Begins a preview's data with a snapshot of its parent's: nobody there is held, or waits, or sees it.
 fn seed(making: &mut Making, carry: Carry, from: &Path, own: &Path) -> Result<()> {
     let begun = Instant::now();
-    let found = database_files(making);
-    let trial = begin_trial(making, carry, own, Begins::Seeded, |_, to| {
+    let found = trial::database_files(making);
+    let trial = trial::begin(making, carry, own, Begins::Seeded, |_, to| {
         sqlite::snapshot(from, to, &Limit::within(UNHURRIED), &mut |_| {})
     })?;
     trial.migrate(making, None, UNHURRIED)?;
-    end_trial(making, &trial)?;
-    refuse_strays(making, &found)?;
+    trial::end(making, &trial)?;
+    trial::refuse_strays(making, &found)?;
     making.log.timed("data", format!("from a snapshot of {}; nobody was held", shown(from)), begun);
     making.stage(StageName::Check, &making.environment.clone(), UNHURRIED)?;
     death::point("checked");
@@ -474,7 +276,7 @@ fn carry_over(making: &mut Making, carry: Carry, live: &Path, own: &Path) -> Res
     death::point("held");
     let mut broken = 0;
     let trial =
-        begin_trial(making, carry, own, Begins::Copied, |_, to| hold.copy_to(to, &limit, &mut |_| {}))?;
+        trial::begin(making, carry, own, Begins::Copied, |_, to| hold.copy_to(to, &limit, &mut |_| {}))?;
     death::point("carried");
     if carry == Carry::Copy {
         broken = sqlite::verify(own, live, &limit)?;
@@ -487,7 +289,7 @@ fn carry_over(making: &mut Making, carry: Carry, live: &Path, own: &Path) -> Res
             error
         }
     })?;
-    end_trial(making, &trial)?;
+    trial::end(making, &trial)?;
     sqlite::examine(own, broken.max(u64::from(carry != Carry::Copy) * u64::MAX), &limit)?;
     sqlite::checkpoint_and_sync(own)?;
     death::point("migrated");
@@ -514,48 +316,6 @@ fn share(making: &mut Making, live: &Path) -> Result<()> {
     making.stopper.pass();
     let trial = Trial { file: live.to_owned(), previous: None, begins: Begins::Copied };
     trial.migrate(making, None, UNHURRIED)
-}
-
-/// The database files in the release, with their size and time: what syncdb must not make or change.
-fn database_files(making: &Making) -> Vec<(PathBuf, u64, Option<std::time::SystemTime>)> {
-    const SKIPPED: [&str; 4] = [".venv", "venv", "node_modules", ".receiver"];
-    let mut found = Vec::new();
-    let mut waiting = vec![making.directory().to_owned()];
-    while let Some(directory) = waiting.pop() {
-        let Ok(entries) = std::fs::read_dir(&directory) else { continue };
-        for entry in entries.flatten() {
-            let (Ok(kind), name) = (entry.file_type(), entry.file_name()) else { continue };
-            if kind.is_dir() && !SKIPPED.iter().any(|skipped| name == *skipped) {
-                waiting.push(entry.path());
-            } else if kind.is_file() && is_database(&entry.path()) {
-                let about = entry.metadata().ok();
-                let (size, time) = about.map_or((0, None), |about| (about.len(), about.modified().ok()));
-                found.push((entry.path(), size, time));
-            }
-        }
-    }
-    found.sort();
-    found
-}
-
-fn is_database(path: &Path) -> bool {
-    let named = path
-        .extension()
-        .is_some_and(|end| ["sqlite3", "sqlite", "db", "db3"].iter().any(|known| end == *known));
-    let mut magic = [0; 16];
-    named
-        || std::fs::File::open(path)
-            .and_then(|mut file| std::io::Read::read_exact(&mut file, &mut magic))
-            .is_ok_and(|()| magic == *b"SQLite format 3\0")
-}
-
-fn refuse_strays(making: &Making, before: &[(PathBuf, u64, Option<std::time::SystemTime>)]) -> Result<()> {
-    let after = database_files(making);
-    let Some((stray, ..)) = after.iter().find(|file| !before.contains(file)) else { return Ok(()) };
-    let name = stray.strip_prefix(making.directory()).unwrap_or(stray);
-    let name = text::printable(&name.to_string_lossy());
-    Err(Error::new(format!("the application made a database of its own in the release: {name}"))
-        .caused_by(unused(making)))
 }
 
 /// What a version's opening costs, as the last one measured it; for a plan.
