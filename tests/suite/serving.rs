@@ -456,3 +456,68 @@ fn an_app_that_does_not_come_up_after_a_boot_keeps_no_other_from_it() {
     world.receiver(&["up", "--all"]).fails(1).says("process `web` exited with status 1").says("not up: aaa");
     assert_eq!(world.get("/"), answered(200, "one\n"));
 }
+
+/// The processes of this world whose command line has these words.
+fn pids(world: &World, words: &[&str]) -> Vec<rustix::process::Pid> {
+    let root = world.root().display().to_string();
+    let all = std::fs::read_dir("/proc").unwrap().flatten();
+    let line = |entry: &std::fs::DirEntry| {
+        String::from_utf8_lossy(&std::fs::read(entry.path().join("cmdline")).unwrap_or_default()).into_owned()
+    };
+    let ours = all.filter(|entry| {
+        let line = line(entry);
+        line.contains(&root) && words.iter().all(|word| line.split('\0').any(|one| one == *word))
+    });
+    ours.filter_map(|entry| rustix::process::Pid::from_raw(entry.file_name().to_str()?.parse().ok()?))
+        .collect()
+}
+
+#[test]
+fn holder_and_worker_killed_at_once_lose_nothing_and_the_next_command_recovers() {
+    let world = World::with_web_and_notes();
+    world.post("/", "before");
+    world.file(
+        "migrate.py",
+        "import os, sqlite3, time\nif not os.environ.get('RECEIVER_REHEARSAL'):\n  \
+        open(os.environ['RECEIVER_SHARED_DIR'] + '/held', 'w').close(); time.sleep(60)\n\
+        sqlite3.connect(os.environ['RECEIVER_DATABASE_NAME']).executescript(open('schema.sql').read())\n",
+    );
+    world.file(
+        "receiver.toml",
+        &format!(
+            "{WEB}[stages]\nsyncdb = \"/usr/bin/python3 migrate.py\"\n[schema]\npaths = [\"schema.sql\"]\n\
+                  [database]\nengine = \"sqlite\"\nmax_pause = \"100s\"\n"
+        ),
+    );
+    world.next_page("two", true);
+    let mut push = world.push_in_background();
+    world.until(30, "the hold", || world.app().join("shared/held").exists());
+    // Nobody who follows may start another worker.
+    for pid in pids(&world, &["hook", "post-receive"]) {
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    }
+    let both: Vec<_> = [pids(&world, &["work"]), pids(&world, &["hold"])].concat();
+    assert_eq!(both.len(), 2, "{both:?}");
+    // Stopped first: neither may see the other die.
+    for signal in [rustix::process::Signal::STOP, rustix::process::Signal::KILL] {
+        for pid in &both {
+            rustix::process::kill_process(*pid, signal).unwrap();
+        }
+    }
+    let _ = push.kill();
+    let _ = push.wait();
+    world.until(10, "the lock to be free", || {
+        world.receiver(&["status", "app", "--json"]).ok().json()["apps"][0]["deploying"].is_null()
+    });
+    // The live release itself never stopped: nginx asks at its socket where the door is dead.
+    let live = world.app().join("current/.receiver/web.sock");
+    assert_eq!(ask(&live, "GET", "/", "").unwrap(), answered(200, "one\n"));
+    world.receiver(&["doctor", "app"]).fails(1);
+    world.receiver(&["cancel", "app"]).ok();
+    world.receiver(&["up", "app"]).ok();
+    world.until_idle();
+    assert_eq!(world.get("/"), answered(200, "one\n"));
+    assert_eq!(world.post("/", "after").status, 201);
+    assert_eq!(world.get("/notes").body, "before\nafter");
+    world.until_running(&["web"]);
+}
