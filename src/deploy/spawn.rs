@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use crate::app::App;
 use crate::app::layout::list_names;
-use crate::serve::detached;
+use crate::serve::detached::{self, Killed};
 use crate::serve::systemd::Manager;
 use crate::support::program::{environment, program};
 use crate::support::{Context, Error, Result};
@@ -26,7 +26,8 @@ pub fn workers(apps: &[App]) -> Result<()> {
     let Some(app) = apps.first() else { return Ok(()) };
     let program = program()?;
     let what = format!("deploys {}", list_names(apps));
-    if Manager::here().is_some_and(|manager| detached::as_unit(manager, &program, &arguments(apps), &what)) {
+    let start = |manager| detached::as_unit(manager, &program, &arguments(apps), &what, Killed::Ends);
+    if Manager::here().is_some_and(start) {
         return Ok(());
     }
     let mut command = Command::new(program);

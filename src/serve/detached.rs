@@ -8,11 +8,25 @@ use super::systemd::Manager;
 use crate::support::program::{self, environment};
 use crate::support::{Context, Result};
 
+/// What systemd does when it is killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Killed {
+    /// Nothing: somebody else notices.
+    Ends,
+    /// It starts it again.
+    ComesBack,
+}
+
 /// Starts it: as a unit of its own where systemd looks after processes, since that ends what a unit started
 /// when the unit ends; else as a child, which is to make a session of its own.
-pub(super) fn start(program: &Path, arguments: &[OsString], what: &str) -> Result<Option<Child>> {
+pub(super) fn start(
+    program: &Path,
+    arguments: &[OsString],
+    what: &str,
+    killed: Killed,
+) -> Result<Option<Child>> {
     if let Some(manager) = Manager::here()
-        && as_unit(manager, program, arguments, what)
+        && as_unit(manager, program, arguments, what, killed)
     {
         return Ok(None);
     }
@@ -26,9 +40,12 @@ pub(super) fn start(program: &Path, arguments: &[OsString], what: &str) -> Resul
 }
 
 /// Starts it as a unit of its own; `false` where that does not work.
-pub fn as_unit(manager: Manager, program: &Path, arguments: &[OsString], what: &str) -> bool {
+pub fn as_unit(manager: Manager, program: &Path, arguments: &[OsString], what: &str, killed: Killed) -> bool {
     let mut command = manager.command("systemd-run");
     command.args(["--quiet", "--collect", "--property=KillMode=mixed"]);
+    if killed == Killed::ComesBack {
+        command.args(["--property=Restart=on-failure", "--property=RestartSec=1s"]);
+    }
     command.arg(format!("--description=receiver {what}"));
     for (name, value) in environment() {
         command.arg(format!("--setenv={name}={value}"));

@@ -153,3 +153,31 @@ fn a_worker_that_is_killed_in_mid_hold_loses_no_write_and_needs_nobody() {
     until_written(&server, "after the worker was killed in mid-hold", since);
     the_deploy_is_made_again(&server);
 }
+
+#[test]
+fn a_version_that_sleeps_is_woken_under_systemd_also_after_its_waker_was_killed_and_after_a_boot() {
+    let server = served();
+    assert!(post(&server, "of version 0"));
+    server
+        .sh("set -e
+            cd /root/site; echo two > index.html
+            echo 'CREATE TABLE IF NOT EXISTS more (id INTEGER PRIMARY KEY);' >> schema.sql
+            git commit --quiet -am two; git push --quiet /srv/app/repo.git main 2>&1
+            receiver config app versions.urls public")
+        .ok()
+        .says("live: 1/");
+    assert!(post(&server, "of version 1"));
+    let old = |path: &str| {
+        server
+            .sh(&format!("curl --silent --fail --max-time 20 -H 'Host: v0.app.test' http://127.0.0.1{path}"))
+            .stdout
+    };
+    until(&server, "version 0 to wake", || old("/") == "one\n");
+    assert_eq!(old("/notes"), "of version 0");
+    assert_eq!(get(&server, "/notes"), "of version 0\nof version 1");
+    server.sh("pkill -9 -f '[r]eceiver --root /srv wake app'").ok();
+    until(&server, "another waker", || old("/") == "one\n");
+    server.reboot();
+    until(&server, "version 0 to wake after a boot", || old("/") == "one\n");
+    assert_eq!(get(&server, "/"), "two\n");
+}

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::control::Control;
 use crate::app::App;
-use crate::serve::detached;
+use crate::serve::detached::{self, Killed};
 use crate::support::{Error, Result};
 
 /// How long a holder has to come up.
@@ -17,7 +17,7 @@ const COMING_UP: Duration = Duration::from_secs(10);
 /// Starts a holder, and returns when it listens.
 pub(super) fn holder(program: &Path, app: &App, id: &str, times: (Duration, Duration)) -> Result<Control> {
     let what = format!("holds requests of {}", app.name());
-    let mut child = detached::start(program, &arguments(app, id, times), &what)?;
+    let mut child = detached::start(program, &arguments(app, id, times), &what, Killed::Ends)?;
     let deadline = Instant::now() + COMING_UP;
     let stream = connect(&app.hold_control(id), &mut child, deadline)?;
     if let Some(mut child) = child {

@@ -7,7 +7,7 @@ use std::path::Path;
 use rustix::fs::FlockOperation;
 
 use crate::app::App;
-use crate::serve::detached;
+use crate::serve::detached::{self, Killed};
 use crate::support::{Context, Result, files, program};
 
 /// Starts the app's waker, if none runs. It ends by itself when nothing is granted any more.
@@ -21,7 +21,8 @@ pub fn ensure_by(program: &Path, app: &App) -> Result<()> {
         return Ok(());
     }
     let arguments = ["--root".into(), app.root().into(), "wake".into(), app.name().as_str().into()];
-    let child = detached::start(program, &arguments, &format!("wakes versions of {}", app.name()))?;
+    let what = format!("wakes versions of {}", app.name());
+    let child = detached::start(program, &arguments, &what, Killed::ComesBack)?;
     if let Some(mut child) = child {
         std::thread::spawn(move || child.wait());
     }
