@@ -9,9 +9,10 @@ use toml::Spanned;
 use toml::de::{DeValue, ValueDeserializer};
 
 use super::names::{
-    BranchApp, BranchName, CronTime, Domain, Globs, Listen, Statuses, UrlPath, Variable, VariableValue,
+    BranchApp, BranchName, CronTime, Domain, Globs, Statuses, UrlPath, Variable, VariableValue,
     branch_pattern, column_name, process_name, static_url,
 };
+use super::nginx::Listen;
 use super::settings::{BranchData, Carry, Engine, OnConflict, Protocol, Urls};
 use super::stage::{PARTS, WrittenStage};
 use super::values::{

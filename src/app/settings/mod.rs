@@ -17,6 +17,7 @@ mod fragments;
 mod inputs;
 mod keys;
 mod names;
+mod nginx;
 #[allow(clippy::module_inception, reason = "the third of the three steps is what the folder is named after")]
 mod settings;
 mod stage;
@@ -25,10 +26,11 @@ mod values;
 pub use edit::{server_config_get, server_config_set, server_config_unset};
 pub use explain::Explained;
 pub use fragments::MOST_BYTES;
-pub use names::{BranchName, Domain, Globs, Listen, Statuses, branch_matches};
+pub use names::{BranchName, Domain, Globs, Statuses, branch_matches};
+pub use nginx::{Certificate, Listen, Nginx};
 pub use settings::{
-    Branch, BranchData, Carry, Certificate, Cron, Database, Engine, Export, Keep, Limits, Nginx, OnConflict,
-    Process, Protocol, Schema, Settings, Shared, TableMap, Urls, Versions, Web,
+    Branch, BranchData, Carry, Cron, Database, Engine, Export, Keep, Limits, OnConflict, Process, Protocol,
+    Schema, Settings, Shared, TableMap, Urls, Versions, Web,
 };
 pub use stage::{Action, Stage, StageName};
 pub use values::RelativePath;

@@ -163,41 +163,6 @@ pub(super) fn static_url(text: &str) -> Result<(), String> {
     }
 }
 
-/// Where nginx listens: a port of every address, or one address and its port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Listen {
-    /// A port of every address that the machine has.
-    Port(u16),
-    /// One address.
-    Address(std::net::SocketAddr),
-}
-read_from_text!(Listen, "a port or an address, such as \"80\", \"127.0.0.1:8080\" or \"[::1]:8080\"");
-
-impl FromStr for Listen {
-    type Err = String;
-
-    /// Text to where nginx listens. The error completes the sentence "'TEXT' …".
-    fn from_str(text: &str) -> Result<Self, String> {
-        let digits = text.bytes().all(|b| b.is_ascii_digit());
-        let port = text.parse::<u16>().ok().filter(|_| digits).map(Listen::Port);
-        let address = || text.parse().ok().map(Listen::Address);
-        port.or_else(address).filter(|listen| listen.port() > 0).ok_or_else(|| {
-            "is neither a port nor an address with one: write \"80\", \"127.0.0.1:8080\" or \"[::1]:8080\""
-                .to_owned()
-        })
-    }
-}
-
-impl Listen {
-    /// The port.
-    pub fn port(self) -> u16 {
-        match self {
-            Listen::Port(port) => port,
-            Listen::Address(address) => address.port(),
-        }
-    }
-}
-
 /// The name of a process or of a cron entry: it becomes part of unit names and of file names.
 pub(super) fn process_name(text: &str) -> Result<(), String> {
     let sound = text.len() <= 24
@@ -402,27 +367,6 @@ mod tests {
             "/a{b", "/a$b", "/a\nb", "/a\\b", "/ä", "/a'b", "/a(b", "/a*", "/a[b", "/a|b", "/a#b", "/a?b",
         ] {
             assert!(static_url(bad).is_err(), "{bad:?}");
-        }
-    }
-
-    #[test]
-    fn nginx_listens_at_ports_and_addresses() {
-        assert_eq!("80".parse(), Ok(Listen::Port(80)));
-        assert_eq!("[::1]:8080".parse::<Listen>().map(Listen::port), Ok(8080));
-        for bad in [
-            "",
-            "0",
-            "65536",
-            "+80",
-            "80;",
-            "*:80",
-            "localhost:80",
-            "127.0.0.1",
-            "127.0.0.1:0",
-            "80 ssl",
-            "unix:/x",
-        ] {
-            assert!(bad.parse::<Listen>().is_err(), "{bad:?}");
         }
     }
 

@@ -1,7 +1,6 @@
 //! Third step: the validated settings, the only thing that the rest of the program sees.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -12,10 +11,11 @@ use super::fragments::{File, Fragment};
 use super::inputs::Inputs;
 use super::keys::Owner;
 use super::names::{
-    BranchApp, BranchName, CronTime, Domain, Globs, Listen, Statuses, UrlPath, VariableValue, branch_matches,
+    BranchApp, BranchName, CronTime, Domain, Globs, Statuses, UrlPath, VariableValue, branch_matches,
 };
+use super::nginx::Nginx;
 use super::stage::{Stage, StageName, WrittenStage};
-use super::values::{Bytes, Count, Limit, Percent, Period, RelativePath, ServedPath, ServerPath, Text};
+use super::values::{Bytes, Count, Limit, Percent, Period, RelativePath, ServedPath, Text};
 use crate::app::AppName;
 use crate::support::{Error, Result};
 
@@ -197,36 +197,6 @@ pub struct Web {
     pub drain: Duration,
 }
 
-/// The web server before the door.
-#[derive(Clone, Debug)]
-pub struct Nginx {
-    /// The file that receiver writes; nginx reads it by an `include` of its configuration.
-    pub site: Option<PathBuf>,
-    /// The main configuration, where it is not nginx's own.
-    pub config: Option<PathBuf>,
-    /// With what it speaks TLS.
-    pub certificate: Option<Certificate>,
-    /// The directory in which an ACME client, such as certbot, puts what it is asked for.
-    pub challenge: PathBuf,
-    /// Bytes of the largest request body.
-    pub max_body: u64,
-    /// How long the application may be silent, what it is held at the door not counted.
-    pub timeout: Duration,
-    /// Where it listens for HTTP.
-    pub listen: Vec<Listen>,
-    /// Where it listens for TLS, where there is a certificate.
-    pub listen_tls: Vec<Listen>,
-}
-
-/// With what nginx speaks TLS; it reads both files itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Certificate {
-    /// The chain.
-    pub chain: PathBuf,
-    /// The private key.
-    pub key: PathBuf,
-}
-
 /// A process beside the web process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Process {
@@ -389,7 +359,7 @@ impl Settings {
             cache: cache(from)?,
             branch: from.want(&["branch"])?,
             domain: from.get(&["domain"])?,
-            nginx: nginx(from)?,
+            nginx: Nginx::from(from)?,
             branches: branches(from)?,
             preview_env: collect(from, &["preview", "env"], |VariableValue(value)| value)?,
             preview_most: from.want::<Count>(&["preview", "most"])?.0,
@@ -471,21 +441,6 @@ fn web(from: &Inputs) -> Result<Web> {
         settle: from.want::<Period>(&["web", "settle"])?.0,
         static_files: collect(from, &["web", "static"], |ServedPath(path)| path)?,
         drain: from.want::<Period>(&["web", "drain"])?.0,
-    })
-}
-
-fn nginx(from: &Inputs) -> Result<Nginx> {
-    let path = |key| Ok::<_, Error>(from.get::<ServerPath>(&["nginx", key])?.map(|ServerPath(path)| path));
-    let certificate = path("certificate")?.zip(path("certificate_key")?);
-    Ok(Nginx {
-        site: path("site")?,
-        config: path("config")?,
-        certificate: certificate.map(|(chain, key)| Certificate { chain, key }),
-        challenge: from.want::<ServerPath>(&["nginx", "challenge"])?.0,
-        max_body: from.want::<Bytes>(&["nginx", "max_body"])?.0,
-        timeout: from.want::<Limit>(&["nginx", "timeout"])?.0,
-        listen: from.want(&["nginx", "listen"])?,
-        listen_tls: from.want(&["nginx", "listen_tls"])?,
     })
 }
 
