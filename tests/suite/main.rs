@@ -31,6 +31,7 @@ mod install;
 mod keeping;
 mod kill;
 mod layers;
+mod load;
 mod logs;
 mod nginx;
 mod orphans;

@@ -121,6 +121,30 @@ fn assets_of_the_release_before_are_still_answered_after_a_switch() {
 }
 
 #[test]
+fn a_tree_that_has_sources_is_never_served_whole() {
+    let world = World::with_app();
+    world.file("receiver.toml", "[database]\nengine = \"none\"\n");
+    world.file("index.html", "home\n").file("package.json", "{}\n").file("src/secret.js", "x\n");
+    world.commit("sources");
+    world.push().ok();
+    let web = Web::with_site(&world);
+    for path in ["/", "/index.html", "/package.json", "/src/secret.js"] {
+        get(web.port, path).is(404);
+    }
+    // What is named is served; and all of it, where it is nothing but a site.
+    world.file("receiver.toml", "[database]\nengine = \"none\"\n[web]\nstatic = { \"/\" = \"dist\" }\n");
+    world.file("dist/index.html", "built\n");
+    world.commit("named");
+    world.push().ok();
+    assert_eq!(get(web.port, "/").is(200).text(), "built\n");
+    get(web.port, "/package.json").is(404);
+    world.remove("package.json").remove("receiver.toml");
+    world.commit("a site");
+    world.push().ok();
+    assert_eq!(get(web.port, "/").is(200).text(), "home\n");
+}
+
+#[test]
 fn nginx_never_serves_dotfiles_or_receiver_toml() {
     let (_world, web) = behind("http", GUNICORN);
     for path in [

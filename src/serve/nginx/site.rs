@@ -12,9 +12,10 @@ use super::check::Machine;
 use super::quoted::Quoted;
 use super::versions::{self, Versions};
 use crate::app::App;
+use crate::app::init::{self, Framework};
 use crate::app::settings::{Certificate, Domain, Listen, Protocol, RelativePath, Settings};
 use crate::serve::start::refuse_long;
-use crate::support::{Context, Result};
+use crate::support::{Context, Result, files};
 
 const TEMPLATE: &str = include_str!("site.conf.jinja");
 
@@ -37,12 +38,13 @@ pub enum Content {
 }
 
 impl Content {
-    /// What a release at `release` is, by its settings; `socket` is asked where it has a web process.
+    /// What a release at `release` is, by its settings; `socket` is asked where it has a web process. Only a tree
+    /// that is nothing but a static site is served whole: any other has sources that are nobody's to read.
     pub fn of(settings: &Settings, release: &Path, socket: PathBuf, backup: Option<PathBuf>) -> Content {
         let has = |name: &str| release.join(name).is_file();
         if settings.web.command.is_some() {
             Content::Process { protocol: settings.web.protocol, socket, backup }
-        } else if has("index.html") {
+        } else if has("index.html") && is_static(release) {
             Content::Files(PathBuf::new())
         } else if has("public/index.html") {
             Content::Files(PathBuf::from("public"))
@@ -50,6 +52,11 @@ impl Content {
             Content::Nothing
         }
     }
+}
+
+fn is_static(release: &Path) -> bool {
+    let names_in = |directory: &str| files::names_in(&release.join(directory)).unwrap_or_default();
+    init::detect(&names_in).framework == Framework::Static
 }
 
 /// Where it listens, and for whom.
