@@ -77,6 +77,15 @@ impl<'a> Crew<'a> {
         result
     }
 
+    /// The same for what nothing else could take the place of: what does not come up is left to its
+    /// supervisor, which goes on starting it. At a boot a database server may still be on its way.
+    ///
+    /// # Errors
+    /// Where one of them is not up yet.
+    pub fn keep_up(&mut self, names: &[&str], how: &Upbringing) -> Result<()> {
+        self.try_bring_up(names, how).inspect_err(|error| self.show_last_output(error, how))
+    }
+
     fn try_bring_up(&mut self, names: &[&str], how: &Upbringing) -> Result<()> {
         let begun = Instant::now();
         let began = self.starts.len();

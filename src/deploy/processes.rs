@@ -124,7 +124,7 @@ fn replace(app: &App, live: &Live, names: &[&str], report: &Report) -> Result<()
         }
         let mut crew = crew(app, live);
         let how = Upbringing { report, stop: &|| Ok(()), most: Duration::MAX, settle: true };
-        match crew.bring_up(&[name], &how) {
+        match crew.keep_up(&[name], &how) {
             Ok(()) => report(&step(name, "is up", None)),
             Err(error) => result = result.and(Err(error)),
         }
@@ -218,10 +218,11 @@ fn end(app: &App, which: impl Fn(&Start) -> bool) -> Result<()> {
     Ok(())
 }
 
-/// Starts whatever of the live release does not run; what runs is left alone.
+/// Starts whatever of the live release does not run; what runs is left alone. What does not come up at once is
+/// started again and again.
 ///
 /// # Errors
-/// Where something does not come up.
+/// Where something is not up yet.
 pub fn up(guard: &Guard, report: &Report) -> Result<()> {
     let app = guard.app();
     files::remove_file(&app.down())?;
@@ -232,10 +233,11 @@ pub fn up(guard: &Guard, report: &Report) -> Result<()> {
     retire_all_but(app, &starts, &wanted)?;
     let runs = |name: &str| wanted.iter().any(|start| start.process == name);
     let how = Upbringing { report, stop: &|| Ok(()), most: Duration::MAX, settle: true };
+    let mut web = Ok(());
     if live.settings.web.command.is_some() {
         if !runs(WEB) {
             let mut crew = crew(app, &live);
-            crew.bring_up(&[WEB], &how)?;
+            web = crew.keep_up(&[WEB], &how);
             crew.link()?;
         }
         door::open(app)?;
@@ -244,7 +246,7 @@ pub fn up(guard: &Guard, report: &Report) -> Result<()> {
     let missing: Vec<&str> =
         live.settings.processes.keys().map(String::as_str).filter(|name| !runs(name)).collect();
     let replaced = replace(app, &live, &missing, report);
-    replaced.and(cron::arrange(app, &live.settings)).and(refresh_site(app, &live.settings, report))
+    web.and(replaced).and(cron::arrange(app, &live.settings)).and(refresh_site(app, &live.settings, report))
 }
 
 /// Ends everything that runs, until `up`, or the next deploy.
@@ -338,7 +340,16 @@ pub struct Listed {
     pub last_end: Option<String>,
 }
 
+/// How long a process has to run for its last end to be history.
+const STEADY: jiff::SignedDuration = jiff::SignedDuration::from_secs(60);
+
 impl Listed {
+    /// Whether it runs since a moment only, and not for the first time: it may well end again.
+    fn just_restarted(&self) -> bool {
+        let now = jiff::Timestamp::now();
+        self.restarts > 0 && self.since.is_some_and(|since| now.duration_since(since) < STEADY)
+    }
+
     /// A line for people.
     pub fn words(&self) -> String {
         let mut line = format!("  {:<10} {} in {}", self.name, self.state, self.release);
@@ -389,7 +400,12 @@ pub fn attention(app: &App, listed: &[Listed]) -> Vec<String> {
     let fares =
         |name: &str| listed.iter().rev().find(|one| one.name == name && one.release == live.record.id);
     let troubles = names.into_iter().filter_map(|name| match fares(name) {
-        Some(one) if one.state == "running" => None,
+        Some(one) if one.state == "running" && !one.just_restarted() => None,
+        Some(one) if one.state == "running" => Some(format!(
+            "process `{name}` was started again a moment ago, it {}: `receiver logs {} {name}` says more",
+            one.last_end.as_deref().unwrap_or("ended"),
+            app.name()
+        )),
         Some(one) => Some(format!(
             "process `{name}` is {}{}: `receiver logs {} {name}` says more",
             one.state,

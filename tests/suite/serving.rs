@@ -452,9 +452,13 @@ fn an_app_that_does_not_come_up_after_a_boot_keeps_no_other_from_it() {
     world.commit("as long as there is a flag");
     world.push().ok().says("live: 0/");
     world.kill_everything();
-    std::fs::remove_file(flag).unwrap();
+    std::fs::remove_file(&flag).unwrap();
     world.receiver(&["up", "--all"]).fails(1).says("process `web` exited with status 1").says("not up: aaa");
     assert_eq!(world.get("/"), answered(200, "one\n"));
+    // When what it waited for is there, it comes up with nobody typing.
+    std::fs::write(&flag, "").unwrap();
+    let door = world.root().join("aaa/receiver/door.sock");
+    world.until(60, "it to come up by itself", || ask(&door, "GET", "/", "").is_ok());
 }
 
 /// The processes of this world whose command line has these words.
