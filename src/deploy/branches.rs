@@ -186,6 +186,10 @@ fn beginning(parent: &App, branch: &str, domain: Option<&Domain>) -> Result<Stri
     for key in ITS_OWN {
         document.remove(key);
     }
+    if let Some(nginx) = document.get_mut("nginx").and_then(toml_edit::Item::as_table_like_mut) {
+        // Two apps must not write one file.
+        nginx.remove("site");
+    }
     let branch = format!("branch = {}\n", toml::Value::from(branch));
     let domain =
         domain.map(|domain| format!("domain = {}\n", toml::Value::from(domain.as_str()))).unwrap_or_default();

@@ -12,7 +12,7 @@ use super::underway::Underway;
 use super::verdict::Verdict;
 use super::worker;
 use super::{joblog::JobLog, look};
-use super::{processes, stage};
+use super::{processes, site, stage};
 use crate::app::guard::{self, Guard};
 use crate::app::journal::{Event, Outcome};
 use crate::app::{App, AppName};
@@ -93,6 +93,9 @@ fn remove(guard: &mut Guard, by: &str, app: &App, branch: &str) -> Result<bool> 
         guard.append(Some(by), Event::Change { what })?;
         death::point("preview-silent");
         processes::end_everything(app)?;
+        if let Err(error) = site::take_back(app) {
+            log::warn!("the site of {} is left in nginx: {}", app.name(), error.one_line());
+        }
         drop_databases(app);
         let stamp = clock::now().strftime("%Y%m%dT%H%M%SZ");
         let trash = parent.trash().join(format!("{}-{stamp}-{}", app.name(), std::process::id()));

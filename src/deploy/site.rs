@@ -68,3 +68,13 @@ pub fn follow(app: &App) -> Result<Option<Installed>> {
     refresh(app, &settings)
         .map_err(|error| error.hint(format!("`sudo receiver config {} --site --install`", app.name())))
 }
+
+/// Takes the site of an app that is removed out of nginx's configuration, where it was brought in.
+pub fn take_back(app: &App) -> Result<()> {
+    let settings = look::server_settings(app)?;
+    let file = file(app, &settings);
+    if !files::exists(&file) {
+        return Ok(());
+    }
+    install::remove(&Nginx::find(settings.nginx.config.as_deref())?, &file).map(drop)
+}

@@ -796,3 +796,23 @@ fn a_preview_is_proved_like_any_other_app_when_its_worker_dies() {
         assert_eq!(held(&world).len(), 2, "{point}");
     }
 }
+
+#[test]
+fn a_previews_site_is_its_own_and_leaves_nginx_with_it() {
+    let world = site("[branches]\n\"feature/*\" = { preview = true }\n");
+    let mut web = crate::browser::Web::prepare(&world);
+    web.open(&world);
+    branch(&world, "feature/map", "map\n");
+    push(&world, &["feature/map"]).ok().says("live");
+    let preview = "app--feature-map";
+    let inherited = world.receiver(&["config", preview, "nginx.site"]);
+    let parents = web.site().display().to_string();
+    assert!(!inherited.stdout.contains(&parents), "it would write its parent's file: {inherited:?}");
+    let file = web.place.join("conf.d/preview.conf");
+    world.receiver(&["config", preview, "nginx.site", file.to_str().unwrap()]).ok();
+    world.receiver(&["config", preview, "--site", "--install"]).ok().says("nginx has loaded it");
+    assert!(file.exists());
+    push(&world, &[":feature/map"]).ok();
+    world.until(30, "its site to leave nginx", || !file.exists());
+    assert!(!app_of(&world, preview).exists() && web.site().exists());
+}
