@@ -32,6 +32,9 @@ pub fn close(app: &App, most: Duration, log: &JobLog, into: &mut Option<Hold>) -
 /// Lets those who were held go on, to what is live now.
 pub fn open(hold: Hold, log: &JobLog) {
     match hold.open() {
+        Ok(released) if released.held == 0 => {
+            log.step("carry", "requests would have waited, and there were none")
+        }
         Ok(released) => {
             let noun = plural(usize::try_from(released.held).unwrap_or(usize::MAX), "request", "requests");
             let longest = released.longest.as_secs_f64();
