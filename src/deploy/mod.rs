@@ -5,8 +5,8 @@
 //! [`making`], [`stage`], [`opening`] and [`switch`]; [`rollback`] goes back; [`prune`] tidies up.
 //! What is said on the way stands in the job's [`joblog`], which [`follow`] reads to the pusher.
 
-pub mod branches;
 pub mod beside;
+pub mod branches;
 pub mod crew;
 pub mod database;
 pub mod doctor;

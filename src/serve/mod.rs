@@ -6,8 +6,8 @@
 
 pub mod backlog;
 pub mod builtin;
-mod detached;
 pub mod calendar;
+mod detached;
 pub mod door;
 pub mod exec;
 pub mod family;
