@@ -1,32 +1,32 @@
 //! `receiver serve`: kept releases beside the live one.
 
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 
-use crate::browser::{ask, free_port, get};
+use crate::browser::{Running, ask, free_port, get};
 use crate::world::{PROGRAM, World};
 
 /// Starts it, and returns its first line.
-pub fn serve_line(world: &World, port: u16, arguments: &[&str]) -> (Child, String) {
+pub fn serve_line(world: &World, port: u16, arguments: &[&str]) -> (Running, String) {
     let mut command = world.command(PROGRAM, world.place());
     command.args(["serve", "app", "--port", &port.to_string()]).args(arguments);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let mut line = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    (child, line)
+    (Running(child), line)
 }
 
 /// Starts it, and returns when it says its URL.
-fn serve(world: &World, port: u16, arguments: &[&str]) -> Child {
+fn serve(world: &World, port: u16, arguments: &[&str]) -> Running {
     let (child, line) = serve_line(world, port, arguments);
     assert_eq!(line, format!("http://127.0.0.1:{port}/\n"));
     child
 }
 
-pub fn end(world: &World, mut child: Child, signal: rustix::process::Signal) {
-    rustix::process::kill_process(rustix::process::Pid::from_child(&child), signal).unwrap();
-    world.until(30, "serve to end", || child.try_wait().unwrap().is_some());
-    assert!(child.wait().unwrap().success());
+pub fn end(world: &World, mut child: Running, signal: rustix::process::Signal) {
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child.0), signal).unwrap();
+    world.until(30, "serve to end", || child.0.try_wait().unwrap().is_some());
+    assert!(child.0.wait().unwrap().success());
 }
 
 /// Two versions: the first has the note `zero`, the second has it too, and `one`.
@@ -42,6 +42,8 @@ fn two_versions() -> World {
 #[test]
 fn two_versions_are_served_at_once_each_with_its_own_data_and_leave_nothing() {
     let world = two_versions();
+    // What was live before ends its work first.
+    world.until_running(&["web"]);
     let before = world.names("receiver/run/processes");
     let (one, other) = (free_port(), free_port());
     let (first, second) =
