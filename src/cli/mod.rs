@@ -29,6 +29,7 @@ mod prune;
 mod request;
 mod rollback;
 mod run;
+mod serve;
 mod show;
 mod status;
 mod talk;
@@ -147,6 +148,8 @@ enum Command {
     Env(env::Env),
     /// The server's own settings of an app
     Config(config::Config),
+    /// A kept release beside the live one, at a port of its own, until Ctrl-C
+    Serve(serve::Serve),
     /// A page for everyone, while something is done that nobody should see
     Maintenance(maintenance::Maintenance),
     /// Bring a file into shared/, from stdin
@@ -190,6 +193,7 @@ enum Command {
     #[command(hide = true)]
     Process(process::Process),
     /// Becomes a program that ends when this one's parent does
+    #[command(hide = true)]
     Tethered(tethered::Tethered),
 }
 
@@ -257,6 +261,7 @@ impl Command {
             Command::Db(args) => args.run(global),
             Command::Env(args) => args.run(global),
             Command::Config(args) => args.run(global),
+            Command::Serve(args) => args.run(global),
             Command::Maintenance(args) => args.run(global),
             Command::Put(args) => args.run(global),
             Command::Get(args) => args.run(global),

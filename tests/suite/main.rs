@@ -9,6 +9,7 @@
 )]
 
 mod away;
+mod beside_live;
 mod booted;
 mod branches;
 mod browser;

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::browser::Web;
+use crate::beside_live::{end as end_serve, serve_line};
+use crate::browser::{Web, free_port};
 use crate::world::World;
 
 /// The shapes that the document has, by command.
@@ -158,6 +159,10 @@ fn every_shape_of_the_document_is_that_of_the_real_output() {
         ask(command, arguments, b"");
     }
     real.get_mut("status").unwrap().push(serving());
+    let port = free_port();
+    let (child, line) = serve_line(&world, port, &["--version", "0", "--json"]);
+    real.entry("serve".to_owned()).or_default().push(serde_json::from_str(&line).unwrap());
+    end_serve(&world, child, rustix::process::Signal::TERM);
     world.receiver(&["create", "second"]).ok();
     let shapes = documented();
     assert_eq!(shapes.keys().collect::<Vec<_>>(), real.keys().collect::<Vec<_>>());

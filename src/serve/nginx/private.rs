@@ -33,17 +33,22 @@ pub struct Private {
 impl Private {
     /// Starts one that answers at `address`, where `site` has to listen; returns when it does.
     pub fn start(nginx: &Nginx, site: &Site, address: SocketAddr) -> Result<Private> {
-        // nginx would try five times and tell its log only.
-        TcpListener::bind(address)
-            .map(drop)
-            .context(|| format!("cannot listen at {address}"))
-            .map_err(|error| error.hint("name another: `--port P`, perhaps `--address A`"))?;
+        Private::refuse_taken(address)?;
         let prefix = scratch()?;
         let started = launch(nginx, site, &prefix);
         let child = started.inspect_err(|_| drop(files::remove_tree(&prefix)))?;
         let mut private = Private { child, prefix };
         private.wait_until_it_listens(address)?;
         Ok(private)
+    }
+
+    /// Refuses an address that somebody listens at, or that is not this machine's: nginx would try five
+    /// times, and tell its log only.
+    pub fn refuse_taken(address: SocketAddr) -> Result<()> {
+        TcpListener::bind(address)
+            .map(drop)
+            .context(|| format!("cannot listen at {address}"))
+            .map_err(|error| error.hint("name another: `--port P`, perhaps `--address A`"))
     }
 
     fn wait_until_it_listens(&mut self, address: SocketAddr) -> Result<()> {
