@@ -35,6 +35,20 @@ fn every_command_has_help_and_wrong_usage_exits_2() {
 }
 
 #[test]
+fn the_readme_names_every_command_and_no_other() {
+    let readme = include_str!("../../README.md");
+    let table = readme.split("## Commands").nth(1).unwrap().split("\n\n").nth(1).unwrap();
+    let named: std::collections::BTreeSet<String> = table
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split(" | ").next().map(str::to_owned))
+        .flat_map(|cell| cell.split('`').step_by(2).map(str::to_owned).collect::<Vec<_>>())
+        .filter_map(|words| words.split_whitespace().next().map(str::to_owned))
+        .collect();
+    let real: std::collections::BTreeSet<String> = commands(&World::new()).into_iter().collect();
+    assert_eq!(named, real);
+}
+
+#[test]
 fn completions_and_the_manual_know_every_command() {
     let world = World::new();
     let commands = commands(&world);
