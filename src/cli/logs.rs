@@ -16,7 +16,7 @@ use crate::support::{Error, Result};
 /// Arguments of `logs`.
 ///
 /// A line is the time in UTC, the start that printed it, and `|` with what it printed, or `-` with what is
-/// said of it: how it ended, and when it is started again. Each start has a name of its own, PROCESS-XXXXXXXX.
+/// said of it: how it ended, and when it is started again. Each start has a name of its own, such as web-1f3a09c2.
 #[derive(Args)]
 pub struct Logs {
     /// The app, and one of its processes: `web`, a name of [process] or of [cron]
