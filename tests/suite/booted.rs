@@ -185,11 +185,16 @@ fn commands_at_their_times_are_timers_of_systemd() {
         |text: &str| text.split_whitespace().find(|word| word.ends_with(".service")).unwrap().to_owned();
     assert_eq!(unit(&server.sh(timers).ok().stdout), unit(&first));
     server.sh(&format!("systemctl start '{}'", unit(&first))).ok();
-    let logs = server.receiver(&["logs", "app", "slow-job"]).ok().stdout;
-    assert!(
-        logs.contains(" | at work in /srv/app/versions/0/") && logs.contains("exited with status 0"),
-        "{logs}"
-    );
+    // The journal writes down what a unit said a moment after the unit has ended.
+    let begun = std::time::Instant::now();
+    loop {
+        let logs = server.receiver(&["logs", "app", "slow-job"]).ok().stdout;
+        if logs.contains(" | at work in /srv/app/versions/0/") && logs.contains("exited with status 0") {
+            break;
+        }
+        assert!(begun.elapsed().as_secs() < 20, "{logs}");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
     // Another app, whose name systemd has to escape: each has its own, also after it was deployed again.
     server.sh("receiver create my-app; cd /root/site; git push --quiet /srv/my-app/repo.git main 2>&1").ok();
     server.receiver(&["deploy", "my-app"]).ok();
