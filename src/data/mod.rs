@@ -3,21 +3,25 @@
 //! What this room promises, for the paths that its caller gives it:
 //!
 //! - a copy is one moment of its source, whoever writes meanwhile;
-//! - a [hold](sqlite::Hold) lets readers go on and writers wait, and dies with its process;
-//! - from the [fence](sqlite::Hold::fence) on, a write is refused, never swallowed: what was
+//! - a [hold](Hold) lets readers go on and writers wait, and dies with its process;
+//! - from the [fence](Hold::fence) on, a write is refused, never swallowed: what was
 //!   acknowledged before it is in the copy that was made under the hold;
-//! - nothing of the app's own is ever removed, but for [`sqlite::remove`], which removes a whole database.
+//! - nothing of the app's own is ever removed, but for [`Database::remove`], which removes a whole database.
 //!
-//! It knows nothing of deploys, revisions or journals. An engine is a module with these verbs; what
-//! they speak of (a [`Schema`], a [`Census`], [`Rows`], a [`Limit`]) is the same for each. Today there
-//! is SQLite alone.
+//! It knows nothing of deploys, revisions or journals. [`Database`] has the verbs, and each engine is a
+//! module that has them; what they speak of (a [`Schema`], a [`Census`], [`Rows`], a [`Limit`]) is the
+//! same for each.
 
 mod census;
+mod database;
+mod ground;
 mod limit;
 mod schema;
 pub mod sqlite;
 
 pub use census::{Census, Rows};
+pub use database::{Access, Database, Fence, Finding, Hold, Script, Spot, Talk};
+pub use ground::Ground;
 pub use limit::{Limit, Progress};
 pub use schema::Schema;
 
@@ -33,7 +37,15 @@ const LONGEST_NAME: usize = 32;
 ///
 /// A name over 32 bytes is cut, and ends in six digits of its hash, so that two that are cut alike differ.
 pub fn database_name(app: &AppName, version: Version) -> Result<String> {
-    let mut name = format!("{}_v{version}", app.as_str().replace('-', "_"));
+    fitted(format!("{}_v{version}", app.as_str().replace('-', "_")))
+}
+
+/// The name of something that belongs to a database: `agroguia_v4_ro`, cut like a database's own.
+pub fn derived_name(database: &str, what: &str) -> Result<String> {
+    fitted(format!("{database}_{what}"))
+}
+
+fn fitted(mut name: String) -> Result<String> {
     if name.len() > LONGEST_NAME {
         let digest = digest(name.as_bytes())?;
         name.truncate(LONGEST_NAME - 7);

@@ -13,7 +13,8 @@ use crate::app::guard::Guard;
 use crate::app::journal::Event;
 use crate::app::{App, ReleaseId, Version};
 use crate::data::Limit;
-use crate::data::sqlite::{self, Access, Fence};
+use crate::data::sqlite;
+use crate::data::{Access, Fence};
 use crate::support::text::bytes;
 use crate::support::{Context, Error, Result, clock, files};
 

@@ -9,7 +9,7 @@ use super::environment::Kept;
 use super::look::{self, Scene};
 use super::{branches, found, opening, processes, queue, recovery, worker};
 use crate::app::{App, guard};
-use crate::data::sqlite::{self, Fence};
+use crate::data::{Fence, sqlite};
 use crate::serve::door;
 use crate::support::text::{bytes, grouped, plural};
 use crate::support::{Result, files};

@@ -19,7 +19,7 @@ use crate::app::guard::Guard;
 use crate::app::journal::{Event, History, Outcome};
 use crate::app::record::{self, Record, Releases};
 use crate::app::{App, ReleaseId, Version};
-use crate::data::sqlite::{self, Fence};
+use crate::data::{Fence, sqlite};
 use crate::support::{Error, Result, death, files};
 use crate::vcs::Repository;
 

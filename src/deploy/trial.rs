@@ -9,8 +9,8 @@ use super::joblog::Line;
 use super::making::Making;
 use super::opening::variables;
 use crate::app::settings::{Action, Carry, StageName};
-use crate::data::sqlite::{self, Script};
-use crate::data::{Census, Limit};
+use crate::data::sqlite;
+use crate::data::{Census, Limit, Script};
 use crate::schema::Detector;
 use crate::support::{Error, Result, files, text};
 

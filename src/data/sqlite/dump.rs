@@ -6,9 +6,8 @@ use std::path::Path;
 
 use rusqlite::Connection;
 
-use super::script::Script;
-use super::{Fence, copy, fence, open, place, proof, script};
-use crate::data::{Limit, Progress, Rows};
+use super::{copy, fence, open, place, proof, script};
+use crate::data::{Fence, Limit, Progress, Rows, Script};
 use crate::support::{Context, Error, Result};
 
 /// What every SQLite database begins with.

@@ -32,6 +32,7 @@ use std::path::Path;
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::open;
+use crate::data::Fence;
 use crate::support::{Context, Result};
 
 /// Which triggers are receiver's: its prefix, and what only its own do. An app may well have a table
@@ -41,17 +42,6 @@ pub(super) const OURS: &str =
 
 /// The tables behind virtual ones that are written when the module is flushed, by the ends of their names.
 const FLUSHED: [&str; 4] = ["_data", "_idx", "_segdir", "_segments"];
-
-/// How far a database is fenced.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fence {
-    /// Not at all.
-    Open,
-    /// Every table refuses writes.
-    Whole,
-    /// These tables take writes: they were made, or lost their triggers, after the fence.
-    Gaps(Vec<String>),
-}
 
 /// How far the database is fenced.
 pub fn fence(path: &Path) -> Result<Fence> {

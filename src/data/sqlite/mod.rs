@@ -12,6 +12,7 @@
 
 mod canon;
 mod copy;
+mod database;
 mod dump;
 mod fence;
 mod hold;
@@ -24,13 +25,14 @@ mod shell;
 
 pub use canon::schema;
 pub use copy::{checkpoint_and_sync, freeze, snapshot};
+pub use database::Sqlite;
 pub use dump::{dump, load, read_back};
-pub use fence::{Fence, fence, strip, unfence};
+pub use fence::{fence, strip, unfence};
 pub use hold::Hold;
 pub use place::{create, file_name, remove, size, url};
 pub use proof::{census, examine, is_empty, rows, verify};
-pub use script::{Script, run_sql};
-pub use shell::{Access, shell};
+pub use script::run_sql;
+pub use shell::shell;
 
 #[cfg(test)]
 mod tests;

@@ -10,17 +10,8 @@ use rusqlite::{Connection, Statement};
 
 use super::lexer::{self, Token};
 use super::{open, place};
-use crate::data::Limit;
+use crate::data::{Limit, Script};
 use crate::support::{Context, Error, Result};
-
-/// One file of SQL.
-#[derive(Clone, Copy, Debug)]
-pub struct Script<'a> {
-    /// The name to speak of it by: its path in the repository.
-    pub name: &'a str,
-    /// Its content, in UTF-8.
-    pub text: &'a [u8],
-}
 
 /// The settings that SQL may ask for or change: those that leave the file, its journal and its safety alone.
 const PRAGMAS: &[&str] = &[

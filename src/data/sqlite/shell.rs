@@ -9,16 +9,8 @@ use rusqlite::types::ValueRef;
 
 use super::script::{self, Refusal, Transactions};
 use super::{lexer, open};
+use crate::data::Access;
 use crate::support::{Context, Error, Result};
-
-/// What a shell may do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access {
-    /// Look.
-    Read,
-    /// Look and write.
-    Write,
-}
 
 /// Runs what `input` says, statement by statement, each ended by `;`. Rows go to `output`, separated by
 /// tabs, under the names of their columns; what fails goes to `errors`, and the rest is run all the same.

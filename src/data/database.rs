@@ -1,0 +1,196 @@
+//! What a deploy asks of a version's database, whichever engine keeps it.
+
+use std::fmt;
+use std::io::{BufRead, Write};
+use std::path::{Path, PathBuf};
+
+use super::{Census, Limit, Progress, Rows, Schema};
+use crate::support::Result;
+
+/// Where a database is: its name, and the directory of an engine that keeps it in a file of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spot {
+    /// The directory, which is the database's alone. Engines that are servers make nothing there.
+    pub directory: PathBuf,
+    /// The name: `agroguia_v4`.
+    pub name: String,
+}
+
+/// How somebody may use a database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Look.
+    Read,
+    /// Look and write.
+    Write,
+}
+
+/// How far a database is fenced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fence {
+    /// Not at all.
+    Open,
+    /// It refuses writes.
+    Whole,
+    /// It refuses writes, but not these: tables that were made, or lost their triggers, after the fence, or
+    /// roles that may write.
+    Gaps(Vec<String>),
+}
+
+/// One file of SQL.
+#[derive(Clone, Copy, Debug)]
+pub struct Script<'a> {
+    /// The name to speak of it by: its path in the repository.
+    pub name: &'a str,
+    /// Its content, in UTF-8.
+    pub text: &'a [u8],
+}
+
+/// Where those who talk to a shell listen.
+pub struct Talk<'a> {
+    /// The statements, each ended by `;`.
+    pub input: &'a mut dyn BufRead,
+    /// The rows, separated by tabs under the names of their columns.
+    pub output: &'a mut dyn Write,
+    /// What failed.
+    pub errors: &'a mut dyn Write,
+}
+
+/// What an administrator should know of a database or its server, and how to mend it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// What is wrong.
+    pub what: String,
+    /// What to type.
+    pub cure: String,
+}
+
+/// A database of one version: there already, or to be made.
+///
+/// **Whose it is.** [`create`](Database::create) and [`snapshot`](Database::snapshot) make databases,
+/// [`remove`](Database::remove) removes what they made, and nothing else: a database of the same name that
+/// receiver did not make is refused by the first two and left alone by the last, also after a death in the
+/// middle of any of them. On a server each has a role of its own, of its name, and one that can only read.
+///
+/// **Interruptions.** Each verb may be killed anywhere, and is then called again, or followed by `remove`.
+/// Those that take a [`Limit`] end soon after it is over, with an error, and without effect.
+pub trait Database: fmt::Debug + Send + Sync {
+    /// Where it is.
+    fn spot(&self) -> &Spot;
+
+    /// Another database on the same server.
+    fn beside(&self, spot: Spot) -> Box<dyn Database>;
+
+    /// What stages and processes find: `DATABASE_URL`, `RECEIVER_DATABASE_ENGINE`, `…_NAME`, `…_USER`,
+    /// `…_PASSWORD` and `…_SOCKET`.
+    fn variables(&self, access: Access) -> Result<Vec<(&'static str, String)>>;
+
+    /// The address, percent-encoded, with the password: `DATABASE_URL` of [`variables`](Database::variables).
+    fn url(&self, access: Access) -> Result<String>;
+
+    /// Whether it is there, and receiver's.
+    fn exists(&self) -> Result<bool>;
+
+    /// Makes it, empty, with its roles.
+    fn create(&self) -> Result<()>;
+
+    /// Removes it with its roles, and ends who is connected. What is not there is fine.
+    fn remove(&self) -> Result<()>;
+
+    /// Makes `to` a copy of one moment of it, without receiver's own objects, while nobody waits. Roles of
+    /// others, and what they may do, come along.
+    fn snapshot(&self, to: &Spot, limit: &Limit<'_>, on_progress: &mut dyn FnMut(Progress)) -> Result<()>;
+
+    /// Makes a copy one that can only be read, from now on, through [`Access::Read`].
+    fn freeze(&self) -> Result<()>;
+
+    /// Everything that was written is on the disk when this returns.
+    fn sync(&self) -> Result<()>;
+
+    /// Its schema, without the framework's bookkeeping and receiver's own.
+    fn schema(&self) -> Result<Schema>;
+
+    /// Schema, rows and a stamp that moves with every write.
+    fn census(&self, limit: &Limit<'_>) -> Result<Census>;
+
+    /// How many rows each table has.
+    fn rows(&self, limit: &Limit<'_>) -> Result<Rows>;
+
+    /// Whether it has no table.
+    fn is_empty(&self) -> Result<bool>;
+
+    /// Its bytes on disk.
+    fn size(&self) -> Result<u64>;
+
+    /// The free bytes of the filesystem that it lies on; `None` where that cannot be seen from here.
+    fn free_space(&self) -> Result<Option<u64>>;
+
+    /// Proves that it, made by [`Hold::copy_to`], is `original`: tables, rows, content, sequences. Answers
+    /// how many references lead nowhere in both.
+    fn verify(&self, original: &Spot, limit: &Limit<'_>) -> Result<u64>;
+
+    /// Proves that it is sound after a migration, and has not more than `broken` references that lead nowhere.
+    fn examine(&self, broken: u64, limit: &Limit<'_>) -> Result<()>;
+
+    /// Runs files of SQL, in their order, all of it or (where the engine can) nothing. `previous` can be
+    /// read, and not written.
+    fn run_sql(
+        &self,
+        scripts: &[Script<'_>],
+        previous: Option<&Spot>,
+        limit: &Limit<'_>,
+        on_line: &mut dyn FnMut(&str),
+    ) -> Result<()>;
+
+    /// Does all for a later hold and fence that can be done while nobody waits; [`unfence`](Database::unfence)
+    /// takes it back.
+    fn prepare_hold(&self, limit: &Limit<'_>) -> Result<()>;
+
+    /// Lets readers go on and writers wait. The error names who is in the way.
+    fn hold(&self, limit: &Limit<'_>) -> Result<Box<dyn Hold>>;
+
+    /// How far it is fenced.
+    fn fence(&self) -> Result<Fence>;
+
+    /// Takes the fence down: it takes writes again. Cheap where there is none.
+    fn unfence(&self) -> Result<()>;
+
+    /// Who is connected to it besides receiver, a line each.
+    fn connected(&self) -> Result<Vec<String>>;
+
+    /// What the server lacks, or would refuse, for a version to open.
+    fn findings(&self) -> Result<Vec<Finding>>;
+
+    /// How the name of a dump's file ends: `sqlite3`, `sql`, `pgdump`.
+    fn dump_suffix(&self) -> &'static str;
+
+    /// Writes what it holds at one moment to a new file (0600), without receiver's own objects, synced and read
+    /// back. One that fails leaves nothing.
+    fn dump(&self, to: &Path, limit: &Limit<'_>, on_progress: &mut dyn FnMut(Progress)) -> Result<()>;
+
+    /// Puts what a dump holds, or a file of SQL makes, in the place of what it holds. First made and proved in
+    /// a database of its own at `scratch`, gone afterwards. A retired one is refused.
+    fn load(&self, from: &Path, scratch: &Spot, limit: &Limit<'_>) -> Result<()>;
+
+    /// Statements in, rows out; whether all of them succeeded.
+    fn shell(&self, access: Access, talk: Talk<'_>) -> Result<bool>;
+}
+
+/// A lock on one database that lets readers through and makes writers wait. Dropped, or ended by the death
+/// of its process, it lets them go on as if nothing had been.
+pub trait Hold {
+    /// Proves that it still holds.
+    fn check(&self) -> Result<()>;
+
+    /// Makes `to` an exact copy, without receiver's own objects, the fastest way that the lock allows.
+    fn copy_to(&self, to: &Spot, limit: &Limit<'_>, on_progress: &mut dyn FnMut(Progress)) -> Result<()>;
+
+    /// What a migration may read with [`Access::Read`] while writers are held: a frozen copy at `scratch`, or
+    /// the database itself where its engine has a role that can only read.
+    fn readable(&self, scratch: &Spot, limit: &Limit<'_>) -> Result<Spot>;
+
+    /// Makes the database refuse every write, also on connections that were open before, and lets go. Who
+    /// waited for the lock meets the refusal, which says `why`, as `version 3 of shop is retired`. When it
+    /// fails nothing is fenced, and the writers go on.
+    fn fence(self: Box<Self>, why: &str) -> Result<()>;
+}
