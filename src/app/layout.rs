@@ -430,6 +430,21 @@ impl App {
         self.state("databases").join(format!("{version}.previous"))
     }
 
+    /// The directory of what a framework is asked on.
+    pub fn question(&self, version: Version) -> PathBuf {
+        self.state("databases").join(format!("{version}.question"))
+    }
+
+    /// The directory of what a dump is loaded into first.
+    pub fn loading(&self, version: Version) -> PathBuf {
+        self.state("databases").join(format!("{version}.loading"))
+    }
+
+    /// The passwords of the roles of databases on a server, a file for each; 0700.
+    pub fn database_secrets(&self) -> PathBuf {
+        self.state("secrets").join("databases")
+    }
+
     /// The directory of a throw-away copy for what the process `pid` runs beside what is live.
     pub fn beside(&self, version: Version, pid: u32) -> PathBuf {
         self.state("databases").join(format!("{version}.beside-{pid}"))
@@ -455,6 +470,7 @@ impl App {
             (self.state("logs"), 0o700),
             (self.failed(), 0o700),
             (self.state("secrets"), 0o700),
+            (self.database_secrets(), 0o700),
             (self.dumps(), 0o700),
             (self.state("run"), 0o711),
             (self.run_app(), 0o711),

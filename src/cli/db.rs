@@ -6,7 +6,7 @@ use serde_json::json;
 use super::request::{self, DryRun};
 use super::{Global, app, talk};
 use crate::app::Version;
-use crate::deploy::database::{self, Listed};
+use crate::deploy::db::{self, Listed};
 use crate::deploy::request::Request;
 use crate::support::{Error, Result};
 
@@ -42,7 +42,7 @@ impl Db {
         let version = self.version;
         let request = match rest.first().map(String::as_str) {
             Some("list") => {
-                let listed = database::list(&app)?;
+                let listed = db::list(&app)?;
                 let words: Vec<String> = listed.iter().map(Listed::words).collect();
                 talk::data(global, &json!({ "app": app.name(), "databases": listed }), &words)?;
                 return Ok(0);

@@ -38,7 +38,7 @@ impl Run {
             .releases
             .sealed(&id)
             .ok_or_else(|| Error::new(format!("{id} is not a complete release")))?;
-        let mut environment = Environment::of_release(&app, record)?;
+        let mut environment = Environment::beside(&app, record)?;
         for name in ["TERM", "COLUMNS", "LINES"] {
             if let Ok(value) = std::env::var(name) {
                 environment.set(name, value);

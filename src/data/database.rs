@@ -71,12 +71,17 @@ pub struct Finding {
 /// [`remove`](Database::remove) removes what they made, and nothing else: a database of the same name that
 /// receiver did not make is refused by the first two and left alone by the last, also after a death in the
 /// middle of any of them. On a server each has a role of its own, of its name, and one that can only read.
+/// Where one of receiver's own is there already, it is begun anew: what it held is gone, and its roles and
+/// their passwords stay, as a stage may have written them down.
 ///
 /// **Interruptions.** Each verb may be killed anywhere, and is then called again, or followed by `remove`.
 /// Those that take a [`Limit`] end soon after it is over, with an error, and without effect.
 pub trait Database: fmt::Debug + Send + Sync {
     /// Where it is.
     fn spot(&self) -> &Spot;
+
+    /// Where it lies, for people: its file, or its server's socket.
+    fn place(&self) -> String;
 
     /// Another database on the same server.
     fn beside(&self, spot: Spot) -> Box<dyn Database>;
@@ -90,6 +95,9 @@ pub trait Database: fmt::Debug + Send + Sync {
 
     /// Whether it is there, and receiver's.
     fn exists(&self) -> Result<bool>;
+
+    /// Whether [`Access::Read`] is a role that cannot write. Where it is not, who may only read gets a copy.
+    fn has_reader(&self) -> bool;
 
     /// Makes it, empty, with its roles.
     fn create(&self) -> Result<()>;
@@ -184,10 +192,6 @@ pub trait Hold {
 
     /// Makes `to` an exact copy, without receiver's own objects, the fastest way that the lock allows.
     fn copy_to(&self, to: &Spot, limit: &Limit<'_>, on_progress: &mut dyn FnMut(Progress)) -> Result<()>;
-
-    /// What a migration may read with [`Access::Read`] while writers are held: a frozen copy at `scratch`, or
-    /// the database itself where its engine has a role that can only read.
-    fn readable(&self, scratch: &Spot, limit: &Limit<'_>) -> Result<Spot>;
 
     /// Makes the database refuse every write, also on connections that were open before, and lets go. Who
     /// waited for the lock meets the refusal, which says `why`, as `version 3 of shop is retired`. When it

@@ -4,17 +4,17 @@
 //! somebody wants to write, there is a throw-away copy. A release of the live version has the live
 //! database, as a rollback to it would. What runs beside ends with whoever started it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use super::crew::{Crew, Report, Upbringing};
+use super::databases::{self, Passing};
 use super::environment::Environment;
 use super::look;
-use super::opening;
 use crate::app::App;
 use crate::app::record::Record;
 use crate::app::settings::Settings;
-use crate::data::{Limit, sqlite};
+use crate::data::{Access, Database, Limit};
 use crate::serve::start::{Purpose, Start, WEB};
 use crate::serve::supervision::{self, State};
 use crate::support::{Error, Result, files};
@@ -38,7 +38,7 @@ pub struct Beside {
     /// The settings that hold for it.
     pub settings: Settings,
     starts: Vec<Start>,
-    copy: Option<PathBuf>,
+    copy: Option<Box<dyn Database>>,
 }
 
 impl Beside {
@@ -58,12 +58,12 @@ impl Beside {
             return Err(Error::new(format!("{} has no process that could answer", record.id))
                 .hint("its files are all there is: [web] command says what runs"));
         }
-        let mut environment = Environment::of_release(app, record)?;
+        let mut environment = Environment::beside(app, record)?;
         let mut beside = Beside { app: app.clone(), settings, starts: Vec::new(), copy: None };
         if data == Data::Copy {
             beside.copy = copy(app, record)?;
             if let Some(copy) = &beside.copy {
-                environment = environment.with(opening::variables(copy));
+                environment = environment.with_database(&**copy, Access::Write)?;
             }
         }
         let mut crew = Crew::new(app, &record.id, &beside.settings, &environment, Purpose::Beside);
@@ -79,8 +79,8 @@ impl Beside {
     }
 
     /// Its database, where it is a copy.
-    pub fn copy(&self) -> Option<&Path> {
-        self.copy.as_deref()
+    pub fn copy(&self) -> Option<&str> {
+        self.copy.as_ref().map(|copy| copy.spot().name.as_str())
     }
 
     /// Ends it. Returns when nothing of it runs, and its copy is gone.
@@ -95,10 +95,8 @@ impl Beside {
             let ended = supervisor.stop(&start).and_then(|()| start.forget(&self.app));
             result = result.and(ended);
         }
-        if let Some(copy) = self.copy.take()
-            && let Some(directory) = copy.parent()
-        {
-            result = result.and(files::remove_tree(directory));
+        if let Some(copy) = self.copy.take() {
+            result = result.and(databases::discard(&*copy));
         }
         result
     }
@@ -133,15 +131,10 @@ impl Drop for Beside {
 }
 
 /// A copy of the release's database, free of receiver's own; `None` where receiver keeps none for it.
-fn copy(app: &App, record: &Record) -> Result<Option<PathBuf>> {
-    let Some(database) = &record.database else { return Ok(None) };
-    let file = opening::file_of(app, database);
-    let copy = app.beside(record.id.version, std::process::id()).join(file.file_name().unwrap_or_default());
-    if let Some(directory) = copy.parent() {
-        // The number of a process that died may come again.
-        files::remove_tree(directory)?;
-    }
-    sqlite::snapshot(&file, &copy, &Limit::within(COPYING), &mut |_| {})?;
-    sqlite::strip(&copy)?;
+fn copy(app: &App, record: &Record) -> Result<Option<Box<dyn Database>>> {
+    let Some(database) = databases::of_release(app, record)? else { return Ok(None) };
+    // The number of a process that died may come again: what it left is begun anew.
+    let copy = database.beside(Passing::Beside(std::process::id()).spot(app, record.id.version)?);
+    database.snapshot(copy.spot(), &Limit::within(COPYING), &mut |_| {})?;
     Ok(Some(copy))
 }

@@ -7,9 +7,9 @@ use serde::Serialize;
 
 use super::environment::Kept;
 use super::look::{self, Scene};
-use super::{branches, found, opening, processes, queue, recovery, worker};
+use super::{branches, databases, found, processes, queue, recovery, worker};
 use crate::app::{App, guard};
-use crate::data::{Fence, sqlite};
+use crate::data::Fence;
 use crate::serve::door;
 use crate::support::text::{bytes, grouped, plural};
 use crate::support::{Result, files};
@@ -258,10 +258,9 @@ fn databases(app: &App) -> Vec<Finding> {
     databases.sort_by_key(|database| database.home);
     databases.dedup();
     databases.iter().map(|database| {
-        let file = opening::file_of(app, database);
         let is_live = live == Some(database);
         let name = &database.name;
-        match sqlite::fence(&file) {
+        match databases::of(app, database).and_then(|database| database.fence()) {
             Err(error) => Finding::trouble("database", error.one_line(), "put the file back from a dump or a backup"),
             Ok(Fence::Open) if is_live => Finding::fine("database", format!("{name} is live")),
             Ok(_) if is_live => Finding::trouble(

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{branches, opening};
+use super::{branches, databases};
 use crate::app::guard::Guard;
 use crate::app::journal::refuse_newer;
 use crate::app::layout::FORMAT;
-use crate::app::record::Record;
+use crate::app::record::{self, Record};
 use crate::app::{App, ReleaseId, Revision};
+use crate::data::{Access, Database};
 use crate::support::{Context, Error, Result, files};
 
 /// Where programs are looked for, unless `receiver env APP set PATH` says otherwise. The pusher's
@@ -82,12 +83,51 @@ impl Environment {
         let subject =
             Subject { id: &record.id, revision: &record.revision, branch: &record.branch, previous: None };
         let mut environment = Environment::of(app, &subject)?;
-        if let Some(database) = &record.database {
-            for (name, value) in opening::variables(&opening::file_of(app, database)) {
-                environment.set(name, value);
-            }
+        if let Some(database) = databases::of_release(app, record)? {
+            environment = environment.with_database(&*database, Access::Write)?;
         }
         Ok(environment)
+    }
+
+    /// The environment of a release that runs beside what is live: the database of a version that is not live is
+    /// only read.
+    pub fn beside(app: &App, record: &Record) -> Result<Environment> {
+        let environment = Environment::of_release(app, record)?;
+        let live = record::live(app)?.map(|live| Record::read(&app.record(&live))).transpose()?.flatten();
+        match databases::of_release(app, record)? {
+            Some(database) if live.is_none_or(|live| live.database != record.database) => {
+                environment.with_database(&*database, Access::Read)
+            }
+            _ => Ok(environment),
+        }
+    }
+
+    /// The same with a database to use.
+    pub fn with_database(&self, database: &dyn Database, access: Access) -> Result<Environment> {
+        let mut environment = self.with(database.variables(access)?);
+        if let Some(password) = environment.pairs.get("RECEIVER_DATABASE_PASSWORD").cloned() {
+            environment.hide(password, "RECEIVER_DATABASE_PASSWORD");
+        }
+        Ok(environment)
+    }
+
+    /// The same with the database of the version before, to read.
+    pub fn with_previous(&self, previous: &dyn Database) -> Result<Environment> {
+        let mut environment = self.with([("PREVIOUS_DATABASE_URL", previous.url(Access::Read)?)]);
+        let variables = previous.variables(Access::Read)?;
+        if let Some((name, password)) =
+            variables.into_iter().find(|(name, _)| *name == "RECEIVER_DATABASE_PASSWORD")
+        {
+            environment.hide(password, name);
+        }
+        Ok(environment)
+    }
+
+    /// Masks a value in what is printed.
+    fn hide(&mut self, value: String, name: &str) {
+        if value.len() >= SHORTEST_SECRET {
+            self.secrets.insert(0, (value, name.to_owned()));
+        }
     }
 
     /// Sets a variable.

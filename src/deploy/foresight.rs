@@ -7,7 +7,7 @@ use super::environment::Kept;
 use super::look::Scene;
 use super::maintenance;
 use super::request::{Reply, Request};
-use super::{database, processes};
+use super::{db, processes};
 use crate::app::App;
 use crate::support::{Error, Result, files};
 
@@ -44,7 +44,7 @@ pub fn foresee(app: &App, request: &Request) -> Result<Reply> {
             format!("would {} shared/{path}", if there { "replace" } else { "make" })
         }
         Request::DbLoad { version } => {
-            format!("would replace what {} holds, and keep a dump of that", database::name(app, *version)?)
+            format!("would replace what {} holds, and keep a dump of that", db::name(app, *version)?)
         }
         Request::Boot if processes::is_down(app) => format!("{} is down, and would stay so", app.name()),
         Request::Boot if Scene::read(app)?.live.is_none() => format!("nothing of {} is live yet", app.name()),

@@ -10,16 +10,17 @@ use super::crew::{Crew, Upbringing};
 use super::environment::{Environment, Subject};
 use super::joblog::{JobLog, Line};
 use super::look::{Look, Scene};
-use super::opening::{self, Opening};
+use super::opening::Opening;
 use super::queue::Job;
 use super::stage::Stage;
 use super::stop::Stopper;
 use super::underway::{Step, Underway};
-use super::{plan, prune, sharing};
+use super::{databases, plan, prune, sharing};
 use crate::app::guard::Guard;
 use crate::app::record::{Record, StageRun};
 use crate::app::settings::{Action, Settings, StageName};
 use crate::app::{App, ReleaseId, ReleaseName, Version};
+use crate::data::Access;
 use crate::schema::{Answer, Detector};
 use crate::serve::hold::Hold;
 use crate::serve::start::Purpose;
@@ -99,7 +100,8 @@ impl<'a> Making<'a> {
             files: look.size.files,
             bytes: look.size.bytes,
             stages: Vec::new(),
-            database: None,
+            // Known from the start: whoever undoes it has to know what it may have made.
+            database: Opening::of(&app, look)?.database,
             schema,
         };
         guard.begin(&record)?;
@@ -144,6 +146,11 @@ impl<'a> Making<'a> {
     /// The version of what is live.
     pub fn previous_version(&self) -> Version {
         self.previous.as_ref().map_or(self.version(), |previous| previous.id.version)
+    }
+
+    /// What there is to do for its data.
+    pub fn opening(&self) -> Result<Opening> {
+        Opening::of(self.app(), self.look)
     }
 
     /// Whether something is live that data can be brought over from.
@@ -257,13 +264,12 @@ impl<'a> Making<'a> {
 
     /// The bytes that the databases of an opening version will take: the rehearsal's and its own.
     fn data_size(&self) -> Result<u64> {
-        let (home, from) = match (&self.look.plan.data, self.app().name().parent()) {
-            (plan::Data::Carried(_, from), _) => (self.app().clone(), from),
-            (plan::Data::Seeded(_, from), Some(parent)) => (self.app().sibling(&parent), from),
+        let from = match &self.look.plan.data {
+            plan::Data::Carried(_, from) => databases::of(self.app(), from)?,
+            plan::Data::Seeded(_, from) => databases::of_parent(self.app(), from)?,
             _ => return Ok(0),
         };
-        let size = crate::data::sqlite::size(&opening::file_of(&home, from))?;
-        Ok(size.saturating_mul(22) / 10)
+        Ok(from.size()?.saturating_mul(22) / 10)
     }
 
     /// Links what outlives releases into this one.
@@ -358,13 +364,12 @@ impl<'a> Making<'a> {
     }
 
     /// Takes the database over into the record and the environment.
-    pub fn use_database(&mut self, opening: &Opening) {
-        self.record.database.clone_from(&opening.database);
+    pub fn use_database(&mut self, opening: &Opening) -> Result<()> {
         if let Some(database) = &opening.database {
-            for (name, value) in opening::variables(&opening::file_of(self.app(), database)) {
-                self.environment.set(name, value);
-            }
+            let database = databases::of(self.app(), database)?;
+            self.environment = self.environment.with_database(&*database, Access::Write)?;
         }
+        Ok(())
     }
 
     /// The crew of this release, to run in `environment`.

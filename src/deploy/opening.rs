@@ -5,46 +5,23 @@
 //! held the writers, the old database is fenced. Up to the fence every failure just lets the hold go.
 //! Between the fence and the switch writes are refused, never swallowed; recovery takes the fence back.
 
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::crew::Upbringing;
+use super::databases::{self, Passing};
 use super::environment::Environment;
 use super::joblog::Line;
+use super::look::Look;
 use super::making::Making;
-use super::plan::Data;
-use super::trial::{self, Begins, Trial};
+use super::plan::{self, Data};
+use super::trial::{self, Begins, Origin, Trial};
 use super::{doorway, processes};
 use crate::app::record::{DatabaseRecord, StageRun};
 use crate::app::settings::{Carry, StageName};
 use crate::app::{App, Version};
-use crate::data::sqlite::{self, Hold};
-use crate::data::{self, Limit};
+use crate::data::{Access, Database, Limit, Progress, Schema};
 use crate::serve::start::Purpose;
 use crate::support::{Context, Error, Result, death, text};
-
-/// The database of a version, as its record has it.
-pub fn record_for(app: &App, version: Version) -> Result<DatabaseRecord> {
-    let name = data::database_name(app.name(), version)?;
-    Ok(DatabaseRecord { engine: "sqlite".to_owned(), name, home: version })
-}
-
-/// Where the file of a recorded database lies.
-pub fn file_of(app: &App, database: &DatabaseRecord) -> PathBuf {
-    app.database(database.home).join(format!("{}.sqlite3", database.name))
-}
-
-/// What a stage or process finds about the database at `file`.
-pub fn variables(file: &Path) -> Vec<(&'static str, String)> {
-    vec![
-        ("DATABASE_URL", sqlite::url(file)),
-        ("RECEIVER_DATABASE_ENGINE", "sqlite".to_owned()),
-        ("RECEIVER_DATABASE_NAME", file.display().to_string()),
-        ("RECEIVER_DATABASE_USER", String::new()),
-        ("RECEIVER_DATABASE_PASSWORD", String::new()),
-        ("RECEIVER_DATABASE_SOCKET", String::new()),
-    ]
-}
 
 /// How long anything may take that nobody waits for.
 const UNHURRIED: Duration = Duration::from_secs(24 * 3600);
@@ -63,32 +40,28 @@ enum Source {
     Nothing,
     /// It begins empty.
     Fresh,
-    /// It begins with a snapshot of another app's database, at this place.
-    Seeded(Carry, PathBuf),
+    /// It begins with a snapshot of this database of the app that this one is a preview of.
+    Seeded(Carry, DatabaseRecord),
     /// It is carried over from here.
     Carried(Carry, DatabaseRecord),
 }
 
 impl Opening {
     /// What is to be done, as planned.
-    pub fn planned(app: &App, data: &Data, version: Version) -> Result<Opening> {
-        Ok(match data {
-            Data::None => Opening { database: None, source: Source::Nothing },
-            Data::Join(database) => Opening { database: Some(database.clone()), source: Source::Nothing },
-            Data::Fresh => Opening { database: Some(record_for(app, version)?), source: Source::Fresh },
-            Data::Seeded(carry, from) => {
-                let parent = app.name().parent().ok_or_else(|| Error::new("only a preview has a parent"))?;
-                let from = file_of(&app.sibling(&parent), from);
-                Opening { database: Some(record_for(app, version)?), source: Source::Seeded(*carry, from) }
-            }
+    pub fn of(app: &App, look: &Look) -> Result<Opening> {
+        let engine = plan::engine_name(look.settings.database.engine);
+        let own = || databases::record_for(app, engine, look.plan.version).map(Some);
+        let (database, source) = match &look.plan.data {
+            Data::None => (None, Source::Nothing),
+            Data::Join(database) => (Some(database.clone()), Source::Nothing),
+            Data::Fresh => (own()?, Source::Fresh),
+            Data::Seeded(carry, from) => (own()?, Source::Seeded(*carry, from.clone())),
             Data::Carried(Carry::Shared, from) => {
-                Opening { database: Some(from.clone()), source: Source::Carried(Carry::Shared, from.clone()) }
+                (Some(from.clone()), Source::Carried(Carry::Shared, from.clone()))
             }
-            Data::Carried(carry, from) => Opening {
-                database: Some(record_for(app, version)?),
-                source: Source::Carried(*carry, from.clone()),
-            },
-        })
+            Data::Carried(carry, from) => (own()?, Source::Carried(*carry, from.clone())),
+        };
+        Ok(Opening { database, source })
     }
 
     /// Whether it makes a database of its own.
@@ -99,7 +72,7 @@ impl Opening {
     /// Makes the still empty database that `build` and `assets` find.
     pub fn prepare(&self, app: &App) -> Result<()> {
         match &self.database {
-            Some(database) if self.is_new() => sqlite::create(&file_of(app, database)),
+            Some(database) if self.is_new() => databases::of(app, database)?.create(),
             _ => Ok(()),
         }
     }
@@ -117,29 +90,34 @@ pub fn open(making: &mut Making, opening: &Opening) -> Result<()> {
             making.stage(StageName::Check, &making.environment.clone(), UNHURRIED)?;
             bring_up(making)
         }
-        (Source::Fresh, Some(database)) => {
-            let own = file_of(&app, database);
-            let found = trial::database_files(making);
-            let trial = Trial { file: own.clone(), previous: None, begins: Begins::Empty };
-            trial.migrate(making, None, UNHURRIED)?;
-            trial::refuse_strays(making, &found)?;
-            making.stage(StageName::Check, &making.environment.clone(), UNHURRIED)?;
-            death::point("checked");
-            sqlite::checkpoint_and_sync(&own)?;
-            bring_up(making)
+        (Source::Fresh, Some(database)) => begin_empty(making, databases::of(&app, database)?),
+        (Source::Seeded(carry, from), Some(database)) => {
+            let from = databases::of_parent(&app, from)?;
+            seed(making, *carry, &*from, databases::of(&app, database)?)
         }
-        (Source::Seeded(carry, from), Some(database)) => seed(making, *carry, from, &file_of(&app, database)),
         (Source::Carried(Carry::Shared, from), _) => {
-            share(making, &file_of(&app, from))?;
+            share(making, databases::of(&app, from)?)?;
             bring_up(making)
         }
         (Source::Carried(carry, from), Some(database)) => {
-            let live = file_of(&app, from);
-            let pause = rehearse(making, *carry, &live)?;
+            let live = databases::of(&app, from)?;
+            let pause = rehearse(making, *carry, &*live)?;
             refuse_long_pause(making, pause)?;
-            carry_over(making, *carry, &live, &file_of(&app, database))
+            carry_over(making, *carry, &*live, databases::of(&app, database)?)
         }
     }
+}
+
+/// The first version of all: syncdb makes it.
+fn begin_empty(making: &mut Making, own: Box<dyn Database>) -> Result<()> {
+    let found = trial::database_files(making);
+    let trial = Trial { database: own, previous: None, begins: Begins::Empty };
+    trial.migrate(making, None, UNHURRIED)?;
+    trial::refuse_strays(making, &found)?;
+    making.stage(StageName::Check, &making.environment.clone(), UNHURRIED)?;
+    death::point("checked");
+    trial.database.sync()?;
+    bring_up(making)
 }
 
 /// Starts the web process of a version that opens, and proves it. What else runs waits for the switch.
@@ -149,41 +127,48 @@ fn bring_up(making: &mut Making) -> Result<()> {
 }
 
 /// Does everything once on a copy, with nobody waiting; answers how long requests would have waited.
-fn rehearse(making: &mut Making, carry: Carry, live: &Path) -> Result<Duration> {
-    let app = making.app().clone();
+fn rehearse(making: &mut Making, carry: Carry, live: &dyn Database) -> Result<Duration> {
     let begun = Instant::now();
-    let directory = app.rehearsal(making.version());
-    let file = directory.join(live.file_name().unwrap_or_default());
-    let schema_before = sqlite::schema(live)?;
-    let trial = trial::begin(making, carry, &file, Begins::Copied, |making, to| {
-        let log = making.log.clone();
-        sqlite::snapshot(live, to, &Limit::within(UNHURRIED), &mut |progress| {
-            log.step(
-                "rehearse",
-                format!("{} of {}", text::bytes(progress.done), text::bytes(progress.total)),
-            );
-        })
-    })?;
+    let spot = Passing::Rehearsal.spot(making.app(), making.version())?;
+    let schema_before = live.schema()?;
+    let log = making.log.clone();
+    let mut tell = |progress: Progress| {
+        log.step("rehearse", format!("{} of {}", text::bytes(progress.done), text::bytes(progress.total)));
+    };
+    let origin = Origin { database: live, hold: None, limit: Limit::within(UNHURRIED) };
+    let trial = trial::begin(making, carry, &origin, live.beside(spot), Begins::Copied, &mut tell)?;
     let found = trial::database_files(making);
-    let migrated = trial.migrate(making, Some(()), UNHURRIED);
+    let migrated =
+        prove_cost(carry, &*trial.database).and_then(|()| trial.migrate(making, Some(()), UNHURRIED));
     let pause = begun.elapsed();
     let result = unchanged(making, live, &schema_before).and(migrated).and_then(|()| {
         trial::refuse_strays(making, &found)?;
-        sqlite::examine(&trial.file, u64::MAX, &Limit::within(UNHURRIED))?;
-        if carry == Carry::Copy && sqlite::schema(&trial.file)? == schema_before {
+        trial.database.examine(u64::MAX, &Limit::within(UNHURRIED))?;
+        if carry == Carry::Copy && trial.database.schema()? == schema_before {
             making.log.step("schema", "the migration left the tables as they were");
         }
-        let environment =
-            making.environment.with(variables(&trial.file)).with([("RECEIVER_REHEARSAL", "1".to_owned())]);
+        let environment = making
+            .environment
+            .with_database(&*trial.database, Access::Write)?
+            .with([("RECEIVER_REHEARSAL", "1".to_owned())]);
         making.stage(StageName::Check, &environment, UNHURRIED)?;
         rehearse_start(making, &environment)
     });
-    trial::end(making, &trial)?;
+    trial::end(&trial)?;
     let pause = pause + result?;
-    let size = sqlite::size(live)?;
-    making.log.timed("rehearse", format!("on a copy of {}, {}", shown(live), text::bytes(size)), begun);
+    let size = live.size()?;
+    making.log.timed("rehearse", format!("on a copy of {}, {}", live.spot().name, text::bytes(size)), begun);
     death::point("rehearsed");
     Ok(pause)
+}
+
+/// What it takes to prove a copy is part of the pause: the rehearsal's is compared with itself, as its original
+/// has moved on meanwhile.
+fn prove_cost(carry: Carry, copy: &dyn Database) -> Result<()> {
+    if carry == Carry::Copy {
+        copy.verify(copy.spot(), &Limit::within(UNHURRIED))?;
+    }
+    Ok(())
 }
 
 /// Starts the web process on the copy, proves that it stays up, and ends it. Answers how long it took
@@ -216,13 +201,9 @@ fn start_held(making: &mut Making, most: Duration) -> Result<()> {
     Ok(())
 }
 
-fn shown(file: &Path) -> String {
-    file.file_stem().unwrap_or_default().to_string_lossy().into_owned()
-}
-
 /// A rehearsal that changed the live database is told so first, whatever else went wrong in it.
-fn unchanged(making: &Making, live: &Path, before: &data::Schema) -> Result<()> {
-    if sqlite::schema(live)? == *before {
+fn unchanged(making: &Making, live: &dyn Database, before: &Schema) -> Result<()> {
+    if live.schema()? == *before {
         return Ok(());
     }
     Err(Error::new("syncdb changed the live database: it has to use the one that it is given")
@@ -230,19 +211,18 @@ fn unchanged(making: &Making, live: &Path, before: &data::Schema) -> Result<()> 
 }
 
 /// Begins a preview's data with a snapshot of its parent's: nobody there is held, or waits, or sees it.
-fn seed(making: &mut Making, carry: Carry, from: &Path, own: &Path) -> Result<()> {
+fn seed(making: &mut Making, carry: Carry, from: &dyn Database, own: Box<dyn Database>) -> Result<()> {
     let begun = Instant::now();
     let found = trial::database_files(making);
-    let trial = trial::begin(making, carry, own, Begins::Seeded, |_, to| {
-        sqlite::snapshot(from, to, &Limit::within(UNHURRIED), &mut |_| {})
-    })?;
+    let origin = Origin { database: from, hold: None, limit: Limit::within(UNHURRIED) };
+    let trial = trial::begin(making, carry, &origin, own, Begins::Seeded, &mut |_| {})?;
     trial.migrate(making, None, UNHURRIED)?;
-    trial::end(making, &trial)?;
+    trial::end(&trial)?;
     trial::refuse_strays(making, &found)?;
-    making.log.timed("data", format!("from a snapshot of {}; nobody was held", shown(from)), begun);
+    making.log.timed("data", format!("from a snapshot of {}; nobody was held", from.spot().name), begun);
     making.stage(StageName::Check, &making.environment.clone(), UNHURRIED)?;
     death::point("checked");
-    sqlite::checkpoint_and_sync(own)?;
+    trial.database.sync()?;
     bring_up(making)
 }
 
@@ -264,23 +244,22 @@ fn refuse_long_pause(making: &Making, pause: Duration) -> Result<()> {
 }
 
 /// Holds the writers, carries the data over, migrates and proves it, and fences the old database.
-fn carry_over(making: &mut Making, carry: Carry, live: &Path, own: &Path) -> Result<()> {
+fn carry_over(making: &mut Making, carry: Carry, live: &dyn Database, own: Box<dyn Database>) -> Result<()> {
     let most = making.max_pause();
-    let limit = Limit::within(most);
-    let begun = Instant::now();
+    live.prepare_hold(&Limit::within(UNHURRIED))?;
     making.stopper.check()?;
     making.stopper.pass();
+    let limit = Limit::within(most);
+    let begun = Instant::now();
     let app = making.app().clone();
     doorway::close(&app, most, &making.log, making.hold)?;
-    let hold = Hold::take(live, &Limit::within(most / 2))?;
+    let hold = live.hold(&Limit::within(most / 2))?;
     death::point("held");
-    let mut broken = 0;
-    let trial =
-        trial::begin(making, carry, own, Begins::Copied, |_, to| hold.copy_to(to, &limit, &mut |_| {}))?;
+    let origin = Origin { database: live, hold: Some(&*hold), limit };
+    let trial = trial::begin(making, carry, &origin, own, Begins::Copied, &mut |_| {})?;
     death::point("carried");
-    if carry == Carry::Copy {
-        broken = sqlite::verify(own, live, &limit)?;
-    }
+    let own = &*trial.database;
+    let broken = if carry == Carry::Copy { own.verify(live.spot(), &limit)? } else { u64::MAX };
     let left = most.saturating_sub(begun.elapsed());
     trial.migrate(making, None, left).map_err(|error| {
         if limit.is_over() {
@@ -289,32 +268,40 @@ fn carry_over(making: &mut Making, carry: Carry, live: &Path, own: &Path) -> Res
             error
         }
     })?;
-    trial::end(making, &trial)?;
-    sqlite::examine(own, broken.max(u64::from(carry != Carry::Copy) * u64::MAX), &limit)?;
-    sqlite::checkpoint_and_sync(own)?;
+    trial::end_previous(&trial)?;
+    own.examine(broken, &limit)?;
+    own.sync()?;
     death::point("migrated");
     start_held(making, most.saturating_sub(begun.elapsed()))?;
     if let Some(door) = making.hold.as_ref() {
         door.check()?;
     }
     limit.check().context(|| format!("writers were held for longer than {:.1} s", most.as_secs_f64()))?;
-    hold.fence(&format!("version {} of {} is retired", making.previous_version(), making.app().name()))?;
+    hold.check()?;
+    hold.fence(&retired(making.app(), making.previous_version()))?;
     making.fenced = true;
     death::point("fenced");
-    making.log.timed("carry", format!("{} → {}: writers held, none lost", shown(live), shown(own)), begun);
+    let (from, to) = (&live.spot().name, &own.spot().name);
+    making.log.timed("carry", format!("{from} → {to}: writers held, none lost"), begun);
     making.ran("carry", begun);
     Ok(())
 }
 
+/// What a fenced database says to who writes to it.
+pub fn retired(app: &App, version: Version) -> String {
+    format!("version {version} of {} is retired", app.name())
+}
+
 /// One database for all versions: rehearsed on a copy, then changed in place just before the switch.
-fn share(making: &mut Making, live: &Path) -> Result<()> {
+fn share(making: &mut Making, live: Box<dyn Database>) -> Result<()> {
+    let name = &live.spot().name;
     making.log.step(
         "database",
-        format!("{} is shared: its schema changes in place, and no rollback brings it back", shown(live)),
+        format!("{name} is shared: its schema changes in place, and no rollback brings it back"),
     );
-    rehearse(making, Carry::Shared, live)?;
+    rehearse(making, Carry::Shared, &*live)?;
     making.stopper.pass();
-    let trial = Trial { file: live.to_owned(), previous: None, begins: Begins::Copied };
+    let trial = Trial { database: live, previous: None, begins: Begins::Copied };
     trial.migrate(making, None, UNHURRIED)
 }
 

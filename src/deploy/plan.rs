@@ -208,25 +208,21 @@ pub fn engine_name(engine: Engine) -> &'static str {
 
 fn data(facts: &Facts, opens: bool) -> Result<Data> {
     let wanted = &facts.settings.database;
-    match wanted.engine {
-        Engine::Mysql | Engine::Postgres => {
-            let engine = engine_name(wanted.engine);
-            return Err(Error::new(format!("[database] engine = \"{engine}\" is not in this receiver yet"))
-                .hint("use engine = \"sqlite\", or \"none\" where the application looks after its database itself"));
-        }
-        Engine::None => return Ok(Data::None),
-        Engine::Sqlite => {}
+    if wanted.engine == Engine::None {
+        return Ok(Data::None);
     }
+    let engine = engine_name(wanted.engine);
     let Some(database) = facts.live.and_then(|live| live.database.clone()) else {
-        let seed = facts.seed.clone().filter(|seed| facts.live.is_none() && seed.engine == "sqlite");
+        let seed = facts.seed.clone().filter(|seed| facts.live.is_none() && seed.engine == engine);
         let carry = if wanted.carry == Carry::Empty { Carry::Empty } else { Carry::Copy };
         return Ok(seed.map_or(Data::Fresh, |seed| Data::Seeded(carry, seed)));
     };
-    if database.engine != "sqlite" {
+    if database.engine != engine {
         return Err(Error::new(format!(
-            "the live version's data is in {}, and sqlite cannot carry it over",
+            "the live version's data is in {}, and {engine} cannot carry it over",
             database.engine
-        )));
+        ))
+        .hint("with [database] carry = \"empty\" syncdb makes the new one, and migration fills it"));
     }
     if !opens {
         return Ok(Data::Join(database));

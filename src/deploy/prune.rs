@@ -8,13 +8,13 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::look::Scene;
-use super::{opening, preview, site};
+use super::{databases, preview, site};
 use crate::app::guard::Guard;
 use crate::app::journal::Event;
 use crate::app::record::{DatabaseRecord, Record};
 use crate::app::settings::Keep;
 use crate::app::{App, AppName, ReleaseId, Version};
-use crate::data::{Limit, sqlite};
+use crate::data::Limit;
 use crate::support::files::DirectoryLock;
 use crate::support::{Result, clock, files};
 use crate::vcs::Repository;
@@ -216,32 +216,36 @@ fn own_database(version: Version, scene: &Scene) -> Option<DatabaseRecord> {
 /// A version's database is dropped only after a last dump of it, synced and read back.
 fn last_dump(app: &App, version: Version, scene: &Scene) -> Result<()> {
     let Some(database) = own_database(version, scene) else { return Ok(()) };
-    let file = opening::file_of(app, &database);
-    if !files::exists(&file) {
+    let database = databases::of(app, &database)?;
+    if !database.exists()? {
         return Ok(());
     }
     let stamp = clock::now().strftime("%Y%m%dT%H%M%SZ");
-    let dump = app.dumps().join(format!("{}-{stamp}.sqlite3", database.name));
+    let dump = app.dumps().join(format!("{}-{stamp}.{}", database.spot().name, database.dump_suffix()));
     if files::exists(&dump) {
         files::remove_file(&dump)?;
     }
-    sqlite::dump(&file, &dump, &Limit::within(Duration::from_secs(24 * 3600)), &mut |_| {}).map(drop)
+    database.dump(&dump, &Limit::within(Duration::from_secs(24 * 3600)), &mut |_| {})
 }
 
 fn drop_version(guard: &Guard, version: Version, scene: &Scene) -> Result<()> {
     let app = guard.app();
     if let Some(database) = own_database(version, scene) {
-        sqlite::remove(&opening::file_of(app, &database))?;
+        databases::of(app, &database)?.remove()?;
     }
     files::remove_file(&app.last(version))?;
     files::remove_empty_directory(&app.version(version))
 }
 
+/// How the names of dumps end.
+const DUMPS: [&str; 3] = ["sqlite3", "sql", "pgdump"];
+
 /// Dumps that are older than `keep.dumps` go.
 fn old_dumps(app: &App, keep: &Keep) -> Result<()> {
     for name in files::names_in(&app.dumps())? {
         let path = app.dumps().join(&name);
-        if path.extension().is_some_and(|end| end == "sqlite3") && is_older(&path, keep.dumps) {
+        let is_dump = path.extension().is_some_and(|end| DUMPS.iter().any(|known| end == *known));
+        if is_dump && is_older(&path, keep.dumps) {
             files::remove_file(&path)?;
         }
     }

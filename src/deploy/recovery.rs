@@ -14,12 +14,12 @@ use super::switch;
 use super::underway::{Step, Underway};
 use super::verdict::Verdict;
 use super::worker;
-use super::{doorway, opening, processes, stage};
+use super::{databases, doorway, opening, processes, stage};
 use crate::app::guard::Guard;
 use crate::app::journal::{Event, History, Outcome};
 use crate::app::record::{self, Record, Releases};
 use crate::app::{App, ReleaseId, Version};
-use crate::data::{Fence, sqlite};
+use crate::data::Database;
 use crate::support::{Error, Result, death, files};
 use crate::vcs::Repository;
 
@@ -206,32 +206,24 @@ pub fn undo(guard: &mut Guard, underway: &Underway, why: &str) -> Result<()> {
 /// What is live takes writes.
 fn unfence_live(app: &App) -> Result<()> {
     let Some(live) = record::live(app)? else { return Ok(()) };
-    let Some(file) = database_of(app, &live)? else { return Ok(()) };
-    if files::exists(&file) && sqlite::fence(&file)? != Fence::Open {
-        sqlite::unfence(&file)?;
-    }
-    Ok(())
+    let Some(database) = database_of(app, &live)? else { return Ok(()) };
+    if database.exists()? { database.unfence() } else { Ok(()) }
 }
 
 /// The target of a rollback that did not happen is retired still.
 fn fence_again(app: &App, to: &ReleaseId) -> Result<()> {
     let live = record::live(app)?.map(|live| database_of(app, &live)).transpose()?.flatten();
     match database_of(app, to)? {
-        Some(file) if live.as_ref() != Some(&file) => {
+        Some(database) if live.is_none_or(|live| live.spot() != database.spot()) => {
             let limit = crate::data::Limit::within(std::time::Duration::from_secs(10));
-            sqlite::Hold::take(&file, &limit)?.fence(&format!(
-                "version {} of {} is retired",
-                to.version,
-                app.name()
-            ))
+            database.hold(&limit)?.fence(&opening::retired(app, to.version))
         }
         _ => Ok(()),
     }
 }
 
-fn database_of(app: &App, id: &ReleaseId) -> Result<Option<std::path::PathBuf>> {
-    let record = Record::read(&app.record(id))?;
-    Ok(record.and_then(|record| record.database).map(|database| opening::file_of(app, &database)))
+fn database_of(app: &App, id: &ReleaseId) -> Result<Option<Box<dyn Database>>> {
+    Record::read(&app.record(id))?.map_or(Ok(None), |record| databases::of_release(app, &record))
 }
 
 fn discard_release(guard: &mut Guard, id: &ReleaseId, opens: bool, why: &str) -> Result<()> {
@@ -244,13 +236,11 @@ fn discard_release(guard: &mut Guard, id: &ReleaseId, opens: bool, why: &str) ->
             .standing
             .iter()
             .any(|other| other.id.version == id.version && other.sealed.is_some() && other.id != *id);
-    for directory in [app.rehearsal(id.version), app.previous_snapshot(id.version)] {
-        files::remove_tree(&directory)?;
-    }
-    if alone {
-        files::remove_tree(&app.database(id.version))?;
-    }
     let record = Record::read(&app.record(id)).ok().flatten();
+    if let Some(database) = record.as_ref().and_then(|record| record.database.as_ref()) {
+        let own = alone && database.home == id.version;
+        databases::discard_all_of(&app, id.version, &database.engine, own)?;
+    }
     let place = app.release(id);
     if files::exists(&place) {
         let trash = app.trash().join(format!("{}-{}-{}", id.version, id.name, std::process::id()));

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::environment::Kept;
 use super::joblog::Line;
 use super::look::{self, Scene};
-use super::{configuring, database, maintenance, processes, prune, queue, spawn};
+use super::{configuring, db, maintenance, processes, prune, queue, spawn};
 use crate::app::guard::Guard;
 use crate::app::journal::Event;
 use crate::app::settings::RelativePath;
@@ -150,9 +150,9 @@ pub fn carry_out(app: &App, request: &Request, by: &str, streams: &mut Streams) 
     match request {
         Request::EnvList => env_list(app),
         Request::Get { path } => get(app, path, streams),
-        Request::DbDump { version } => database::dump(app, *version, streams),
-        Request::DbShell { version, read_only } => database::shell(app, *version, *read_only, streams),
-        Request::DbUrl { version } => database::url(app, *version),
+        Request::DbDump { version } => db::dump(app, *version, streams),
+        Request::DbShell { version, read_only } => db::shell(app, *version, *read_only, streams),
+        Request::DbUrl { version } => db::url(app, *version),
         Request::Prune => run_prune(app, streams),
         Request::Pin { release } | Request::Unpin { release } => {
             let pins = matches!(request, Request::Pin { .. });
@@ -182,7 +182,7 @@ pub fn carry_out(app: &App, request: &Request, by: &str, streams: &mut Streams) 
         Request::Put { path } => put(app, path, by, streams),
         Request::DbLoad { version } => {
             let mut guard = lock(app, streams)?;
-            database::load(&mut guard, *version, by, streams)
+            db::load(&mut guard, *version, by, streams)
         }
         Request::Up | Request::Boot | Request::Down | Request::Restart { .. } => {
             change_processes(app, request, by, streams)

@@ -1,6 +1,5 @@
 //! Back to a release that was live before: a switch with no export and no build.
 
-use std::path::Path;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -13,12 +12,12 @@ use super::opening;
 use super::queue::Job;
 use super::underway::{Step, Underway};
 use super::verdict::Verdict;
-use super::{doorway, processes, recovery, switch};
+use super::{databases, doorway, processes, recovery, switch};
 use crate::app::guard::Guard;
 use crate::app::journal::Outcome;
 use crate::app::record::{self, Record};
 use crate::app::{App, ReleaseId, Version};
-use crate::data::{Limit, sqlite};
+use crate::data::{Database, Limit};
 use crate::serve::hold::Hold;
 use crate::serve::start::Purpose;
 use crate::support::{Error, Result, death};
@@ -35,6 +34,9 @@ pub struct RollbackPlan {
     /// What stays behind in the newer database, as sentences.
     pub stays_behind: Vec<String>,
 }
+
+/// How long a rollback waits for a lock.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Where a rollback goes to.
 #[derive(Clone, Debug)]
@@ -116,7 +118,7 @@ pub fn plan(app: &App, scene: &Scene, target: &Target) -> Result<RollbackPlan> {
                 "{} is as it was at {left}; what was written since stays in {}",
                 old.name, new.name
             ));
-            stays_behind.extend(row_differences(&opening::file_of(app, old), &opening::file_of(app, new))?);
+            stays_behind.extend(row_differences(&*databases::of(app, old)?, &*databases::of(app, new)?)?);
         }
         (None, Some(new)) => stays_behind.push(format!(
             "receiver keeps no database for version {}; everything in {} stays there",
@@ -128,9 +130,9 @@ pub fn plan(app: &App, scene: &Scene, target: &Target) -> Result<RollbackPlan> {
 }
 
 /// Which tables have another number of rows in the newer database, a line each.
-fn row_differences(old: &Path, new: &Path) -> Result<Vec<String>> {
+fn row_differences(old: &dyn Database, new: &dyn Database) -> Result<Vec<String>> {
     let limit = Limit::within(Duration::from_secs(30));
-    let (old, new) = (sqlite::rows(old, &limit)?, sqlite::rows(new, &limit)?);
+    let (old, new) = (old.rows(&limit)?, new.rows(&limit)?);
     let mut lines = Vec::new();
     for (table, rows) in &new {
         let shown = table.escape_debug();
@@ -294,12 +296,13 @@ fn change_database(app: &App, scene: &Scene, plan: &RollbackPlan) -> Result<()> 
         return Ok(());
     }
     if let Some(new) = scene.releases.database(&plan.from) {
-        let hold = sqlite::Hold::take(&opening::file_of(app, new), &Limit::within(Duration::from_secs(10)))?;
-        hold.fence(&format!("version {} of {} is retired", plan.from.version, app.name()))?;
+        let new = databases::of(app, new)?;
+        new.prepare_hold(&Limit::within(PATIENCE))?;
+        new.hold(&Limit::within(PATIENCE))?.fence(&opening::retired(app, plan.from.version))?;
     }
     death::point("rollback-fenced");
     match scene.releases.database(&plan.to) {
-        Some(old) => sqlite::unfence(&opening::file_of(app, old)),
+        Some(old) => databases::of(app, old)?.unfence(),
         None => Ok(()),
     }
 }

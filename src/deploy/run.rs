@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::databases::{self, Passing};
 use super::joblog::JobLog;
 use super::look::{self, Look, Scene, Submodules};
 use super::making::{Attempt, Making};
@@ -16,7 +17,7 @@ use crate::app::guard::Guard;
 use crate::app::journal::Outcome;
 use crate::app::settings::Carry;
 use crate::app::{App, ReleaseId};
-use crate::data::{Limit, sqlite};
+use crate::data::{Access, Limit};
 use crate::schema::Fingerprint;
 use crate::serve::hold::Hold;
 use crate::support::{Context, Error, Result, death};
@@ -196,11 +197,11 @@ fn make(
 ) -> Result<Made> {
     let Attempt { log, look, .. } = attempt;
     let mut making = Making::begin(guard, underway, attempt, hold)?;
-    let opening = Opening::planned(making.app(), &look.plan.data, making.version())?;
+    let opening = making.opening()?;
     making.export()?;
     making.link_shared()?;
     opening.prepare(making.app())?;
-    making.use_database(&opening);
+    making.use_database(&opening)?;
     making.build()?;
     if is_pending(&mut making, look, &opening)? {
         return Ok(Made::Pending);
@@ -248,23 +249,26 @@ fn is_pending(making: &mut Making, look: &Look, opening: &Opening) -> Result<boo
     Ok(!ask(making, opening)?)
 }
 
-/// Asks the framework whether nothing is pending, on a copy of the live database that it may do with
-/// as it likes.
+/// Asks the framework whether nothing is pending: of the live database, by a role that cannot write, or on a
+/// copy that it may do with as it likes.
 fn ask(making: &Making, opening: &Opening) -> Result<bool> {
     let app = making.app();
     let unhurried = Duration::from_secs(3600);
     let Some(database) = &opening.database else {
         return making.nothing_pending(&making.environment, unhurried);
     };
-    let copy = app.rehearsal(making.version()).join("question.sqlite3");
-    sqlite::remove(&copy)?;
-    sqlite::snapshot(&opening::file_of(app, database), &copy, &Limit::within(unhurried), &mut |_| {})?;
-    sqlite::strip(&copy)?;
-    let environment = making.environment.with(opening::variables(&copy));
-    let answer = making.nothing_pending(&environment, unhurried);
-    let removed = sqlite::remove(&copy);
-    let nothing = answer?;
-    removed?;
+    let live = databases::of(app, database)?;
+    let nothing = if live.has_reader() {
+        let environment = making.environment.with_database(&*live, Access::Read)?;
+        making.nothing_pending(&environment, unhurried)?
+    } else {
+        let copy = live.beside(Passing::Question.spot(app, making.version())?);
+        live.snapshot(copy.spot(), &Limit::within(unhurried), &mut |_| {})?;
+        let environment = making.environment.with_database(&*copy, Access::Write)?;
+        let answer = making.nothing_pending(&environment, unhurried);
+        databases::discard(&*copy)?;
+        answer?
+    };
     making.log.step(
         "schema",
         if nothing {

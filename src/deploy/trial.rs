@@ -4,24 +4,69 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
+use super::databases::{self, Passing};
 use super::environment::Environment;
 use super::joblog::Line;
 use super::making::Making;
-use super::opening::variables;
 use crate::app::settings::{Action, Carry, StageName};
-use crate::data::sqlite;
-use crate::data::{Census, Limit, Script};
+use crate::data::{Access, Census, Database, Hold, Limit, Progress, Script, Spot};
 use crate::schema::Detector;
 use crate::support::{Error, Result, files, text};
 
 /// A database that syncdb and migration are run on.
 pub struct Trial {
-    /// Its file.
-    pub file: PathBuf,
-    /// The read-only snapshot of the version before, where a migration reads it.
-    pub previous: Option<PathBuf>,
+    /// The database.
+    pub database: Box<dyn Database>,
+    /// What a migration reads of the version before.
+    pub previous: Option<Previous>,
     /// What it began as.
     pub begins: Begins,
+}
+
+/// What a migration reads of the version before.
+#[derive(Clone, Debug)]
+pub enum Previous {
+    /// A copy, which goes with the trial.
+    Copy(Spot),
+    /// The live database itself, by a role that cannot write, while its writers are held.
+    Live(Spot),
+}
+
+impl Previous {
+    fn spot(&self) -> &Spot {
+        let (Previous::Copy(spot) | Previous::Live(spot)) = self;
+        spot
+    }
+}
+
+/// Where the data of a trial comes from.
+pub struct Origin<'a> {
+    /// The database.
+    pub database: &'a dyn Database,
+    /// The hold on its writers, where they wait.
+    pub hold: Option<&'a dyn Hold>,
+    /// How long copying it may take.
+    pub limit: Limit<'a>,
+}
+
+impl Origin<'_> {
+    /// Copies it.
+    fn copy(&self, to: &Spot, tell: &mut dyn FnMut(Progress)) -> Result<()> {
+        match self.hold {
+            Some(hold) => hold.copy_to(to, &self.limit, tell),
+            None => self.database.snapshot(to, &self.limit, tell),
+        }
+    }
+
+    /// What a migration reads of it.
+    fn readable(&self, scratch: Spot, tell: &mut dyn FnMut(Progress)) -> Result<Previous> {
+        if self.hold.is_some() && self.database.has_reader() {
+            return Ok(Previous::Live(self.database.spot().clone()));
+        }
+        self.copy(&scratch, tell)?;
+        self.database.beside(scratch.clone()).freeze()?;
+        Ok(Previous::Copy(scratch))
+    }
 }
 
 /// What a trial's database began as.
@@ -38,15 +83,15 @@ pub enum Begins {
 impl Trial {
     /// Runs syncdb and, over an earlier version, migration, and proves that they used this database.
     pub fn migrate(&self, making: &mut Making, rehearsal: Option<()>, most: Duration) -> Result<()> {
-        let mut environment = making.environment.with(variables(&self.file));
+        let mut environment = making.environment.with_database(&*self.database, Access::Write)?;
         if rehearsal.is_some() {
             environment.set("RECEIVER_REHEARSAL", "1");
         }
         if let Some(previous) = &self.previous {
-            environment.set("PREVIOUS_DATABASE_URL", sqlite::url(previous));
+            environment = environment.with_previous(&*self.database.beside(previous.spot().clone()))?;
         }
         let begun = Instant::now();
-        let before = sqlite::census(&self.file, &Limit::within(most))?;
+        let before = self.database.census(&Limit::within(most))?;
         self.stage(making, StageName::Syncdb, &environment, most)?;
         if making.has_previous() || self.previous.is_some() {
             self.stage(making, StageName::Migration, &environment, most.saturating_sub(begun.elapsed()))?;
@@ -77,10 +122,10 @@ impl Trial {
             scripts.iter().zip(&texts).map(|(script, text)| Script { name: script.as_str(), text }).collect();
         let log = making.log.clone();
         let limit = Limit::within(most.min(stage.timeout));
-        sqlite::run_sql(&self.file, &scripts, self.previous.as_deref(), &limit, &mut |line| {
-            log.write(&Line::Output(text::printable_output(line)));
-        })
-        .map_err(|error| Error::new(format!("stage `{name}` failed")).caused_by(error))?;
+        let mut say = |line: &str| log.write(&Line::Output(text::printable_output(line)));
+        self.database
+            .run_sql(&scripts, self.previous.as_ref().map(Previous::spot), &limit, &mut say)
+            .map_err(|error| Error::new(format!("stage `{name}` failed")).caused_by(error))?;
         making.ran(name.as_str(), begun);
         Ok(())
     }
@@ -98,9 +143,9 @@ impl Trial {
             return Ok(());
         }
         let used = match self.begins {
-            Begins::Empty => !sqlite::is_empty(&self.file)?,
+            Begins::Empty => !self.database.is_empty()?,
             begins => {
-                before.used_since(&sqlite::census(&self.file, &Limit::within(most))?)
+                before.used_since(&self.database.census(&Limit::within(most))?)
                     || self.is_asked(making, environment, most)?
                     || begins == Begins::Seeded && self.fills_an_empty_one(making, environment, most)?
             }
@@ -116,16 +161,22 @@ impl Trial {
         environment: &Environment,
         most: Duration,
     ) -> Result<bool> {
-        let directory = self.file.with_file_name("question");
-        let empty = directory.join("empty.sqlite3");
-        sqlite::create(&empty)?;
-        let environment = environment.with(variables(&empty)).with([("RECEIVER_REHEARSAL", "1".to_owned())]);
+        let empty = self.empty(making)?;
+        let environment =
+            environment.with_database(&*empty, Access::Write)?.with([("RECEIVER_REHEARSAL", "1".to_owned())]);
         let filled = making
             .stage(StageName::Syncdb, &environment, most)
-            .and_then(|()| sqlite::is_empty(&empty))
+            .and_then(|()| empty.is_empty())
             .map(|is_empty| !is_empty);
-        files::remove_tree(&directory)?;
+        databases::discard(&*empty)?;
         filled
+    }
+
+    /// An empty database, to ask a framework on.
+    fn empty(&self, making: &Making) -> Result<Box<dyn Database>> {
+        let empty = self.database.beside(Passing::Question.spot(making.app(), making.version())?);
+        empty.create()?;
+        Ok(empty)
     }
 
     /// Whether the framework says that nothing is pending, and means this database: of an empty one it
@@ -134,11 +185,9 @@ impl Trial {
         if !making.nothing_pending(environment, most)? {
             return Ok(false);
         }
-        let directory = self.file.with_file_name("question");
-        let empty = directory.join("empty.sqlite3");
-        sqlite::create(&empty)?;
-        let same = making.nothing_pending(&environment.with(variables(&empty)), most);
-        files::remove_tree(&directory)?;
+        let empty = self.empty(making)?;
+        let same = making.nothing_pending(&environment.with_database(&*empty, Access::Write)?, most);
+        databases::discard(&*empty)?;
         Ok(!same?)
     }
 }
@@ -161,13 +210,14 @@ pub fn unused(making: &Making) -> Error {
         .hint(lines)
 }
 
-/// Makes the database of a trial at `file`, as `carry` says, by copying with `copy`.
+/// Makes the database of a trial and what its migration reads, as `carry` says.
 pub fn begin(
     making: &Making,
     carry: Carry,
-    file: &Path,
+    origin: &Origin,
+    database: Box<dyn Database>,
     begins: Begins,
-    copy: impl Fn(&Making, &Path) -> Result<()>,
+    tell: &mut dyn FnMut(Progress),
 ) -> Result<Trial> {
     let migrates = making.settings().stage(StageName::Migration).is_some();
     // A copy for a preview has its data already, and its parent may well have the same schema.
@@ -175,45 +225,31 @@ pub fn begin(
         Begins::Seeded => carry == Carry::Empty && migrates,
         _ => making.has_previous() && (carry == Carry::Empty || migrates),
     };
-    let mut previous = None;
-    if wants_previous {
-        let snapshot = making.app().previous_snapshot(making.version()).join("previous.sqlite3");
-        sqlite::remove(&snapshot)?;
-        copy(making, &snapshot)?;
-        sqlite::strip(&snapshot)?;
-        sqlite::freeze(&snapshot)?;
-        previous = Some(snapshot);
-    }
-    sqlite::remove(file)?;
+    let previous = if wants_previous {
+        Some(origin.readable(Passing::Previous.spot(making.app(), making.version())?, tell)?)
+    } else {
+        None
+    };
     match carry {
-        Carry::Empty => sqlite::create(file)?,
-        Carry::Copy | Carry::Shared => {
-            copy(making, file)?;
-            sqlite::strip(file)?;
-        }
+        Carry::Empty => database.create()?,
+        Carry::Copy | Carry::Shared => origin.copy(database.spot(), tell)?,
     }
     let begins = if carry == Carry::Empty { Begins::Empty } else { begins };
-    Ok(Trial { file: file.to_owned(), previous, begins })
+    Ok(Trial { database, previous, begins })
 }
 
-/// Removes what a trial needed besides its database, and that, too, where it was a rehearsal's.
-pub fn end(making: &Making, trial: &Trial) -> Result<()> {
-    if let Some(previous) = &trial.previous {
-        sqlite::remove(previous)?;
-    }
-    if trial.file.starts_with(making.app().rehearsal(making.version())) {
-        discard_directory(making, &making.app().rehearsal(making.version()), &trial.file)?;
-    }
-    Ok(())
+/// Removes a rehearsal's database, and what its migration read.
+pub fn end(trial: &Trial) -> Result<()> {
+    end_previous(trial)?;
+    databases::discard(&*trial.database)
 }
 
-/// A rehearsal's stages may leave anything beside their database: it was only theirs.
-fn discard_directory(making: &Making, directory: &Path, file: &Path) -> Result<()> {
-    if sqlite::remove(file).is_err() {
-        making.log.note(format!("{} holds more than a database; it goes too", directory.display()));
-        files::remove_tree(directory)?;
+/// Removes what a migration read.
+pub fn end_previous(trial: &Trial) -> Result<()> {
+    match &trial.previous {
+        Some(Previous::Copy(copy)) => databases::discard(&*trial.database.beside(copy.clone())),
+        Some(Previous::Live(_)) | None => Ok(()),
     }
-    Ok(())
 }
 
 /// A database file in a release: where, its size in bytes, and its time.

@@ -29,8 +29,8 @@ pub use fragments::MOST_BYTES;
 pub use names::{BranchName, Domain, Globs, Statuses, branch_matches};
 pub use nginx::{Certificate, Listen, Nginx};
 pub use settings::{
-    Branch, BranchData, Carry, Cron, Database, Engine, Export, Keep, Limits, OnConflict, Process, Protocol,
-    Schema, Settings, Shared, TableMap, Urls, Versions, Web,
+    Branch, BranchData, Carry, Cron, Database, DatabaseServer, Engine, Export, Keep, Limits, OnConflict,
+    Process, Protocol, Schema, Settings, Shared, TableMap, Urls, Versions, Web,
 };
 pub use stage::{Action, Stage, StageName};
 pub use values::RelativePath;

@@ -1,6 +1,7 @@
 //! Third step: the validated settings, the only thing that the rest of the program sees.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -15,7 +16,7 @@ use super::names::{
 };
 use super::nginx::Nginx;
 use super::stage::{Stage, StageName, WrittenStage};
-use super::values::{Bytes, Count, Limit, Percent, Period, RelativePath, ServedPath, Text};
+use super::values::{Bytes, Count, Limit, Percent, Period, RelativePath, ServedPath, ServerPath, Text};
 use crate::app::AppName;
 use crate::support::{Error, Result};
 
@@ -104,6 +105,8 @@ pub struct Settings {
     pub schema: Schema,
     /// The database of each version.
     pub database: Database,
+    /// The server that keeps them, where the engine has one.
+    pub database_server: DatabaseServer,
     /// The process behind the door.
     pub web: Web,
     /// The processes beside it, by name.
@@ -165,6 +168,18 @@ pub struct Database {
     pub on_conflict: OnConflict,
     /// Expressions for columns that changed their name or meaning, by table.
     pub map: BTreeMap<String, TableMap>,
+}
+
+/// How receiver reaches the database server, on this machine.
+#[derive(Clone, Debug, Default)]
+pub struct DatabaseServer {
+    /// Its socket (MySQL, MariaDB), or the directory of it (PostgreSQL); where the engine has it where nothing is
+    /// said.
+    pub socket: Option<PathBuf>,
+    /// The role that makes databases and roles; that of receiver's own user where nothing is said.
+    pub admin: Option<String>,
+    /// The file with that role's password, where the socket does not tell the server who somebody is.
+    pub password_file: Option<PathBuf>,
 }
 
 /// Expressions for the columns of one table.
@@ -352,6 +367,7 @@ impl Settings {
                 command: text(from, &["schema", "command"])?,
             },
             database: database(from, engine)?,
+            database_server: database_server(from)?,
             web: web(from)?,
             processes: processes(from)?,
             cron: cron(from)?,
@@ -411,6 +427,15 @@ fn stages(from: &Inputs, time: Duration) -> Result<BTreeMap<StageName, Stage>> {
         }
     }
     Ok(stages)
+}
+
+fn database_server(from: &Inputs) -> Result<DatabaseServer> {
+    let path = |key| Ok::<_, Error>(from.get::<ServerPath>(&["database", key])?.map(|ServerPath(path)| path));
+    Ok(DatabaseServer {
+        socket: path("server")?,
+        admin: text(from, &["database", "admin"])?,
+        password_file: path("password_file")?,
+    })
 }
 
 fn database(from: &Inputs, engine: Engine) -> Result<Database> {

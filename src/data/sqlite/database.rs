@@ -32,6 +32,10 @@ impl Database for Sqlite {
         &self.spot
     }
 
+    fn place(&self) -> String {
+        self.file.display().to_string()
+    }
+
     fn beside(&self, spot: Spot) -> Box<dyn Database> {
         Box::new(Sqlite::at(spot))
     }
@@ -55,7 +59,12 @@ impl Database for Sqlite {
         Ok(files::exists(&self.file))
     }
 
+    fn has_reader(&self) -> bool {
+        false
+    }
+
     fn create(&self) -> Result<()> {
+        place::remove(&self.file)?;
         place::create(&self.file)
     }
 
@@ -65,6 +74,7 @@ impl Database for Sqlite {
 
     fn snapshot(&self, to: &Spot, limit: &Limit<'_>, on_progress: &mut dyn FnMut(Progress)) -> Result<()> {
         let to = file_of(to);
+        place::remove(&to)?;
         copy::snapshot(&self.file, &to, limit, on_progress)?;
         fence::strip(&to).inspect_err(|_| place::abandon(&to))
     }
@@ -173,14 +183,6 @@ impl Hold for Held {
 
     fn copy_to(&self, to: &Spot, limit: &Limit<'_>, on_progress: &mut dyn FnMut(Progress)) -> Result<()> {
         self.database.snapshot(to, limit, on_progress)
-    }
-
-    fn readable(&self, scratch: &Spot, limit: &Limit<'_>) -> Result<Spot> {
-        let copy = Sqlite::at(scratch.clone());
-        copy.remove()?;
-        self.database.snapshot(scratch, limit, &mut |_| {})?;
-        copy.freeze()?;
-        Ok(scratch.clone())
     }
 
     fn fence(self: Box<Self>, why: &str) -> Result<()> {

@@ -15,6 +15,7 @@ use rusqlite::Connection;
 use tempfile::TempDir;
 
 use super::*;
+use crate::data::{Access, Fence, Script};
 use crate::data::{Limit, Progress};
 
 /// A directory with databases in it.

@@ -1,20 +1,17 @@
 //! `receiver db`: the databases of an app's versions, in and out.
 
 use std::io::BufReader;
-use std::path::PathBuf;
 
 use serde::Serialize;
 use serde_json::json;
 
+use super::databases::{self, Passing};
 use super::look::Scene;
-use super::opening;
 use super::request::{PATIENT, Reply, Streams, scratch};
 use crate::app::guard::Guard;
 use crate::app::journal::Event;
 use crate::app::{App, ReleaseId, Version};
-use crate::data::Limit;
-use crate::data::sqlite;
-use crate::data::{Access, Fence};
+use crate::data::{Access, Database, Fence, Limit, Talk};
 use crate::support::text::bytes;
 use crate::support::{Context, Error, Result, clock, files};
 
@@ -33,7 +30,7 @@ pub struct Listed {
     pub retired: bool,
     /// Its size in bytes.
     pub bytes: u64,
-    /// Where it lies.
+    /// Where it lies: its file, or its server's socket.
     pub path: String,
 }
 
@@ -47,15 +44,15 @@ pub fn list(app: &App) -> Result<Vec<Listed>> {
         if listed.iter().any(|other| other.version == record.id.version) {
             continue;
         }
-        let file = opening::file_of(app, database);
+        let found = databases::of(app, database)?;
         listed.push(Listed {
             version: record.id.version,
             engine: database.engine.clone(),
             name: database.name.clone(),
             live: live == Some(database),
-            retired: sqlite::fence(&file)? != Fence::Open,
-            bytes: sqlite::size(&file)?,
-            path: file.display().to_string(),
+            retired: found.fence()? != Fence::Open,
+            bytes: found.size()?,
+            path: found.place(),
         });
     }
     Ok(listed)
@@ -74,7 +71,7 @@ impl Listed {
 }
 
 /// The database of a version, or the live one's, and a release that uses it.
-fn find(app: &App, version: Option<Version>) -> Result<(ReleaseId, PathBuf)> {
+fn find(app: &App, version: Option<Version>) -> Result<(ReleaseId, Box<dyn Database>)> {
     let scene = Scene::read(app)?;
     let id = match version {
         Some(version) => super::rollback::last_of(&scene, version)?,
@@ -83,22 +80,22 @@ fn find(app: &App, version: Option<Version>) -> Result<(ReleaseId, PathBuf)> {
     let database = scene.releases.database(&id);
     let database = database
         .ok_or_else(|| Error::new(format!("receiver keeps no database for version {}", id.version)))?;
-    let file = opening::file_of(app, database);
-    Ok((id, file))
+    let database = databases::of(app, database)?;
+    Ok((id, database))
 }
 
 /// The name of a version's database, or the live one's.
 pub fn name(app: &App, version: Option<Version>) -> Result<String> {
-    let (_, file) = find(app, version)?;
-    Ok(file.file_stem().unwrap_or_default().to_string_lossy().into_owned())
+    let (_, database) = find(app, version)?;
+    Ok(database.spot().name.clone())
 }
 
-/// Writes a database to the output: one file, a SQLite database, without receiver's own objects.
+/// Writes a database to the output, as its engine dumps it, without receiver's own objects.
 pub fn dump(app: &App, version: Option<Version>, streams: &mut Streams) -> Result<Reply> {
-    let (_, file) = find(app, version)?;
+    let (_, database) = find(app, version)?;
     let place = scratch(app, "dump");
     files::remove_file(&place)?;
-    let dumped = sqlite::dump(&file, &place, &Limit::within(PATIENT), &mut |_| {}).and_then(|_| {
+    let dumped = database.dump(&place, &Limit::within(PATIENT), &mut |_| {}).and_then(|()| {
         let mut dump = std::fs::File::open(&place).context(|| "cannot read the dump")?;
         std::io::copy(&mut dump, streams.output).context(|| "cannot hand out the dump")
     });
@@ -106,15 +103,15 @@ pub fn dump(app: &App, version: Option<Version>, streams: &mut Streams) -> Resul
     dumped.map(|_| Reply::default())
 }
 
-/// Puts what the input holds (a SQLite database, or SQL) in the place of what a database holds; what
-/// it held before is kept as a dump.
+/// Puts what the input holds (a dump, or SQL) in the place of what a database holds; what it held before is
+/// kept as a dump.
 pub fn load(guard: &mut Guard, version: Option<Version>, by: &str, streams: &mut Streams) -> Result<Reply> {
     let app = guard.app().clone();
-    let (id, file) = find(&app, version)?;
+    let (id, database) = find(&app, version)?;
     let incoming = scratch(&app, "load");
     let stamp = clock::now().strftime("%Y%m%dT%H%M%SZ");
-    let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    let before = app.dumps().join(format!("{name}-before-load-{stamp}.sqlite3"));
+    let name = database.spot().name.clone();
+    let before = app.dumps().join(format!("{name}-before-load-{stamp}.{}", database.dump_suffix()));
     files::remove_file(&incoming)?;
     files::remove_file(&before)?;
     let limit = Limit::within(PATIENT);
@@ -122,8 +119,8 @@ pub fn load(guard: &mut Guard, version: Option<Version>, by: &str, streams: &mut
         let mut to =
             std::fs::File::create_new(&incoming).context(|| "cannot take in what is to be loaded")?;
         std::io::copy(streams.input, &mut to).context(|| "cannot take in what is to be loaded")?;
-        sqlite::dump(&file, &before, &limit, &mut |_| {})?;
-        sqlite::load(&incoming, &file, &scratch(&app, "loading").join("new.sqlite3"), &limit)
+        database.dump(&before, &limit, &mut |_| {})?;
+        database.load(&incoming, &Passing::Loading.spot(&app, id.version)?, &limit)
     })();
     files::remove_file(&incoming)?;
     loaded?;
@@ -135,9 +132,11 @@ pub fn load(guard: &mut Guard, version: Option<Version>, by: &str, streams: &mut
 
 /// Statements in, rows out.
 pub fn shell(app: &App, version: Option<Version>, read_only: bool, streams: &mut Streams) -> Result<Reply> {
-    let (_, file) = find(app, version)?;
+    let (_, database) = find(app, version)?;
     let access = if read_only { Access::Read } else { Access::Write };
-    if sqlite::shell(&file, access, BufReader::new(&mut streams.input), streams.output, streams.talk)? {
+    let mut input = BufReader::new(&mut streams.input);
+    let talk = Talk { input: &mut input, output: streams.output, errors: streams.talk };
+    if database.shell(access, talk)? {
         return Ok(Reply::default());
     }
     Err(Error::new("not every statement succeeded"))
@@ -145,7 +144,7 @@ pub fn shell(app: &App, version: Option<Version>, read_only: bool, streams: &mut
 
 /// The address of a database, for an application's settings.
 pub fn url(app: &App, version: Option<Version>) -> Result<Reply> {
-    let (_, file) = find(app, version)?;
-    let url = sqlite::url(&file);
+    let (_, database) = find(app, version)?;
+    let url = database.url(Access::Write)?;
     Ok(Reply::data(url.clone(), json!({ "url": url })))
 }
