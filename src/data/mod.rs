@@ -13,6 +13,7 @@
 //! same for each.
 
 mod census;
+mod credentials;
 mod database;
 mod ground;
 mod limit;
@@ -20,6 +21,7 @@ mod schema;
 pub mod sqlite;
 
 pub use census::{Census, Rows};
+pub use credentials::Credentials;
 pub use database::{Access, Database, Fence, Finding, Hold, Script, Spot, Talk};
 pub use ground::Ground;
 pub use limit::{Limit, Progress};
