@@ -8,6 +8,8 @@ mod fence;
 mod place;
 mod script;
 mod shell;
+mod two;
+mod way;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
