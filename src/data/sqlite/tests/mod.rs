@@ -5,6 +5,7 @@ mod capture;
 mod carry;
 mod dump;
 mod fence;
+mod model;
 mod place;
 mod script;
 mod shell;
