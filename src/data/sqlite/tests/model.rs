@@ -226,7 +226,7 @@ fn expected(source: &[Rows], target: &[Rows], tables: &[Table], version: Version
 }
 
 fn seeds() -> std::ops::Range<u64> {
-    let given = std::env::var("RECEIVER_TEST_SEEDS").unwrap_or_else(|_| "0..60".to_owned());
+    let given = std::env::var("RECEIVER_TEST_SEEDS").unwrap_or_else(|_| "0..40".to_owned());
     let (from, to) = given.split_once("..").unwrap();
     from.parse().unwrap()..to.parse().unwrap()
 }
@@ -281,7 +281,7 @@ fn whatever_is_written_arrives_back_and_forward() {
             hold.fence("version 3 is retired").unwrap();
         }
     }
-    assert!(moved > 500 || std::env::var_os("RECEIVER_TEST_SEEDS").is_some(), "{moved}");
+    assert!(moved > 300 || std::env::var_os("RECEIVER_TEST_SEEDS").is_some(), "{moved}");
 }
 
 #[test]
@@ -295,7 +295,9 @@ fn whatever_is_refused_is_left_as_it_was_and_all_else_arrives() {
         let before = state(&two.old, &tables, Version::Old);
         let broken =
             content(&two.old, "SELECT count(*) FROM pragma_foreign_key_check")[0].parse::<u64>().unwrap();
-        write(&mut chance, &file(&two.new), &tables, Version::New);
+        for _ in 0..4 {
+            write(&mut chance, &file(&two.new), &tables, Version::New);
+        }
         let source = state(&two.new, &tables, Version::New);
         let carried = two.try_back(&Expressions::new(), OnConflict::Abort).unwrap_or_else(|_| {
             assert_eq!(state(&two.old, &tables, Version::Old), before);
@@ -320,5 +322,5 @@ fn whatever_is_refused_is_left_as_it_was_and_all_else_arrives() {
         two.old.examine(broken + carried.dangling, &patience()).unwrap();
     }
     println!("{refused} refused, {arrived} arrived");
-    assert!((refused > 20 && arrived > 200) || std::env::var_os("RECEIVER_TEST_SEEDS").is_some());
+    assert!((refused > 10 && arrived > 100) || std::env::var_os("RECEIVER_TEST_SEEDS").is_some());
 }
