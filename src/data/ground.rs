@@ -9,7 +9,7 @@ use crate::support::{Error, Result};
 /// What the server grants: which database server, and as whom.
 #[derive(Clone, Debug, Default)]
 pub struct Ground {
-    /// The directory (0700) of the passwords of roles, a file (0600) for each database.
+    /// The directory (0700) of [`Credentials`](super::Credentials), a file (0600) for each database on a server.
     pub secrets: PathBuf,
     /// The server's socket (MySQL, MariaDB) or the directory of it (PostgreSQL); the engine's usual place where
     /// nothing is said.

@@ -7,7 +7,7 @@
 use super::look;
 use crate::app::record::{DatabaseRecord, Record};
 use crate::app::{App, Version};
-use crate::data::{Database, Ground, Spot, database_name, derived_name};
+use crate::data::{Credentials, Database, Ground, Spot, database_name, derived_name};
 use crate::support::{Error, Result, files};
 
 /// The database of a version, as its record has it.
@@ -30,6 +30,13 @@ pub fn of_parent(app: &App, database: &DatabaseRecord) -> Result<Box<dyn Databas
 /// The database of a release; `None` where receiver keeps none for it.
 pub fn of_release(app: &App, record: &Record) -> Result<Option<Box<dyn Database>>> {
     record.database.as_ref().map(|database| of(app, database)).transpose()
+}
+
+/// All databases that receiver made on a server for this app, and has not removed.
+pub fn on_servers(app: &App) -> Result<Vec<Box<dyn Database>>> {
+    let ground = ground(app)?;
+    let known = Credentials::all(&ground.secrets)?.into_iter();
+    known.map(|one| ground.database(&one.engine, Spot { directory: one.directory, name: one.name })).collect()
 }
 
 fn ground(app: &App) -> Result<Ground> {

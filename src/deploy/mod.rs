@@ -35,6 +35,7 @@ pub mod queue;
 pub mod recovery;
 pub mod request;
 pub mod rollback;
+pub mod room;
 pub mod run;
 pub mod sharing;
 pub mod shown;

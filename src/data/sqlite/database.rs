@@ -107,8 +107,8 @@ impl Database for Sqlite {
         place::size(&self.file)
     }
 
-    fn free_space(&self) -> Result<Option<u64>> {
-        files::free_space(&self.spot.directory).map(|(bytes, _)| Some(bytes))
+    fn directory(&self) -> Result<Option<PathBuf>> {
+        Ok(Some(self.spot.directory.clone()))
     }
 
     fn verify(&self, original: &Spot, limit: &Limit<'_>) -> Result<u64> {
