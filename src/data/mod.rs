@@ -19,6 +19,7 @@ mod ground;
 mod limit;
 mod schema;
 pub mod sqlite;
+pub mod way;
 
 pub use census::{Census, Rows};
 pub use credentials::Credentials;

@@ -8,7 +8,7 @@ use crate::support::Result;
 
 /// Tables that frameworks keep their own accounts in. They move with every migration and say nothing
 /// of the schema.
-const BOOKKEEPING: &[&str] = &[
+pub(super) const BOOKKEEPING: &[&str] = &[
     "django_migrations",
     "schema_migrations",
     "ar_internal_metadata",
