@@ -15,9 +15,9 @@ use super::queue::Job;
 use super::stage::Stage;
 use super::stop::Stopper;
 use super::underway::{Step, Underway};
-use super::{databases, room, sharing};
+use super::{databases, plan, room, sharing};
 use crate::app::guard::Guard;
-use crate::app::record::{Record, StageRun};
+use crate::app::record::{DatabaseRecord, Record, StageRun};
 use crate::app::settings::{Action, Settings, StageName};
 use crate::app::{App, ReleaseId, ReleaseName, Version};
 use crate::data::Access;
@@ -79,7 +79,8 @@ impl<'a> Making<'a> {
         let branch = job.branch().unwrap_or_default();
         let name = free_name(&app, revision, scene)?;
         let id = ReleaseId { version: look.plan.version, name };
-        underway.step = Step::Release { id: id.clone(), opens: look.plan.opens };
+        let returns = matches!(look.plan.data, plan::Data::Returned { .. });
+        underway.step = Step::Release { id: id.clone(), opens: look.plan.opens, returns };
         underway.write(guard)?;
         let repository = Repository::open(&app.repository())?;
         let schema = toml::Table::try_from(&look.fingerprint).context(|| "cannot write down the schema")?;
@@ -146,6 +147,11 @@ impl<'a> Making<'a> {
     /// The version of what is live.
     pub fn previous_version(&self) -> Version {
         self.previous.as_ref().map_or(self.version(), |previous| previous.id.version)
+    }
+
+    /// The database of a version that a rollback left, which may alone hold what this one can hold.
+    pub fn merges(&self) -> Option<&DatabaseRecord> {
+        self.look.plan.merges.as_ref()
     }
 
     /// What there is to do for its data.
@@ -293,6 +299,11 @@ impl<'a> Making<'a> {
         let answer = run.output(&|| self.stopper.check());
         self.stopper.check()?;
         Ok(answer.is_ok())
+    }
+
+    /// Whether the framework can be asked whether something is pending.
+    pub fn can_be_asked(&self) -> bool {
+        self.look.question.as_ref().is_some_and(|question| question.answer == Answer::Status)
     }
 
     /// What the command that [schema] names prints in this release.

@@ -15,7 +15,7 @@ use super::verdict::Verdict;
 use super::{doorway, processes, recovery, switch};
 use crate::app::guard::Guard;
 use crate::app::journal::Outcome;
-use crate::app::settings::Carry;
+use crate::app::settings::{Carry, StageName};
 use crate::app::{App, ReleaseId};
 use crate::data::{Access, Limit};
 use crate::schema::Fingerprint;
@@ -101,7 +101,10 @@ fn attempt(
         return Ok(Ended::Skipped(scene.live, look.plan.reason));
     }
     announce(log, &look);
-    let crosses = matches!(&look.plan.data, Data::Carried(carry, _) if *carry != Carry::Shared);
+    let crosses = match &look.plan.data {
+        Data::Carried(carry, _) => *carry != Carry::Shared,
+        data => matches!(data, Data::Returned { .. }),
+    };
     let mut hold = None;
     let attempt = Attempt { job, log, look: &look, scene: &scene, stopper };
     let made = make(guard, underway, attempt, &mut hold);
@@ -206,11 +209,12 @@ fn make(
     if is_pending(&mut making, look, &opening)? {
         return Ok(Made::Pending);
     }
-    if look.plan.opens {
+    if look.plan.opens || matches!(look.plan.data, Data::Returned { .. }) {
         opening::open(&mut making, &opening)?;
     } else {
         let environment = making.environment.clone();
-        making.stage(crate::app::settings::StageName::Check, &environment, Duration::MAX)?;
+        making.stage(StageName::Check, &environment, Duration::MAX)?;
+        refuse_pending(&making, look, &opening)?;
         death::point("checked");
         making.bring_up(&environment, &processes::before_the_switch(&look.settings))?;
     }
@@ -248,6 +252,29 @@ fn is_pending(making: &mut Making, look: &Look, opening: &Opening) -> Result<boo
     }
     Ok(!ask(making, opening)?)
 }
+
+/// Files that did not change say that the schema is the same; the framework, asked once more, has to agree.
+fn refuse_pending(making: &Making, look: &Look, opening: &Opening) -> Result<()> {
+    let agreed = look.plan.schema.changed != SchemaChanged::No || look.plan.schema_said;
+    if agreed || !making.can_be_asked() || making.settings().stage(StageName::Syncdb).is_none() {
+        return Ok(());
+    }
+    let Some(database) = &opening.database else { return Ok(()) };
+    let live = databases::of(making.app(), database)?;
+    if !live.has_reader() && live.size()? > SMALL {
+        return Ok(());
+    }
+    if ask(making, opening)? {
+        return Ok(());
+    }
+    let name = making.app().name();
+    Err(Error::new("the framework says that migrations are pending, and no file of the schema changed").hint(format!(
+        "`receiver deploy {name} -o schema=new` opens a version for them; `-o schema=same` goes live all the same"
+    )))
+}
+
+/// How large a database may be, in bytes, to be copied for a mere question.
+const SMALL: u64 = 64 << 20;
 
 /// Asks the framework whether nothing is pending: of the live database, by a role that cannot write, or on a
 /// copy that it may do with as it likes.
