@@ -2,10 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
+use super::canon;
 use super::place;
+use super::proof;
 use super::roles;
 use super::server::Server;
 use super::session::Session;
+use super::tables;
 use crate::data::{
     Access, Census, Database, Fence, Finding, Ground, Hold, Limit, Progress, Rows, Schema, Script, Spot, Talk,
 };
@@ -110,23 +113,25 @@ impl Database for Mysql {
     }
 
     fn sync(&self) -> Result<()> {
-        Err(not_yet("syncing"))
+        place::sync(&mut self.session()?)
     }
 
     fn schema(&self) -> Result<Schema> {
-        Err(not_yet("a schema"))
+        Ok(canon::read(&mut self.session()?, self.name())?.without_bookkeeping())
     }
 
-    fn census(&self, _: &Limit<'_>) -> Result<Census> {
-        Err(not_yet("a census"))
+    fn census(&self, limit: &Limit<'_>) -> Result<Census> {
+        let mut session = self.session()?;
+        self.server.within(&mut session, limit, |session| proof::census(session, self.name()))
     }
 
-    fn rows(&self, _: &Limit<'_>) -> Result<Rows> {
-        Err(not_yet("counting"))
+    fn rows(&self, limit: &Limit<'_>) -> Result<Rows> {
+        let mut session = self.session()?;
+        self.server.within(&mut session, limit, |session| proof::count(session, self.name()))
     }
 
     fn is_empty(&self) -> Result<bool> {
-        Err(not_yet("counting"))
+        Ok(tables::names(&mut self.session()?, self.name())?.is_empty())
     }
 
     fn size(&self) -> Result<u64> {
@@ -137,12 +142,12 @@ impl Database for Mysql {
         place::directory(&mut self.server.connect()?)
     }
 
-    fn verify(&self, _: &Spot, _: &Limit<'_>) -> Result<u64> {
-        Err(not_yet("proving a copy"))
+    fn verify(&self, original: &Spot, limit: &Limit<'_>) -> Result<u64> {
+        proof::verify(self, &self.other(original), limit)
     }
 
-    fn examine(&self, _: u64, _: &Limit<'_>) -> Result<()> {
-        Err(not_yet("examining"))
+    fn examine(&self, broken: u64, limit: &Limit<'_>) -> Result<()> {
+        proof::examine(self, broken, limit)
     }
 
     fn run_sql(

@@ -152,3 +152,13 @@ pub(super) fn directory(session: &mut Session) -> Result<Option<PathBuf>> {
     let directory = PathBuf::from(directory);
     Ok(files::is_directory(&directory).then_some(directory))
 }
+
+/// Everything that was committed is on the disk when this returns.
+pub(super) fn sync(session: &mut Session) -> Result<()> {
+    let each: u8 = session.value("SELECT @@innodb_flush_log_at_trx_commit", ())?;
+    if each == 1 {
+        // Each commit waits for the disk already, with all that came before it.
+        return Ok(());
+    }
+    session.run("FLUSH NO_WRITE_TO_BINLOG ENGINE LOGS")
+}

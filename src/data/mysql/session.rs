@@ -99,6 +99,12 @@ impl Session {
         self.connection.query_drop(sql)
     }
 
+    /// The one value that a statement answers, where something decides on its errors.
+    pub(super) fn raw_value<T: mysql::prelude::FromValue>(&mut self, sql: &str) -> mysql::Result<T> {
+        let value: Option<T> = self.connection.query_first(sql)?;
+        value.ok_or(mysql::Error::DriverError(mysql::DriverError::UnexpectedPacket))
+    }
+
     /// Runs a statement.
     pub(super) fn run(&mut self, sql: &str) -> Result<()> {
         self.raw(sql).map_err(|error| self.told(&error))

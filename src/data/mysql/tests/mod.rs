@@ -1,6 +1,7 @@
 //! Against a real MariaDB, one for the whole test process, started in a directory of its own.
 
 mod place;
+mod proof;
 mod server;
 
 use std::sync::atomic::{AtomicU32, Ordering};
