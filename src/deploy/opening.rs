@@ -217,7 +217,7 @@ fn seed(making: &mut Making, carry: Carry, from: &dyn Database, own: Box<dyn Dat
     let origin = Origin { database: from, hold: None, limit: Limit::within(UNHURRIED) };
     let trial = trial::begin(making, carry, &origin, own, Begins::Seeded, &mut |_| {})?;
     trial.migrate(making, None, UNHURRIED)?;
-    trial::end(&trial)?;
+    trial::end_previous(&trial)?;
     trial::refuse_strays(making, &found)?;
     making.log.timed("data", format!("from a snapshot of {}; nobody was held", from.spot().name), begun);
     making.stage(StageName::Check, &making.environment.clone(), UNHURRIED)?;
