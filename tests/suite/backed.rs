@@ -97,7 +97,7 @@ impl Backed {
         let serial = self.engine.serial();
         let mut text = format!(
             "CREATE TABLE IF NOT EXISTS entry (id {serial}, writer INTEGER NOT NULL, number INTEGER NOT NULL,\n  \
-             text VARCHAR(200) NOT NULL, UNIQUE (writer, number));\n\
+             turn INTEGER NOT NULL DEFAULT 0, text VARCHAR(200) NOT NULL, UNIQUE (writer, number));\n\
              CREATE TABLE IF NOT EXISTS remark (id {serial}, entry BIGINT NOT NULL, text VARCHAR(200) NOT NULL,\n  \
              FOREIGN KEY (entry) REFERENCES entry (id) ON DELETE CASCADE);\n"
         );

@@ -604,7 +604,7 @@ fn the_application_writes_behind_the_door_while_versions_open_and_go_back(engine
     world.commit("one");
     world.push().ok().says("=====> live: 0/");
     let enter = |number: u32, text: &str| {
-        let answer = world.post("/", &format!("insert\t0\t{number}\t{text}\n"));
+        let answer = world.post("/", &format!("insert\t0\t{number}\t0\t{text}\n"));
         assert_eq!((answer.status, answer.body.as_str()), (200, "done"));
     };
     enter(1, "one");

@@ -36,6 +36,7 @@ mod kill;
 mod layers;
 mod load;
 mod logs;
+mod lost;
 mod nginx;
 mod orphans;
 mod plumbing;
