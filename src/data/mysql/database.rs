@@ -62,6 +62,10 @@ impl Database for Mysql {
         &self.spot
     }
 
+    fn engine(&self) -> &'static str {
+        "mysql"
+    }
+
     fn place(&self) -> String {
         self.server.socket.display().to_string()
     }
