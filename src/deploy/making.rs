@@ -37,8 +37,8 @@ pub struct Making<'a> {
     pub log: JobLog,
     /// What the stages find.
     pub environment: Environment,
-    /// Whether the live database was fenced.
-    pub fenced: bool,
+    /// Whether it is noted which rows change, so that a rollback can carry them back.
+    pub captured: bool,
     /// When to end early.
     pub stopper: &'a Stopper<'a>,
     /// Those who are held at the door, from when it is closed until it opens.
@@ -118,7 +118,7 @@ impl<'a> Making<'a> {
             guard,
             log: log.clone(),
             environment,
-            fenced: false,
+            captured: false,
             stopper,
             hold,
             look,
@@ -157,6 +157,14 @@ impl<'a> Making<'a> {
     /// What there is to do for its data.
     pub fn opening(&self) -> Result<Opening> {
         Opening::of(self.app(), self.look)
+    }
+
+    /// Whether a rollback from it would leave data behind: another database would be live then.
+    pub fn leaves_data(&self) -> bool {
+        let before = self.previous.as_ref().and_then(|previous| previous.database.as_ref());
+        self.record.database.is_some()
+            && before.is_some_and(|before| Some(before) != self.record.database.as_ref())
+            && !self.captured
     }
 
     /// Whether something is live that data can be brought over from.

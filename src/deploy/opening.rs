@@ -202,13 +202,13 @@ fn capture(
     live: &dyn Database,
     own: &dyn Database,
     limit: &Limit,
-) -> Result<()> {
+) -> Result<bool> {
     let wanted = !making.settings().database.rollback_window.is_zero();
     if !wanted || carry == Carry::Shared || live.engine() != own.engine() {
-        return Ok(());
+        return Ok(false);
     }
     let why = match own.capture(&live.spot().name, limit) {
-        Ok(capture) if capture.is_whole() => return Ok(()),
+        Ok(capture) if capture.is_whole() => return Ok(true),
         Ok(capture) => capture.gaps.join("; "),
         Err(error) => {
             limit.check()?;
@@ -216,7 +216,7 @@ fn capture(
         }
     };
     making.log.note(format!("a rollback over this version will leave new data behind: {why}"));
-    Ok(())
+    Ok(false)
 }
 
 /// What it takes to prove a copy is part of the pause: the rehearsal's is compared with itself, as its original
@@ -328,7 +328,7 @@ fn carry_over(making: &mut Making, carry: Carry, live: &dyn Database, own: Box<d
     trial::end_previous(&trial)?;
     merge(making, carry, live, own, &limit)?;
     own.examine(broken, &limit)?;
-    capture(making, carry, live, own, &limit)?;
+    making.captured = capture(making, carry, live, own, &limit)?;
     own.sync()?;
     death::point("migrated");
     start_held(making, most.saturating_sub(begun.elapsed()))?;
@@ -338,7 +338,6 @@ fn carry_over(making: &mut Making, carry: Carry, live: &dyn Database, own: Box<d
     limit.check().context(|| format!("writers were held for longer than {:.1} s", most.as_secs_f64()))?;
     hold.check()?;
     hold.fence(&retired(making.app(), making.previous_version()))?;
-    making.fenced = true;
     death::point("fenced");
     let (from, to) = (&live.spot().name, &own.spot().name);
     making.log.timed("carry", format!("{from} → {to}: writers held, none lost"), begun);

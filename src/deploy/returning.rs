@@ -55,7 +55,7 @@ pub fn to(making: &mut Making, from: &DatabaseRecord, to: &DatabaseRecord) -> Re
     limit.check().context(|| format!("writers were held for longer than {:.1} s", most.as_secs_f64()))?;
     hold.check()?;
     hold.fence(&opening::retired(&app, making.previous_version()))?;
-    making.fenced = true;
+    making.captured = true;
     death::point("fenced");
     crossing::tell(&making.log, &crossing, fresh, &carried, begun);
     making.ran("carry", begun);

@@ -29,8 +29,8 @@ enum Ended {
     Live {
         /// The release.
         id: ReleaseId,
-        /// Whether the database changed with it.
-        crosses: bool,
+        /// Whether a rollback from it would leave data behind.
+        leaves_data: bool,
         /// What went wrong after the switch.
         after: Result<()>,
     },
@@ -47,11 +47,11 @@ pub fn deploy(guard: &mut Guard, job: &Job, log: &JobLog, underway: &mut Underwa
     let mut options = job.options.clone();
     loop {
         match attempt(guard, job, &options, log, underway, &stopper) {
-            Ok(Ended::Live { id, crosses, after }) => {
+            Ok(Ended::Live { id, leaves_data, after }) => {
                 let mut verdict = Verdict::live(&id);
                 verdict.notes.extend(address(&app));
                 if underway.before.is_some() {
-                    verdict = verdict.undo_by(&app, crosses);
+                    verdict = verdict.undo_by(&app, leaves_data);
                 }
                 return match after {
                     Ok(()) => verdict,
@@ -101,14 +101,10 @@ fn attempt(
         return Ok(Ended::Skipped(scene.live, look.plan.reason));
     }
     announce(log, &look);
-    let crosses = match &look.plan.data {
-        Data::Carried(carry, _) => *carry != Carry::Shared,
-        data => matches!(data, Data::Returned { .. }),
-    };
     let mut hold = None;
     let attempt = Attempt { job, log, look: &look, scene: &scene, stopper };
     let made = make(guard, underway, attempt, &mut hold);
-    let ended = conclude(guard, underway, attempt, made, crosses);
+    let ended = conclude(guard, underway, attempt, made);
     // The door is open again by now, whatever happened: those who were held go on.
     if let Some(hold) = hold {
         doorway::open(hold, log);
@@ -122,14 +118,13 @@ fn conclude(
     underway: &mut Underway,
     attempt: Attempt,
     made: Result<Made>,
-    crosses: bool,
 ) -> Result<Ended> {
     let app = guard.app().clone();
     let Attempt { job, log, stopper, .. } = attempt;
     match made {
-        Ok(Made::Ready(id)) => {
+        Ok(Made::Ready { id, leaves_data }) => {
             let after = go_live(guard, job, &id, log);
-            Ok(Ended::Live { id, crosses, after })
+            Ok(Ended::Live { id, leaves_data, after })
         }
         Ok(Made::Pending) => {
             recovery::undo(
@@ -143,7 +138,7 @@ fn conclude(
             let _ = doorway::open_link(&app);
             // Only what comes after the rename can fail here: its directory's sync.
             let id = underway.release().cloned().ok_or_else(|| Error::new("nothing was under way"))?;
-            Ok(Ended::Live { id, crosses, after: Err(error) })
+            Ok(Ended::Live { id, leaves_data: false, after: Err(error) })
         }
         Err(error) => {
             let reason = stopper.reason().map_or_else(|| error.one_line(), str::to_owned);
@@ -185,8 +180,13 @@ fn announce(log: &JobLog, look: &Look) {
 
 /// A release that was made.
 enum Made {
-    /// It is complete.
-    Ready(ReleaseId),
+    /// It is live.
+    Ready {
+        /// The release.
+        id: ReleaseId,
+        /// Whether a rollback from it would leave data behind.
+        leaves_data: bool,
+    },
     /// The framework says that it belongs into a new version.
     Pending,
 }
@@ -227,7 +227,7 @@ fn make(
     if let Some(hold) = making.hold.take() {
         doorway::open(hold, log);
     }
-    Ok(Made::Ready(id))
+    Ok(Made::Ready { id, leaves_data: making.leaves_data() })
 }
 
 /// Where files alone cannot tell: what the built release says of its schema.
