@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::canon;
+use super::copy;
+use super::hold::Held;
 use super::place;
 use super::proof;
 use super::roles;
@@ -104,8 +106,8 @@ impl Database for Mysql {
         place::remove(&self.server, self.name())
     }
 
-    fn snapshot(&self, _: &Spot, _: &Limit<'_>, _: &mut dyn FnMut(Progress)) -> Result<()> {
-        Err(not_yet("a snapshot"))
+    fn snapshot(&self, to: &Spot, limit: &Limit<'_>, on_progress: &mut dyn FnMut(Progress)) -> Result<()> {
+        copy::snapshot(self, &self.other(to), limit, on_progress)
     }
 
     fn freeze(&self) -> Result<()> {
@@ -164,8 +166,8 @@ impl Database for Mysql {
         Err(not_yet("a hold"))
     }
 
-    fn hold(&self, _: &Limit<'_>) -> Result<Box<dyn Hold>> {
-        Err(not_yet("a hold"))
+    fn hold(&self, limit: &Limit<'_>) -> Result<Box<dyn Hold>> {
+        Ok(Box::new(Held::take(self, limit)?))
     }
 
     fn fence(&self) -> Result<Fence> {

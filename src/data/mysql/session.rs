@@ -10,7 +10,7 @@ use crate::support::{Error, Result, text};
 
 /// What every session of receiver's begins with: settings of the server that would change what a statement means or
 /// how long it may take. Zero dates, dates that are none and an `AUTO_INCREMENT` of zero are data like any other.
-const COMMON: &str = "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES,\
+pub(super) const COMMON: &str = "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES,\
     NO_ENGINE_SUBSTITUTION', autocommit = 1, sql_quote_show_create = 1, sql_safe_updates = 0, \
     sql_select_limit = DEFAULT, completion_type = 'NO_CHAIN', wait_timeout = 31536000, lock_wait_timeout = 10, \
     innodb_lock_wait_timeout = 10, group_concat_max_len = 16777216";
@@ -45,6 +45,8 @@ pub(super) mod codes {
     pub const DEADLOCK: u16 = 1213;
     /// The table is not there.
     pub const NO_TABLE: u16 = 1146;
+    /// The statement was stopped by KILL QUERY.
+    pub const STOPPED: u16 = 1317;
     /// The session is not there.
     pub const NO_SESSION: u16 = 1094;
     /// A trigger or function may not be made while the server writes a binary log.
@@ -96,7 +98,15 @@ impl Session {
 
     /// Runs a statement whose errors something decides on.
     pub(super) fn raw(&mut self, sql: &str) -> mysql::Result<()> {
-        self.connection.query_drop(sql)
+        // To the end of every answer: the driver's own way to drop one swallows an error that comes after its
+        // first packet.
+        let mut answers = self.connection.query_iter(sql)?;
+        while let Some(rows) = answers.iter() {
+            for row in rows {
+                row?;
+            }
+        }
+        Ok(())
     }
 
     /// The one value that a statement answers, where something decides on its errors.

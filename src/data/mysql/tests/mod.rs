@@ -1,5 +1,7 @@
 //! Against a real MariaDB, one for the whole test process, started in a directory of its own.
 
+mod copy;
+mod hold;
 mod place;
 mod proof;
 mod server;
