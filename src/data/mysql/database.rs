@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use super::canon;
 use super::copy;
+use super::fence;
+use super::findings;
 use super::hold::Held;
 use super::place;
 use super::proof;
@@ -111,7 +113,7 @@ impl Database for Mysql {
     }
 
     fn freeze(&self) -> Result<()> {
-        Err(not_yet("freezing"))
+        fence::freeze(self)
     }
 
     fn sync(&self) -> Result<()> {
@@ -162,8 +164,8 @@ impl Database for Mysql {
         Err(not_yet("a `.sql` stage"))
     }
 
-    fn prepare_hold(&self, _: &Limit<'_>) -> Result<()> {
-        Err(not_yet("a hold"))
+    fn prepare_hold(&self, limit: &Limit<'_>) -> Result<()> {
+        fence::prepare(self, limit)
     }
 
     fn hold(&self, limit: &Limit<'_>) -> Result<Box<dyn Hold>> {
@@ -171,19 +173,19 @@ impl Database for Mysql {
     }
 
     fn fence(&self) -> Result<Fence> {
-        Err(not_yet("a fence"))
+        fence::state(self)
     }
 
     fn unfence(&self) -> Result<()> {
-        Err(not_yet("a fence"))
+        fence::unfence(self)
     }
 
     fn connected(&self) -> Result<Vec<String>> {
-        Err(not_yet("naming who is connected"))
+        findings::connected(self)
     }
 
     fn findings(&self) -> Result<Vec<Finding>> {
-        Err(not_yet("looking at the server"))
+        findings::all(self)
     }
 
     fn dump_suffix(&self) -> &'static str {

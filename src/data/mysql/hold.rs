@@ -140,10 +140,10 @@ fn statement(tables: &[String]) -> String {
 }
 
 /// Who keeps the lock from us: the oldest transaction in this database, else the oldest of all.
-fn in_the_way(database: &Mysql, session: &mut Session, limit: &Limit<'_>) -> Error {
+pub(super) fn in_the_way(database: &Mysql, session: &mut Session, limit: &Limit<'_>) -> Error {
     let who = blocker(session, database.name()).ok().flatten();
     let spent = limit.spent().as_secs_f32();
-    let says = format!("cannot hold the writers of {}: after {spent:.1} s", database.name());
+    let says = format!("cannot get a lock on {}: after {spent:.1} s", database.name());
     match who {
         Some((id, who)) => Error::new(format!("{says} {who}"))
             .hint(format!("let it end, or end it (KILL {id}), then try again")),

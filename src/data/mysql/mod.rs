@@ -4,6 +4,7 @@ mod canon;
 mod copy;
 mod database;
 mod fence;
+mod findings;
 mod hold;
 mod lexer;
 mod objects;

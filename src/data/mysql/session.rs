@@ -1,7 +1,9 @@
 //! One connection to the server, and what its errors mean to a person.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use mysql::prelude::{FromRow, Queryable};
 use mysql::{Conn, OptsBuilder, Params};
@@ -21,6 +23,15 @@ pub(super) struct Session {
     socket: PathBuf,
     id: u32,
     mariadb: bool,
+}
+
+/// The sessions of this process: who asks for the connections of others leaves them out. Also those that are
+/// closed, as the server lists them a moment longer.
+static OWN: Mutex<BTreeSet<(PathBuf, u32)>> = Mutex::new(BTreeSet::new());
+
+/// Whether a connection of this server is one of this process.
+pub(super) fn is_own(socket: &Path, id: u32) -> bool {
+    OWN.lock().is_ok_and(|own| own.contains(&(socket.to_owned(), id)))
 }
 
 impl fmt::Debug for Session {
@@ -49,6 +60,8 @@ pub(super) mod codes {
     pub const STOPPED: u16 = 1317;
     /// The session is not there.
     pub const NO_SESSION: u16 = 1094;
+    /// A trigger of this name is there.
+    pub const TRIGGER_EXISTS: u16 = 1359;
     /// A trigger or function may not be made while the server writes a binary log.
     pub const BINLOG_TRIGGER: u16 = 1419;
 }
@@ -73,6 +86,9 @@ impl Session {
         let connection = Conn::new(options).map_err(|error| refused(socket, role, &error))?;
         let id = connection.connection_id();
         let mut session = Session { connection, socket: socket.to_owned(), id, mariadb: false };
+        if let Ok(mut own) = OWN.lock() {
+            own.insert((socket.to_owned(), id));
+        }
         session.run(COMMON)?;
         let version: Option<String> = session.first("SELECT VERSION()", ())?;
         session.mariadb = version.is_some_and(|version| version.contains("MariaDB"));

@@ -9,7 +9,7 @@ use super::server::TestServer;
 use super::*;
 
 /// Waits for `what`, with a limit.
-fn until(what: &str, mut is: impl FnMut() -> bool) {
+pub(super) fn until(what: &str, mut is: impl FnMut() -> bool) {
     let began = Instant::now();
     while !is() {
         assert!(began.elapsed() < Duration::from_secs(30), "waited in vain: {what}");
@@ -18,7 +18,7 @@ fn until(what: &str, mut is: impl FnMut() -> bool) {
 }
 
 /// How many connections wait for a lock on this database's tables.
-fn waiting(world: &World, database: &Mysql) -> u32 {
+pub(super) fn waiting(world: &World, database: &Mysql) -> u32 {
     one(
         &mut world.root(),
         &format!(
