@@ -82,6 +82,9 @@ pub trait Database: fmt::Debug + Send + Sync {
     /// Where it is.
     fn spot(&self) -> &Spot;
 
+    /// The engine that keeps it: `sqlite`, `mysql`, `postgres`.
+    fn engine(&self) -> &'static str;
+
     /// Where it lies, for people: its file, or its server's socket.
     fn place(&self) -> String;
 

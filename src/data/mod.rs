@@ -17,6 +17,8 @@ mod credentials;
 mod database;
 mod ground;
 mod limit;
+#[cfg(feature = "mysql")]
+pub mod mysql;
 mod schema;
 pub mod sqlite;
 pub mod way;

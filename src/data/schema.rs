@@ -36,6 +36,12 @@ impl Schema {
         self.tables.entry(table.to_owned()).or_default();
     }
 
+    /// Whether it has this table.
+    #[cfg(feature = "mysql")]
+    pub(super) fn has(&self, table: &str) -> bool {
+        self.tables.contains_key(table)
+    }
+
     /// Notes a fact about a table. A fact that is stated twice counts once.
     pub(super) fn fact(&mut self, table: &str, key: String, value: String) {
         self.tables.entry(table.to_owned()).or_default().insert(key, value);

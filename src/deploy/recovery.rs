@@ -199,7 +199,12 @@ pub fn undo(guard: &mut Guard, underway: &Underway, why: &str) -> Result<()> {
             processes::end_all_of(&app, to)?;
             if *crosses { fence_again(&app, to) } else { Ok(()) }
         }
-        Step::Release { id, opens } => discard_release(guard, id, *opens, why),
+        Step::Release { id, opens, returns } => {
+            if *returns {
+                fence_again(&app, id)?;
+            }
+            discard_release(guard, id, *opens, why)
+        }
     }
 }
 
@@ -237,10 +242,7 @@ fn discard_release(guard: &mut Guard, id: &ReleaseId, opens: bool, why: &str) ->
             .iter()
             .any(|other| other.id.version == id.version && other.sealed.is_some() && other.id != *id);
     let record = Record::read(&app.record(id)).ok().flatten();
-    if let Some(database) = record.as_ref().and_then(|record| record.database.as_ref()) {
-        let own = alone && database.home == id.version;
-        databases::discard_all_of(&app, id.version, &database.engine, own)?;
-    }
+    databases::discard_all_of(&app, id.version, alone)?;
     let place = app.release(id);
     if files::exists(&place) {
         let trash = app.trash().join(format!("{}-{}-{}", id.version, id.name, std::process::id()));

@@ -36,6 +36,10 @@ pub enum Step {
         id: ReleaseId,
         /// Whether it opens its version: then its database, and the fence on the one before, are its own.
         opens: bool,
+        /// Whether it comes back to a version that a rollback left: then the fence on that one's database is
+        /// taken down before the switch.
+        #[serde(default)]
+        returns: bool,
     },
     /// A rollback moves from what was live to this release.
     Rollback {

@@ -3,7 +3,7 @@
 use super::joblog::{self, JobLog};
 use super::look::{self, Scene};
 use super::queue::{self, Job, Order};
-use super::rollback::Target;
+use super::rollback::{Target, Wish};
 use super::underway::Underway;
 use super::verdict::Verdict;
 use super::{branches, preview, processes, prune, recovery, rollback, run};
@@ -177,9 +177,10 @@ fn perform(guard: &mut Guard, job: &Job) -> Result<()> {
             headline(&app, job, &log)?;
             run::deploy(guard, job, &log, &mut underway)
         }
-        Order::Rollback { to, without_new_data } => {
+        Order::Rollback { to, without_new_data, quarantine } => {
+            let wish = Wish { without_new_data: *without_new_data, quarantine: *quarantine };
             let target = to.as_ref().map_or(Target::Before, Target::Release);
-            rollback::run(guard, job, &log, &mut underway, &target, *without_new_data)
+            rollback::run(guard, job, &log, &mut underway, &target, wish)
         }
         Order::Cancel => cancel_waiting(guard)?,
         Order::Lock { why } => {

@@ -32,6 +32,10 @@ impl Database for Sqlite {
         &self.spot
     }
 
+    fn engine(&self) -> &'static str {
+        "sqlite"
+    }
+
     fn place(&self) -> String {
         self.file.display().to_string()
     }

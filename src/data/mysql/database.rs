@@ -1,0 +1,206 @@
+//! A database on MariaDB or MySQL as [`Database`] has it.
+
+use std::path::{Path, PathBuf};
+
+use super::canon;
+use super::place;
+use super::proof;
+use super::roles;
+use super::server::Server;
+use super::session::Session;
+use super::tables;
+use crate::data::{
+    Access, Census, Database, Fence, Finding, Ground, Hold, Limit, Progress, Rows, Schema, Script, Spot, Talk,
+};
+use crate::support::{Error, Result};
+
+/// A version's database on a server.
+#[derive(Clone, Debug)]
+pub struct Mysql {
+    pub(super) server: Server,
+    pub(super) spot: Spot,
+}
+
+impl Mysql {
+    /// The database at this spot of the server that `ground` names.
+    pub fn at(ground: &Ground, spot: Spot) -> Mysql {
+        Mysql { server: Server::of(ground), spot }
+    }
+
+    /// Another one on the same server.
+    pub(super) fn other(&self, spot: &Spot) -> Mysql {
+        Mysql { server: self.server.clone(), spot: spot.clone() }
+    }
+
+    /// Its name.
+    pub(super) fn name(&self) -> &str {
+        &self.spot.name
+    }
+
+    /// A session of the administrator's in it.
+    pub(super) fn session(&self) -> Result<Session> {
+        place::known(&self.server, self.name())?;
+        self.server.connect_to(self.name())
+    }
+
+    /// The role for this access, and its password.
+    pub(super) fn role(&self, access: Access) -> Result<(String, String)> {
+        let credentials = place::known(&self.server, self.name())?;
+        Ok(match access {
+            Access::Write => (self.spot.name.clone(), credentials.password),
+            Access::Read => (roles::reader(self.name())?, credentials.reader),
+        })
+    }
+}
+
+fn not_yet(what: &str) -> Error {
+    Error::new(format!("{what} is not built yet for MariaDB and MySQL"))
+}
+
+impl Database for Mysql {
+    fn spot(&self) -> &Spot {
+        &self.spot
+    }
+
+    fn engine(&self) -> &'static str {
+        "mysql"
+    }
+
+    fn place(&self) -> String {
+        self.server.socket.display().to_string()
+    }
+
+    fn beside(&self, spot: Spot) -> Box<dyn Database> {
+        Box::new(self.other(&spot))
+    }
+
+    fn variables(&self, access: Access) -> Result<Vec<(&'static str, String)>> {
+        let (role, password) = self.role(access)?;
+        Ok(vec![
+            ("DATABASE_URL", place::url(&self.server.socket, self.name(), &role, &password)),
+            ("RECEIVER_DATABASE_ENGINE", place::ENGINE.to_owned()),
+            ("RECEIVER_DATABASE_NAME", self.spot.name.clone()),
+            ("RECEIVER_DATABASE_USER", role),
+            ("RECEIVER_DATABASE_PASSWORD", password),
+            ("RECEIVER_DATABASE_SOCKET", self.server.socket.display().to_string()),
+        ])
+    }
+
+    fn url(&self, access: Access) -> Result<String> {
+        let (role, password) = self.role(access)?;
+        Ok(place::url(&self.server.socket, self.name(), &role, &password))
+    }
+
+    fn exists(&self) -> Result<bool> {
+        Ok(place::credentials(&self.server, self.name())?.is_some()
+            && place::is_there(&mut self.server.connect()?, self.name())?)
+    }
+
+    fn has_reader(&self) -> bool {
+        true
+    }
+
+    fn create(&self) -> Result<()> {
+        place::create(&self.server, &self.spot)
+    }
+
+    fn remove(&self) -> Result<()> {
+        place::remove(&self.server, self.name())
+    }
+
+    fn snapshot(&self, _: &Spot, _: &Limit<'_>, _: &mut dyn FnMut(Progress)) -> Result<()> {
+        Err(not_yet("a snapshot"))
+    }
+
+    fn freeze(&self) -> Result<()> {
+        Err(not_yet("freezing"))
+    }
+
+    fn sync(&self) -> Result<()> {
+        place::sync(&mut self.session()?)
+    }
+
+    fn schema(&self) -> Result<Schema> {
+        Ok(canon::read(&mut self.session()?, self.name())?.without_bookkeeping())
+    }
+
+    fn census(&self, limit: &Limit<'_>) -> Result<Census> {
+        let mut session = self.session()?;
+        self.server.within(&mut session, limit, |session| proof::census(session, self.name()))
+    }
+
+    fn rows(&self, limit: &Limit<'_>) -> Result<Rows> {
+        let mut session = self.session()?;
+        self.server.within(&mut session, limit, |session| proof::count(session, self.name()))
+    }
+
+    fn is_empty(&self) -> Result<bool> {
+        Ok(tables::names(&mut self.session()?, self.name())?.is_empty())
+    }
+
+    fn size(&self) -> Result<u64> {
+        place::size(&mut self.session()?, self.name())
+    }
+
+    fn directory(&self) -> Result<Option<PathBuf>> {
+        place::directory(&mut self.server.connect()?)
+    }
+
+    fn verify(&self, original: &Spot, limit: &Limit<'_>) -> Result<u64> {
+        proof::verify(self, &self.other(original), limit)
+    }
+
+    fn examine(&self, broken: u64, limit: &Limit<'_>) -> Result<()> {
+        proof::examine(self, broken, limit)
+    }
+
+    fn run_sql(
+        &self,
+        _: &[Script<'_>],
+        _: Option<&Spot>,
+        _: &Limit<'_>,
+        _: &mut dyn FnMut(&str),
+    ) -> Result<()> {
+        Err(not_yet("a `.sql` stage"))
+    }
+
+    fn prepare_hold(&self, _: &Limit<'_>) -> Result<()> {
+        Err(not_yet("a hold"))
+    }
+
+    fn hold(&self, _: &Limit<'_>) -> Result<Box<dyn Hold>> {
+        Err(not_yet("a hold"))
+    }
+
+    fn fence(&self) -> Result<Fence> {
+        Err(not_yet("a fence"))
+    }
+
+    fn unfence(&self) -> Result<()> {
+        Err(not_yet("a fence"))
+    }
+
+    fn connected(&self) -> Result<Vec<String>> {
+        Err(not_yet("naming who is connected"))
+    }
+
+    fn findings(&self) -> Result<Vec<Finding>> {
+        Err(not_yet("looking at the server"))
+    }
+
+    fn dump_suffix(&self) -> &'static str {
+        "sql"
+    }
+
+    fn dump(&self, _: &Path, _: &Limit<'_>, _: &mut dyn FnMut(Progress)) -> Result<()> {
+        Err(not_yet("a dump"))
+    }
+
+    fn load(&self, _: &Path, _: &Spot, _: &Limit<'_>) -> Result<()> {
+        Err(not_yet("loading a dump"))
+    }
+
+    fn shell(&self, _: Access, _: Talk<'_>) -> Result<bool> {
+        Err(not_yet("a shell"))
+    }
+}

@@ -1,0 +1,19 @@
+//! MariaDB and MySQL: a version's database is a database of the server, with a role of its own.
+
+mod canon;
+mod database;
+mod fence;
+mod lexer;
+mod place;
+mod proof;
+mod quote;
+mod rights;
+mod roles;
+mod server;
+mod session;
+mod tables;
+
+pub use database::Mysql;
+
+#[cfg(test)]
+mod tests;
