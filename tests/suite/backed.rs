@@ -42,16 +42,25 @@ impl Backed {
 
     /// The same, with further options for the server.
     pub fn with_options(engine: Engine, more: &[&str]) -> Backed {
-        let world = World::with_app();
-        let server =
-            (engine != Engine::Sqlite).then(|| Server::start_with(engine, &world.place().join("db"), more));
-        let backed = Backed { server, world, engine };
-        backed.grant("app");
+        let backed = Backed::around_with(World::with_app(), engine, more);
         backed.file("database.py", include_str!("../fixtures/rows/database.py"));
         backed.file("web.py", include_str!("../fixtures/rows/web.py"));
         backed.file("migrate.py", include_str!("../fixtures/rows/migrate.py"));
         backed.file("index.html", "page one\n");
         backed.schema(&[]);
+        backed
+    }
+
+    /// A world that is there already, and a server for its `app`.
+    pub fn around(world: World, engine: Engine) -> Backed {
+        Backed::around_with(world, engine, &[])
+    }
+
+    fn around_with(world: World, engine: Engine, more: &[&str]) -> Backed {
+        let server =
+            (engine != Engine::Sqlite).then(|| Server::start_with(engine, &world.place().join("db"), more));
+        let backed = Backed { server, world, engine };
+        backed.grant("app");
         backed
     }
 
