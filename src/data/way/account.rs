@@ -1,8 +1,11 @@
 //! What was noted, and what went which way.
 
 use std::collections::BTreeMap;
+use std::error::Error as _;
+use std::fmt;
 
 use super::Left;
+use crate::support::Error;
 
 /// The state of a capture: which rows changed is noted, for the way to `peer`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,3 +89,37 @@ impl Refused {
         }
     }
 }
+
+/// The row at which a way ended that was to carry all or nothing: among the causes of the error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The table of the target.
+    pub table: String,
+    /// The key, as `id = 7`.
+    pub key: String,
+    /// What the target says.
+    pub why: String,
+}
+
+impl Refusal {
+    /// The refusal that brought an error about, if one did: then [`OnConflict::Quarantine`] would go on.
+    pub fn of(error: &Error) -> Option<&Refusal> {
+        let mut next = error.source();
+        while let Some(cause) = next {
+            if let Some(refusal) = cause.downcast_ref() {
+                return Some(refusal);
+            }
+            next = cause.source();
+        }
+        None
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (table, key) = (self.table.escape_debug(), self.key.escape_debug());
+        write!(f, "the row of table '{table}' with {key} is refused: {}", self.why.escape_debug())
+    }
+}
+
+impl std::error::Error for Refusal {}

@@ -15,7 +15,7 @@ mod order;
 mod plan;
 mod table;
 
-pub use account::{Capture, Carried, Changes, Moved, OnConflict, Refused};
+pub use account::{Capture, Carried, Changes, Moved, OnConflict, Refusal, Refused};
 pub use left::{Left, Stay, What};
 pub use order::{Order, order};
 pub use plan::{Expressions, Link, Passage, Value, Way};

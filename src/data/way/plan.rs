@@ -142,10 +142,12 @@ impl Way {
 impl Passage {
     /// The same, but only for what `between` lacks.
     fn filling(mut self, between: &Table) -> Option<Passage> {
-        let Passage { key, columns, .. } = &mut self;
-        columns.retain(|(column, _)| key.contains(column) || between.column(column).is_none());
-        let any = columns.len() > key.len();
-        any.then(|| Passage { fills: true, kept: Vec::new(), ..self })
+        let own = |column: &String| self.key.contains(column) || between.column(column).is_none();
+        let (columns, others): (Vec<_>, Vec<_>) =
+            self.columns.into_iter().partition(|(column, _)| own(column));
+        self.kept.extend(others.into_iter().map(|(column, _)| column));
+        let any = columns.len() > self.key.len();
+        any.then(|| Passage { columns, fills: true, ..self })
     }
 }
 

@@ -169,7 +169,10 @@ fn what_the_left_version_alone_holds_is_merged_and_the_rest_is_said() {
         (extra.table.as_str(), extra.fills, extra.kept.as_slice()),
         ("extra", false, &["w".to_owned()][..])
     );
-    assert_eq!((t.table.as_str(), t.fills, t.kept.len()), ("t", true, 0));
+    assert_eq!(
+        (t.table.as_str(), t.fills, t.kept.as_slice()),
+        ("t", true, &["more".to_owned(), "x".to_owned()][..])
+    );
     assert_eq!(t.columns.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["id", "tag"]);
     assert_eq!(
         sentences(&way.left),
