@@ -10,6 +10,7 @@ use super::hold::Held;
 use super::place;
 use super::proof;
 use super::roles;
+use super::script;
 use super::server::Server;
 use super::session::Session;
 use super::tables;
@@ -156,12 +157,12 @@ impl Database for Mysql {
 
     fn run_sql(
         &self,
-        _: &[Script<'_>],
-        _: Option<&Spot>,
-        _: &Limit<'_>,
+        scripts: &[Script<'_>],
+        previous: Option<&Spot>,
+        limit: &Limit<'_>,
         _: &mut dyn FnMut(&str),
     ) -> Result<()> {
-        Err(not_yet("a `.sql` stage"))
+        script::run(self, scripts, previous, limit)
     }
 
     fn prepare_hold(&self, limit: &Limit<'_>) -> Result<()> {
@@ -200,7 +201,7 @@ impl Database for Mysql {
         Err(not_yet("loading a dump"))
     }
 
-    fn shell(&self, _: Access, _: Talk<'_>) -> Result<bool> {
-        Err(not_yet("a shell"))
+    fn shell(&self, access: Access, talk: Talk<'_>) -> Result<bool> {
+        script::shell(self, access, talk)
     }
 }

@@ -13,6 +13,7 @@ mod proof;
 mod quote;
 mod rights;
 mod roles;
+mod script;
 mod server;
 mod session;
 mod tables;

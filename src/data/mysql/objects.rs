@@ -22,6 +22,12 @@ struct Made {
     collation: String,
 }
 
+/// What SHOW CREATE PROCEDURE and FUNCTION answer: name, mode, statement, character set, two collations.
+type Routine = (String, String, Option<String>, String, String, String);
+
+/// What SHOW CREATE EVENT answers: name, mode, time zone, statement, character set, two collations.
+type Event = (String, String, String, String, String, String, String);
+
 /// Makes the sequences of `from` in `to`, each going on where the original is.
 pub(super) fn sequences(session: &mut Session, from: &str, to: &str) -> Result<()> {
     if !session.is_mariadb() {
@@ -120,8 +126,7 @@ fn routines(session: &mut Session, from: &str) -> Result<Vec<Made>> {
     for (kind, name) in routines {
         // A package (MariaDB, Oracle's mode) has its body apart, and comes before it.
         let show = format!("SHOW CREATE {kind} {}", quote::table(from, &name));
-        type Told = (String, String, Option<String>, String, String, String);
-        let (_, mode, statement, client, collation, _): Told = session.value(&show, ())?;
+        let (_, mode, statement, client, collation, _): Routine = session.value(&show, ())?;
         let what = format!("the {} {name}", kind.to_lowercase());
         let statement = statement.ok_or_else(|| {
             Error::new(format!("cannot read {}", text::printable(&what)))
@@ -163,8 +168,7 @@ fn events(session: &mut Session, from: &str) -> Result<Vec<Made>> {
     let mut made = Vec::new();
     for name in names(session, from, "EVENT_NAME", "EVENTS WHERE EVENT_SCHEMA")? {
         let show = format!("SHOW CREATE EVENT {}", quote::table(from, &name));
-        type Told = (String, String, String, String, String, String, String);
-        let (_, mode, zone, statement, client, collation, _): Told = session.value(&show, ())?;
+        let (_, mode, zone, statement, client, collation, _): Event = session.value(&show, ())?;
         let (what, statement) = (format!("the event {name}"), disabled(&statement));
         made.push(Made { what, statement, sql_mode: Some(mode), time_zone: Some(zone), client, collation });
     }

@@ -5,6 +5,7 @@ mod fence;
 mod hold;
 mod place;
 mod proof;
+mod script;
 mod server;
 
 use std::sync::atomic::{AtomicU32, Ordering};
