@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::canon;
 use super::copy;
+use super::dump;
 use super::fence;
 use super::findings;
 use super::hold::Held;
@@ -17,7 +18,7 @@ use super::tables;
 use crate::data::{
     Access, Census, Database, Fence, Finding, Ground, Hold, Limit, Progress, Rows, Schema, Script, Spot, Talk,
 };
-use crate::support::{Error, Result};
+use crate::support::Result;
 
 /// A version's database on a server.
 #[derive(Clone, Debug)]
@@ -56,10 +57,6 @@ impl Mysql {
             Access::Read => (roles::reader(self.name())?, credentials.reader),
         })
     }
-}
-
-fn not_yet(what: &str) -> Error {
-    Error::new(format!("{what} is not built yet for MariaDB and MySQL"))
 }
 
 impl Database for Mysql {
@@ -193,12 +190,12 @@ impl Database for Mysql {
         "sql"
     }
 
-    fn dump(&self, _: &Path, _: &Limit<'_>, _: &mut dyn FnMut(Progress)) -> Result<()> {
-        Err(not_yet("a dump"))
+    fn dump(&self, to: &Path, limit: &Limit<'_>, on_progress: &mut dyn FnMut(Progress)) -> Result<()> {
+        dump::dump(self, to, limit, on_progress)
     }
 
-    fn load(&self, _: &Path, _: &Spot, _: &Limit<'_>) -> Result<()> {
-        Err(not_yet("loading a dump"))
+    fn load(&self, from: &Path, scratch: &Spot, limit: &Limit<'_>) -> Result<()> {
+        dump::load(from, self, scratch, limit)
     }
 
     fn shell(&self, access: Access, talk: Talk<'_>) -> Result<bool> {

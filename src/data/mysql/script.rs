@@ -4,7 +4,7 @@
 //! Nothing of it can be undone as a whole: most statements that change a schema commit what was before them. What a
 //! stage leaves when it fails is the copy's, which is thrown away.
 
-use std::io::{BufRead, BufReader, Read as _};
+use std::io::BufRead;
 
 use mysql::Value;
 use mysql::prelude::Queryable;
@@ -173,8 +173,7 @@ fn without_definer(statement: &str) -> String {
 /// Statements in, rows out; whether all of them succeeded.
 pub(super) fn shell(database: &Mysql, access: Access, talk: Talk<'_>) -> Result<bool> {
     let mut session = session(database, access)?;
-    let mut input = BufReader::new(talk.input.take(u64::MAX));
-    let mut statements = Statements::of(&mut input);
+    let mut statements = Statements::of(talk.input);
     let mut succeeded = true;
     while let Some((_, statement)) = statements.next()? {
         if let Err(why) = answer(&mut session, &statement, talk.output)? {

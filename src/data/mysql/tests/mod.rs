@@ -1,7 +1,9 @@
 //! Against a real MariaDB, one for the whole test process, started in a directory of its own.
 
 mod copy;
+mod dump;
 mod fence;
+mod figures;
 mod hold;
 mod place;
 mod proof;

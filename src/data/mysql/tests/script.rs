@@ -48,7 +48,7 @@ fn files_of_sql_are_run_by_the_role_and_may_read_what_was_before() {
 fn a_shell_answers_rows_and_goes_on_after_an_error() {
     let world = World::new();
     let database = world.fresh();
-    let mut talk = |access, input: &str| -> (bool, String, String) {
+    let talk = |access, input: &str| -> (bool, String, String) {
         let (mut output, mut errors) = (Vec::new(), Vec::new());
         let mut input = input.as_bytes();
         let talk = Talk { input: &mut input, output: &mut output, errors: &mut errors };
