@@ -116,7 +116,7 @@ impl Reader<'_> {
             };
             let mut says = column.unwrap_or_default();
             if let Some(part) = part {
-                says.push_str(&format!("({part})"));
+                says = format!("{says}({part})");
             }
             if order.as_deref() == Some("D") {
                 says.push_str(" desc");

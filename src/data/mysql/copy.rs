@@ -196,7 +196,9 @@ fn tasks(session: &mut Session, database: &str) -> Result<Vec<Task>> {
         ),
         (),
     )?;
-    rows.into_iter().for_each(|(table, column)| columns.entry(table).or_default().push(column));
+    for (table, column) in rows {
+        columns.entry(table).or_default().push(column);
+    }
     let mut keys: BTreeMap<String, Vec<(String, Option<u32>)>> = BTreeMap::new();
     let rows: Vec<(String, String, Option<u32>)> = session.rows(
         &format!(
@@ -205,7 +207,9 @@ fn tasks(session: &mut Session, database: &str) -> Result<Vec<Task>> {
         ),
         (),
     )?;
-    rows.into_iter().for_each(|(table, column, part)| keys.entry(table).or_default().push((column, part)));
+    for (table, column, part) in rows {
+        keys.entry(table).or_default().push((column, part));
+    }
     let partitioned: Vec<String> = session.rows(
         &format!(
             "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = {literal} \
@@ -278,7 +282,9 @@ fn crew(from: &Mysql, to: &Mysql, tasks: Vec<Task>, limit: &Limit<'_>, watch: &m
             }
             if stop.load(Ordering::Relaxed) {
                 // What one could not do nobody needs the rest of.
-                ids.iter().for_each(|id| drop(to.server.stop(*id)));
+                for id in &ids {
+                    let _ = to.server.stop(*id);
+                }
             }
             watch.look();
         }

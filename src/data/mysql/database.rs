@@ -4,19 +4,21 @@ use std::path::{Path, PathBuf};
 
 use super::canon;
 use super::copy;
+use super::dump;
 use super::fence;
 use super::findings;
 use super::hold::Held;
 use super::place;
 use super::proof;
 use super::roles;
+use super::script;
 use super::server::Server;
 use super::session::Session;
 use super::tables;
 use crate::data::{
     Access, Census, Database, Fence, Finding, Ground, Hold, Limit, Progress, Rows, Schema, Script, Spot, Talk,
 };
-use crate::support::{Error, Result};
+use crate::support::Result;
 
 /// A version's database on a server.
 #[derive(Clone, Debug)]
@@ -55,10 +57,6 @@ impl Mysql {
             Access::Read => (roles::reader(self.name())?, credentials.reader),
         })
     }
-}
-
-fn not_yet(what: &str) -> Error {
-    Error::new(format!("{what} is not built yet for MariaDB and MySQL"))
 }
 
 impl Database for Mysql {
@@ -160,12 +158,12 @@ impl Database for Mysql {
 
     fn run_sql(
         &self,
-        _: &[Script<'_>],
-        _: Option<&Spot>,
-        _: &Limit<'_>,
+        scripts: &[Script<'_>],
+        previous: Option<&Spot>,
+        limit: &Limit<'_>,
         _: &mut dyn FnMut(&str),
     ) -> Result<()> {
-        Err(not_yet("a `.sql` stage"))
+        script::run(self, scripts, previous, limit)
     }
 
     fn prepare_hold(&self, limit: &Limit<'_>) -> Result<()> {
@@ -196,15 +194,15 @@ impl Database for Mysql {
         "sql"
     }
 
-    fn dump(&self, _: &Path, _: &Limit<'_>, _: &mut dyn FnMut(Progress)) -> Result<()> {
-        Err(not_yet("a dump"))
+    fn dump(&self, to: &Path, limit: &Limit<'_>, on_progress: &mut dyn FnMut(Progress)) -> Result<()> {
+        dump::dump(self, to, limit, on_progress)
     }
 
-    fn load(&self, _: &Path, _: &Spot, _: &Limit<'_>) -> Result<()> {
-        Err(not_yet("loading a dump"))
+    fn load(&self, from: &Path, scratch: &Spot, limit: &Limit<'_>) -> Result<()> {
+        dump::load(from, self, scratch, limit)
     }
 
-    fn shell(&self, _: Access, _: Talk<'_>) -> Result<bool> {
-        Err(not_yet("a shell"))
+    fn shell(&self, access: Access, talk: Talk<'_>) -> Result<bool> {
+        script::shell(self, access, talk)
     }
 }

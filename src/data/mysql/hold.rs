@@ -18,7 +18,6 @@ use super::fence;
 use super::lexer;
 use super::quote;
 use super::session::{Session, code, codes};
-use super::tables;
 use crate::data::{Hold, Limit, Progress, Spot};
 use crate::support::{Error, Result, text};
 

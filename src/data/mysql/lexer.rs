@@ -63,9 +63,16 @@ impl Token<'_> {
 
 /// All tokens of a text. What is not closed goes on to its end.
 pub(super) fn tokens(sql: &str) -> Vec<Token<'_>> {
+    tokens_at_first(sql, usize::MAX)
+}
+
+/// The first tokens of a text, at most `most`.
+pub(super) fn tokens_at_first(sql: &str, most: usize) -> Vec<Token<'_>> {
     let mut found = Vec::new();
     let mut at = 0;
-    while let Some((kind, length)) = next(&sql[at..]) {
+    while found.len() < most
+        && let Some((kind, length)) = next(&sql[at..])
+    {
         if let Some(kind) = kind {
             found.push(Token { kind, text: &sql[at..at + length], at });
         }
@@ -164,7 +171,7 @@ pub(super) fn requalified(sql: &str, from: &str, to: &str) -> String {
 
 /// What a statement does, without the values that it does it with, and not all of it.
 pub(super) fn masked(sql: &str) -> String {
-    let words = tokens(sql).into_iter().take(24).map(|token| match token.kind {
+    let words = tokens_at_first(sql, 24).into_iter().map(|token| match token.kind {
         Kind::Text => "?".to_owned(),
         Kind::Word if token.text.starts_with(|c: char| c.is_ascii_digit()) => "?".to_owned(),
         _ => token.text.to_owned(),

@@ -13,7 +13,7 @@ use crate::data::Limit;
 use crate::support::{Error, Result, text};
 
 /// How an object was made: its statement, and the settings that it was made under.
-struct Made {
+pub(super) struct Made {
     what: String,
     statement: String,
     sql_mode: Option<String>,
@@ -21,6 +21,12 @@ struct Made {
     client: String,
     collation: String,
 }
+
+/// What SHOW CREATE PROCEDURE and FUNCTION answer: name, mode, statement, character set, two collations.
+type Routine = (String, String, Option<String>, String, String, String);
+
+/// What SHOW CREATE EVENT answers: name, mode, time zone, statement, character set, two collations.
+type Event = (String, String, String, String, String, String, String);
 
 /// Makes the sequences of `from` in `to`, each going on where the original is.
 pub(super) fn sequences(session: &mut Session, from: &str, to: &str) -> Result<()> {
@@ -46,21 +52,74 @@ pub(super) fn sequences(session: &mut Session, from: &str, to: &str) -> Result<(
     Ok(())
 }
 
+/// All that a database has besides tables, in the order in which it can be made.
+pub(super) fn all(session: &mut Session, database: &str) -> Result<Vec<Made>> {
+    let mut made = routines(session, database)?;
+    made.extend(views(session, database)?);
+    made.extend(triggers(session, database)?);
+    made.extend(events(session, database)?);
+    Ok(made)
+}
+
 /// Makes all else of `from` in `to`, which the session uses.
 pub(super) fn carry(session: &mut Session, from: &str, to: &str, limit: &Limit<'_>) -> Result<()> {
-    let mut made = routines(session, from)?;
-    for object in &made {
-        limit.check()?;
-        make(session, object, from, to).map_err(|error| cannot(object, &session.told(&error)))?;
-    }
-    views(session, from, to, limit)?;
-    made = triggers(session, from)?;
-    made.extend(events(session, from)?);
-    for object in &made {
-        limit.check()?;
-        make(session, object, from, to).map_err(|error| cannot(object, &session.told(&error)))?;
+    let made = all(session, from)?;
+    limit.check()?;
+    make_all(session, &made, from, to)
+}
+
+/// Makes what was read of `from` in `to`, which the session uses.
+///
+/// Views may need each other, in any order: each round makes those whose own are there.
+pub(super) fn make_all(session: &mut Session, made: &[Made], from: &str, to: &str) -> Result<()> {
+    let mut waiting: Vec<&Made> = made.iter().collect();
+    while !waiting.is_empty() {
+        let (mut left, mut first) = (Vec::new(), None);
+        let before = waiting.len();
+        for object in waiting {
+            if let Err(error) = make(session, object, from, to) {
+                first = first.or_else(|| Some(cannot(object, &session.told(&error))));
+                left.push(object);
+            }
+        }
+        match first {
+            Some(error) if left.len() == before => return Err(error),
+            _ => waiting = left,
+        }
     }
     settings(session)
+}
+
+/// Drops all that a database has besides tables.
+pub(super) fn drop_all(session: &mut Session, database: &str) -> Result<()> {
+    let kinds = [
+        ("TRIGGER", "TRIGGER_NAME", "TRIGGERS WHERE TRIGGER_SCHEMA"),
+        ("EVENT", "EVENT_NAME", "EVENTS WHERE EVENT_SCHEMA"),
+        ("VIEW", "TABLE_NAME", "VIEWS WHERE TABLE_SCHEMA"),
+        ("PROCEDURE", "ROUTINE_NAME", "ROUTINES WHERE ROUTINE_TYPE = 'PROCEDURE' AND ROUTINE_SCHEMA"),
+        ("FUNCTION", "ROUTINE_NAME", "ROUTINES WHERE ROUTINE_TYPE = 'FUNCTION' AND ROUTINE_SCHEMA"),
+    ];
+    for (kind, column, of) in kinds {
+        for name in names(session, database, column, of)? {
+            session.run(&format!("DROP {kind} {}", quote::table(database, &name)))?;
+        }
+    }
+    Ok(())
+}
+
+/// The app's triggers as a dump has them.
+pub(super) fn triggers_as_sql(session: &mut Session, database: &str) -> Result<String> {
+    let triggers = triggers(session, database)?;
+    let is_free = |sign: &&&str| triggers.iter().all(|trigger| !trigger.statement.contains(**sign));
+    let end = ["//", "$$", ";;", "@@", "!!//"].iter().find(is_free);
+    let end = end.ok_or_else(|| Error::new("the triggers hold every sign that could end one in a dump"))?;
+    let mut sql = String::new();
+    for trigger in &triggers {
+        let mode = quote::text(trigger.sql_mode.as_deref().unwrap_or(""));
+        let statement = &trigger.statement;
+        sql = format!("{sql}SET sql_mode = {mode};\nDELIMITER {end}\n{statement}{end}\nDELIMITER ;\n");
+    }
+    Ok(sql)
 }
 
 fn cannot(object: &Made, why: &Error) -> Error {
@@ -72,33 +131,15 @@ fn cannot(object: &Made, why: &Error) -> Error {
     }
 }
 
-/// Views may need each other, in any order: each round makes those whose own are there.
-fn views(session: &mut Session, from: &str, to: &str, limit: &Limit<'_>) -> Result<()> {
-    let names: Vec<String> = names(session, from, "TABLE_NAME", "VIEWS WHERE TABLE_SCHEMA")?;
-    let mut waiting = Vec::new();
-    for name in names {
+fn views(session: &mut Session, from: &str) -> Result<Vec<Made>> {
+    let mut made = Vec::new();
+    for name in names(session, from, "TABLE_NAME", "VIEWS WHERE TABLE_SCHEMA")? {
         let show = format!("SHOW CREATE VIEW {}", quote::table(from, &name));
         let (_, statement, client, collation): (String, String, String, String) = session.value(&show, ())?;
         let what = format!("the view {name}");
-        waiting.push(Made { what, statement, sql_mode: None, time_zone: None, client, collation });
+        made.push(Made { what, statement, sql_mode: None, time_zone: None, client, collation });
     }
-    while !waiting.is_empty() {
-        limit.check()?;
-        let mut left = Vec::new();
-        let mut first = None;
-        let before = waiting.len();
-        for view in waiting {
-            if let Err(error) = make(session, &view, from, to) {
-                first = first.or_else(|| Some(cannot(&view, &session.told(&error))));
-                left.push(view);
-            }
-        }
-        match first {
-            Some(error) if left.len() == before => return Err(error),
-            _ => waiting = left,
-        }
-    }
-    Ok(())
+    Ok(made)
 }
 
 fn names(session: &mut Session, database: &str, column: &str, of: &str) -> Result<Vec<String>> {
@@ -120,8 +161,7 @@ fn routines(session: &mut Session, from: &str) -> Result<Vec<Made>> {
     for (kind, name) in routines {
         // A package (MariaDB, Oracle's mode) has its body apart, and comes before it.
         let show = format!("SHOW CREATE {kind} {}", quote::table(from, &name));
-        type Told = (String, String, Option<String>, String, String, String);
-        let (_, mode, statement, client, collation, _): Told = session.value(&show, ())?;
+        let (_, mode, statement, client, collation, _): Routine = session.value(&show, ())?;
         let what = format!("the {} {name}", kind.to_lowercase());
         let statement = statement.ok_or_else(|| {
             Error::new(format!("cannot read {}", text::printable(&what)))
@@ -163,8 +203,7 @@ fn events(session: &mut Session, from: &str) -> Result<Vec<Made>> {
     let mut made = Vec::new();
     for name in names(session, from, "EVENT_NAME", "EVENTS WHERE EVENT_SCHEMA")? {
         let show = format!("SHOW CREATE EVENT {}", quote::table(from, &name));
-        type Told = (String, String, String, String, String, String, String);
-        let (_, mode, zone, statement, client, collation, _): Told = session.value(&show, ())?;
+        let (_, mode, zone, statement, client, collation, _): Event = session.value(&show, ())?;
         let (what, statement) = (format!("the event {name}"), disabled(&statement));
         made.push(Made { what, statement, sql_mode: Some(mode), time_zone: Some(zone), client, collation });
     }

@@ -60,14 +60,17 @@ fn on(session: &mut Session, database: &str) -> Result<Vec<Right>> {
          WHERE BINARY TABLE_SCHEMA IN (?, ?)",
         (&pattern, name),
     )?;
-    rows.into_iter().for_each(|(who, what, grantable)| add(who, Object::Database, what, &grantable));
+    for (who, what, grantable) in rows {
+        add(who, Object::Database, what, &grantable);
+    }
     let rows: Vec<(String, String, String, String)> = session.rows(
         "SELECT GRANTEE, TABLE_NAME, PRIVILEGE_TYPE, IS_GRANTABLE FROM information_schema.TABLE_PRIVILEGES \
          WHERE BINARY TABLE_SCHEMA = ?",
         (name,),
     )?;
-    rows.into_iter()
-        .for_each(|(who, table, what, grantable)| add(who, Object::Table(table), what, &grantable));
+    for (who, table, what, grantable) in rows {
+        add(who, Object::Table(table), what, &grantable);
+    }
     let rows: Vec<(String, String, String, String, String)> = session.rows(
         "SELECT GRANTEE, TABLE_NAME, COLUMN_NAME, PRIVILEGE_TYPE, IS_GRANTABLE \
          FROM information_schema.COLUMN_PRIVILEGES WHERE BINARY TABLE_SCHEMA = ?",

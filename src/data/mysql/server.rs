@@ -36,7 +36,7 @@ impl Server {
 
     /// A session of the administrator's, with no database chosen.
     pub(super) fn connect(&self) -> Result<Session> {
-        let mut session = Session::open(&self.socket, &self.admin, self.password()?, None)?;
+        let mut session = Session::open(&self.socket, &self.admin, self.password()?)?;
         check_version(&mut session, &self.socket)?;
         Ok(session)
     }
@@ -48,9 +48,9 @@ impl Server {
         Ok(session)
     }
 
-    /// The administrator's own name there.
-    pub(super) fn admin(&self) -> &str {
-        &self.admin
+    /// Who receiver is there, and with which password.
+    pub(super) fn login(&self) -> Result<(&str, Option<String>)> {
+        Ok((&self.admin, self.password()?))
     }
 
     fn password(&self) -> Result<Option<String>> {

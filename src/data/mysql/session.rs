@@ -67,8 +67,26 @@ pub(super) mod codes {
 }
 
 impl Session {
-    /// Connects, as this role.
-    pub(super) fn open(
+    /// Connects as receiver's administrator.
+    pub(super) fn open(socket: &Path, role: &str, password: Option<String>) -> Result<Session> {
+        let mut session = Session::connect(socket, role, password, None)?;
+        session.run(COMMON)?;
+        session.run(if session.mariadb {
+            "SET SESSION max_statement_time = 0, idle_transaction_timeout = 0, idle_readonly_transaction_timeout = 0, \
+             idle_write_transaction_timeout = 0"
+        } else {
+            // From the manual: MySQL keeps the statistics of information_schema for a day.
+            "SET SESSION max_execution_time = 0, information_schema_stats_expiry = 0"
+        })?;
+        Ok(session)
+    }
+
+    /// Connects as a database's own role, with the settings that the app has.
+    pub(super) fn of_role(socket: &Path, role: &str, password: String, database: &str) -> Result<Session> {
+        Session::connect(socket, role, Some(password), Some(database))
+    }
+
+    fn connect(
         socket: &Path,
         role: &str,
         password: Option<String>,
@@ -89,16 +107,8 @@ impl Session {
         if let Ok(mut own) = OWN.lock() {
             own.insert((socket.to_owned(), id));
         }
-        session.run(COMMON)?;
         let version: Option<String> = session.first("SELECT VERSION()", ())?;
         session.mariadb = version.is_some_and(|version| version.contains("MariaDB"));
-        session.run(if session.mariadb {
-            "SET SESSION max_statement_time = 0, idle_transaction_timeout = 0, idle_readonly_transaction_timeout = 0, \
-             idle_write_transaction_timeout = 0"
-        } else {
-            // From the manual: MySQL keeps the statistics of information_schema for a day.
-            "SET SESSION max_execution_time = 0, information_schema_stats_expiry = 0"
-        })?;
         Ok(session)
     }
 
@@ -140,7 +150,7 @@ impl Session {
     pub(super) fn secret(&mut self, sql: &str) -> Result<()> {
         self.raw(sql).map_err(|error| match error {
             mysql::Error::MySqlError(mut error) => {
-                error.message = "a role cannot be made or changed".to_owned();
+                "a role cannot be made or changed".clone_into(&mut error.message);
                 self.told(&mysql::Error::MySqlError(error))
             }
             other => self.told(&other),
@@ -192,6 +202,10 @@ fn refused(socket: &Path, role: &str, error: &mysql::Error) -> Error {
                 "as its root: CREATE USER '{role}'@'localhost' IDENTIFIED VIA unix_socket (MySQL: IDENTIFIED WITH \
                  auth_socket), or name its password file in the server's settings; `receiver doctor` says which rights it needs"
             ))
+        }
+        // 4151: MariaDB, 3118: MySQL, from its manual.
+        mysql::Error::MySqlError(error) if matches!(error.code, 4151 | 3118) => {
+            Error::new(format!("the role '{role}' is locked: its version is retired, and can only be read"))
         }
         other => told(socket, other),
     }

@@ -98,6 +98,9 @@ pub(super) struct Reference {
     pub(super) on_delete: String,
 }
 
+/// One column of a key: table, key, column, and the database, table and column that it refers to.
+type Use = (String, String, String, String, String, String);
+
 /// All foreign keys of a database.
 pub(super) fn references(session: &mut Session, database: &str) -> Result<Vec<Reference>> {
     let schema = quote::text(database);
@@ -111,7 +114,6 @@ pub(super) fn references(session: &mut Session, database: &str) -> Result<Vec<Re
     if rules.is_empty() {
         return Ok(Vec::new());
     }
-    type Use = (String, String, String, String, String, String);
     let uses: Vec<Use> = session.rows(
         &format!(
             "SELECT TABLE_NAME, CONSTRAINT_NAME, COLUMN_NAME, REFERENCED_TABLE_SCHEMA, REFERENCED_TABLE_NAME, \

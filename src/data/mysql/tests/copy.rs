@@ -110,7 +110,7 @@ fn a_snapshot_is_one_moment_while_writers_go_on() {
             let mut moved = 0_u32;
             while !stop.load(Ordering::Relaxed) {
                 // One is taken here and given there, in rows at both ends of both tables.
-                let id = if moved % 2 == 0 { 1 } else { 20000 };
+                let id = if moved.is_multiple_of(2) { 1 } else { 20000 };
                 app.query_drop(format!(
                     "BEGIN; UPDATE a SET n = n - 1 WHERE id = {id}; UPDATE b SET n = n + 1 WHERE id = {id}; COMMIT"
                 ))
@@ -282,4 +282,58 @@ fn a_server_that_dies_in_mid_copy_is_said_and_what_is_left_is_removed() {
     to.remove().unwrap();
     assert!(!to.exists().unwrap());
     assert_eq!(one::<u32>(&mut world.role(&database, Access::Read), "SELECT COUNT(*) FROM big"), 200_000);
+}
+
+/// The process that the next test kills: it copies, and never comes to its end.
+#[test]
+#[ignore = "run by the test of its death"]
+fn copies_until_it_is_killed() {
+    let Ok(told) = std::env::var("RECEIVER_TEST_COPY") else { return };
+    let words: Vec<&str> = told.split(' ').collect();
+    let [socket, secrets, name] = words[..] else { panic!("{told}") };
+    let ground = Ground {
+        secrets: secrets.into(),
+        server: Some(socket.into()),
+        admin: Some("root".into()),
+        password_file: None,
+    };
+    let spot = |name: &str| Spot { directory: "/nowhere".into(), name: name.to_owned() };
+    let database = Mysql::at(&ground, spot(name));
+    let hold = database.hold(&soon()).unwrap();
+    hold.copy_to(&spot(&format!("{name}_x")), &soon(), &mut |_| {}).unwrap();
+}
+
+#[test]
+fn what_a_killed_copy_leaves_is_removed_and_writers_go_on() {
+    let world = World::new();
+    let database = world.filled(
+        "CREATE TABLE big (id int PRIMARY KEY, pad varchar(200), KEY (pad));;
+         INSERT INTO big SELECT seq, CONCAT(RAND(), REPEAT('x', 100)) FROM seq_1_to_200000",
+    );
+    let to = beside(&world, &database, "x");
+    let told =
+        format!("{} {} {}", world.server.socket.display(), world.ground().secrets.display(), database.name());
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--ignored", "--exact", "data::mysql::tests::copy::copies_until_it_is_killed"])
+        .env("RECEIVER_TEST_COPY", told)
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let filling = format!(
+        "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE INFO LIKE 'INSERT INTO%' AND DB = '{}'",
+        to.name()
+    );
+    super::hold::until("it copies", || one::<u32>(&mut world.root(), &filling) > 0);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // The hold died with it.
+    world.role(&database, Access::Write).query_drop("INSERT INTO big VALUES (0, 'late')").unwrap();
+    to.remove().unwrap();
+    assert!(!to.exists().unwrap());
+    // The next one begins as if nothing had been, also without the removal.
+    copied(&database, &to);
+    to.verify(database.spot(), &soon()).unwrap();
+    copied(&database, &to);
+    to.remove().unwrap();
+    database.remove().unwrap();
 }

@@ -1,10 +1,13 @@
 //! Against a real MariaDB, one for the whole test process, started in a directory of its own.
 
 mod copy;
+mod dump;
 mod fence;
+mod figures;
 mod hold;
 mod place;
 mod proof;
+mod script;
 mod server;
 
 use std::sync::atomic::{AtomicU32, Ordering};

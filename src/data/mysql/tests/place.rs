@@ -142,15 +142,12 @@ fn an_administrator_may_come_by_the_socket_or_with_a_password_file() {
     // Whoever runs the tests has a name on this machine, and the server asks the kernel for it.
     let me = crate::support::user_name();
     let ground = Ground { admin: Some(me.clone()), ..world.ground() };
-    if me != "root" {
-        root.query_drop(format!("CREATE USER {me}@localhost IDENTIFIED VIA unix_socket")).unwrap();
-        root.query_drop(format!("GRANT ALL ON *.* TO {me}@localhost WITH GRANT OPTION")).unwrap();
+    let by_socket = if me == "root" {
+        "ALTER USER root@localhost IDENTIFIED VIA unix_socket OR mysql_native_password USING ''".to_owned()
     } else {
-        root.query_drop(
-            "ALTER USER root@localhost IDENTIFIED VIA unix_socket OR mysql_native_password USING ''",
-        )
-        .unwrap();
-    }
+        format!("GRANT ALL ON *.* TO {me}@localhost IDENTIFIED VIA unix_socket WITH GRANT OPTION")
+    };
+    root.query_drop(by_socket).unwrap();
     let spot = Spot { directory: "/nowhere".into(), name: "by_socket_v1".into() };
     let database = Mysql::at(&ground, spot);
     database.create().unwrap();
