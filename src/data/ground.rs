@@ -25,6 +25,11 @@ impl Ground {
     pub fn database(&self, engine: &str, spot: Spot) -> Result<Box<dyn Database>> {
         match engine {
             "sqlite" => Ok(Box::new(Sqlite::at(spot))),
+            #[cfg(feature = "postgres")]
+            "postgres" => Ok(Box::new(super::postgres::Postgres::at(self, spot))),
+            #[cfg(not(feature = "postgres"))]
+            "postgres" => Err(Error::new("this receiver was built without PostgreSQL")
+                .hint("build it with `cargo build --features postgres`")),
             other => {
                 Err(Error::new(format!("this receiver knows no database engine '{}'", other.escape_debug())))
             }

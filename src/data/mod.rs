@@ -17,6 +17,8 @@ mod credentials;
 mod database;
 mod ground;
 mod limit;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 mod schema;
 pub mod sqlite;
 
