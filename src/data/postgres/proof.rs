@@ -171,7 +171,9 @@ fn violations(session: &mut Session, limit: &Limit<'_>) -> Result<u64> {
         &format!(
             "{RELATIONS} SELECT x.conrelid::regclass::text, x.confrelid::regclass::text,
                 array(SELECT a.attname::text FROM unnest(x.conkey) WITH ORDINALITY k (n, i) JOIN pg_attribute a ON a.attrelid = x.conrelid AND a.attnum = k.n ORDER BY k.i),
-                array(SELECT a.attname::text FROM unnest(x.confkey) WITH ORDINALITY k (n, i) JOIN pg_attribute a ON a.attrelid = x.confrelid AND a.attnum = k.n ORDER BY k.i)
+                array(SELECT a.attname::text FROM unnest(x.confkey) WITH ORDINALITY k (n, i) JOIN pg_attribute a ON a.attrelid = x.confrelid AND a.attnum = k.n ORDER BY k.i),
+                array(SELECT quote_ident(n.nspname) || '.' || o.oprname FROM unnest(x.conpfeqop) WITH ORDINALITY k (o, i) JOIN pg_operator o ON o.oid = k.o
+                      JOIN pg_namespace n ON n.oid = o.oprnamespace ORDER BY k.i)
              FROM rel JOIN pg_constraint x ON x.conrelid = rel.oid WHERE x.contype = 'f' AND NOT x.convalidated"
         ),
         &[],
@@ -179,12 +181,12 @@ fn violations(session: &mut Session, limit: &Limit<'_>) -> Result<u64> {
     let mut found = 0;
     for key in keys {
         let (child, parent) = (text(&key, 0)?, text(&key, 1)?);
-        let (from, to): (Vec<String>, Vec<String>) = (key.get(2), key.get(3));
+        let (from, to, operators): (Vec<String>, Vec<String>, Vec<String>) =
+            (key.get(2), key.get(3), key.get(4));
         let known: Vec<_> = from.iter().map(|name| format!("c.{} IS NOT NULL", names::ident(name))).collect();
-        let equal = from
-            .iter()
-            .zip(&to)
-            .map(|(from, to)| format!("p.{} = c.{}", names::ident(to), names::ident(from)));
+        let equal = from.iter().zip(&to).zip(&operators).map(|((from, to), operator)| {
+            format!("p.{} OPERATOR({operator}) c.{}", names::ident(to), names::ident(from))
+        });
         let ask = format!(
             "SELECT count(*) FROM {child} AS c WHERE {} AND NOT EXISTS (SELECT FROM {parent} AS p WHERE {})",
             known.join(" AND "),

@@ -25,6 +25,12 @@ const OPTIONS: &str = "-c search_path=pg_catalog -c row_security=off -c TimeZone
     -c default_transaction_read_only=off -c default_transaction_deferrable=off -c client_min_messages=warning \
     -c standard_conforming_strings=on -c xmloption=content";
 
+/// The same for settings that not every server has, which would refuse a connection that names them. An app
+/// that puts a view in the place of a table, at the right moment, has its functions called by who reads it: the
+/// first keeps the administrator from it (CVE-2024-7348).
+const GUARDS: &str = "SELECT set_config(name, CASE WHEN name LIKE 'restrict%' THEN 'view, foreign-table' ELSE '0' END, false)
+    FROM pg_settings WHERE name IN ('restrict_nonsystem_relation_kind', 'transaction_timeout', 'idle_session_timeout')";
+
 /// A PostgreSQL server.
 #[derive(Clone, Debug)]
 pub(super) struct Server {
@@ -88,7 +94,9 @@ impl Server {
             config.password(password);
         }
         config.options(OPTIONS);
-        self.connect(&config, &self.admin)
+        let mut session = self.connect(&config, &self.admin)?;
+        session.query(GUARDS, &[])?;
+        Ok(session)
     }
 
     /// A session of a version's role, with our settings where `plain` is not wanted.

@@ -36,7 +36,8 @@ DELETE FROM p WHERE id = 2; SET CONSTRAINTS ALL IMMEDIATE; ALTER TABLE p ADD COL
 ALTER TABLE nopk ENABLE ROW LEVEL SECURITY; CREATE POLICY visible ON nopk USING (a < 3);
 CREATE RULE quiet AS ON INSERT TO nothing DO ALSO NOTHING; COMMENT ON TABLE p IS 'a comment'; CREATE STATISTICS st ON a, b FROM nopk;
 CREATE TABLE django_migrations (id int); INSERT INTO django_migrations VALUES (1);
-CREATE TABLE loose (p int); INSERT INTO loose VALUES (1), (99); ALTER TABLE loose ADD FOREIGN KEY (p) REFERENCES p NOT VALID;
+CREATE TABLE loose (p int); INSERT INTO loose VALUES (1), (99); CREATE TABLE ci (c "Other S".citext PRIMARY KEY); CREATE TABLE cj (c "Other S".citext);
+INSERT INTO ci VALUES ('Ab'); INSERT INTO cj VALUES ('aB'); ALTER TABLE cj ADD FOREIGN KEY (c) REFERENCES ci NOT VALID; ALTER TABLE loose ADD FOREIGN KEY (p) REFERENCES p NOT VALID;
 ALTER DATABASE everything_v1 SET search_path = "$user", public, "Other S";
 "#;
 
@@ -269,4 +270,42 @@ fn every_acknowledged_write_is_in_the_copy_and_every_later_one_is_refused() {
     };
     assert_eq!(numbers("acked_v2"), acknowledged);
     assert_eq!(numbers("acked_v1"), acknowledged);
+}
+
+#[test]
+fn a_superuser_carries_extensions_that_only_a_superuser_may_make() {
+    let sandbox = Sandbox::new();
+    let ground = Ground { admin: Some("postgres".into()), ..sandbox.ground.clone() };
+    let (database, copy) = (sandbox.at("super_v1"), sandbox.at("super_v2"));
+    let [database, copy] = [&database, &copy].map(|one| Postgres::at(&ground, one.spot().clone()));
+    database.create().unwrap();
+    let make = "CREATE SCHEMA ext AUTHORIZATION super_v1; CREATE EXTENSION file_fdw WITH SCHEMA ext; CREATE EXTENSION pageinspect";
+    sandbox.server.postgres("super_v1").batch_execute(make).unwrap();
+    sandbox.app("super_v1").batch_execute("CREATE TABLE t (n int); CREATE TABLE ext.u (n int)").unwrap();
+    database.snapshot(copy.spot(), &patience(), &mut silent).unwrap();
+    copy.verify(database.spot(), &patience()).unwrap();
+    assert_eq!(database.schema().unwrap().diff(&copy.schema().unwrap()), [""; 0]);
+    copy.remove().unwrap();
+    database.remove().unwrap();
+}
+
+#[test]
+fn a_view_in_the_place_of_a_table_calls_nothing_as_the_administrator() {
+    let sandbox = Sandbox::new();
+    let database = sandbox.database(
+        "trojan_v1",
+        "CREATE TABLE seen (who text); GRANT INSERT ON seen TO PUBLIC;
+         CREATE FUNCTION see() RETURNS int LANGUAGE plpgsql AS $$ BEGIN INSERT INTO public.seen VALUES (current_user); RETURN 1; END $$;
+         CREATE VIEW v AS SELECT see(); CREATE TABLE t (n int)",
+    );
+    let mut admin = super::super::server::Server::of(&sandbox.ground).session("trojan_v1").unwrap();
+    let error = admin.run("SELECT * FROM ONLY public.v").unwrap_err();
+    assert!(error.one_line().contains("non-system view"), "{}", error.one_line());
+    database.census(&patience()).unwrap();
+    database
+        .hold(&patience())
+        .unwrap()
+        .copy_to(sandbox.at("trojan_v2").spot(), &patience(), &mut silent)
+        .unwrap();
+    assert_eq!(number(&mut sandbox.app("trojan_v1"), "SELECT count(*) FROM seen"), 0);
 }
