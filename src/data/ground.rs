@@ -29,7 +29,12 @@ impl Ground {
             "mysql" => Ok(Box::new(super::mysql::Mysql::at(self, spot))),
             #[cfg(not(feature = "mysql"))]
             "mysql" => Err(Error::new("this receiver was built without MySQL and MariaDB")
-                .hint("build it with `--features mysql`")),
+                .hint("build it with `cargo build --features mysql`")),
+            #[cfg(feature = "postgres")]
+            "postgres" => Ok(Box::new(super::postgres::Postgres::at(self, spot))),
+            #[cfg(not(feature = "postgres"))]
+            "postgres" => Err(Error::new("this receiver was built without PostgreSQL")
+                .hint("build it with `cargo build --features postgres`")),
             other => {
                 Err(Error::new(format!("this receiver knows no database engine '{}'", other.escape_debug())))
             }

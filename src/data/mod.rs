@@ -19,6 +19,8 @@ mod ground;
 mod limit;
 #[cfg(feature = "mysql")]
 pub mod mysql;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 mod schema;
 pub mod sqlite;
 pub mod way;

@@ -55,7 +55,9 @@ impl Schema {
     /// The same without the tables that frameworks keep their own accounts in.
     #[must_use]
     pub(super) fn without_bookkeeping(mut self) -> Self {
-        self.tables.retain(|table, _| !BOOKKEEPING.contains(&table.as_str()));
+        // `app.django_migrations` is one, too: engines with schemas name it first.
+        let bookkeeping = |table: &str| BOOKKEEPING.contains(&table.rsplit('.').next().unwrap_or(table));
+        self.tables.retain(|table, _| !bookkeeping(table));
         self
     }
 
