@@ -303,7 +303,7 @@ fn attempt(
         _ => None,
     };
     if failed.is_some() {
-        recovery::undo(guard, underway, "the rollback failed")?;
+        recovery::undo_or_remember(guard, underway, log, "the rollback failed")?;
     } else {
         death::point("rollback-switched");
         doorway::open_link(&app)?;

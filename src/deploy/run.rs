@@ -15,7 +15,7 @@ use super::verdict::Verdict;
 use super::{doorway, processes, recovery, switch};
 use crate::app::guard::Guard;
 use crate::app::journal::Outcome;
-use crate::app::settings::{Carry, StageName};
+use crate::app::settings::StageName;
 use crate::app::{App, ReleaseId};
 use crate::data::{Access, Limit};
 use crate::schema::Fingerprint;
@@ -142,7 +142,7 @@ fn conclude(
         }
         Err(error) => {
             let reason = stopper.reason().map_or_else(|| error.one_line(), str::to_owned);
-            recovery::undo(guard, underway, &reason)?;
+            recovery::undo_or_remember(guard, underway, log, &reason)?;
             Err(error)
         }
     }

@@ -22,6 +22,9 @@ pub struct Underway {
     pub before: Option<ReleaseId>,
     /// How far it has come.
     pub step: Step,
+    /// Whether it failed, and could not wholly be undone, as the database server is away: it is tried again.
+    #[serde(default)]
+    pub unfinished: bool,
 }
 
 /// How far a job has come, as far as recovery must know.
@@ -53,7 +56,14 @@ pub enum Step {
 impl Underway {
     /// A job that is taken up now.
     pub fn new(guard: &Guard, job: &Job, before: Option<ReleaseId>) -> Underway {
-        Underway { format: FORMAT, job: job.clone(), seq: guard.next_seq(), before, step: Step::Taken }
+        Underway {
+            format: FORMAT,
+            job: job.clone(),
+            seq: guard.next_seq(),
+            before,
+            step: Step::Taken,
+            unfinished: false,
+        }
     }
 
     /// Writes it down; synced.

@@ -168,6 +168,10 @@ fn perform(guard: &mut Guard, job: &Job) -> Result<()> {
         return job.remove(&app);
     }
     guard.doing(&format!("{} {}", describe(job), job.id))?;
+    if let Err(error) = finish_undoing(guard) {
+        let live = record::live(&app)?;
+        return close(guard, job, &log, &Verdict::not_live(&app, live.as_ref(), Outcome::Failed, &error));
+    }
     let mut underway = Underway::new(guard, job, record::live(&app).ok().flatten());
     underway.write(guard)?;
     death::point("job-taken");
@@ -199,6 +203,14 @@ fn perform(guard: &mut Guard, job: &Job) -> Result<()> {
         tidy(guard);
     }
     Ok(())
+}
+
+/// What an earlier job could not undo is undone first.
+fn finish_undoing(guard: &mut Guard) -> Result<()> {
+    match Underway::read(guard.app()) {
+        Ok(Some(underway)) if underway.unfinished => recovery::recover(guard).map(drop),
+        _ => Ok(()),
+    }
 }
 
 /// What a job does, in a few words.
@@ -277,7 +289,10 @@ pub fn close(guard: &mut Guard, job: &Job, log: &JobLog, verdict: &Verdict) -> R
     say(log, verdict);
     job.remove(guard.app())?;
     death::point("job-removed");
-    Underway::clear(guard)
+    match Underway::read(guard.app()) {
+        Ok(Some(underway)) if underway.unfinished => Ok(()),
+        _ => Underway::clear(guard),
+    }
 }
 
 /// Says a verdict, to who follows.

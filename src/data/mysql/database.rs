@@ -3,6 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use super::canon;
+use super::copy;
+use super::fence;
+use super::findings;
+use super::hold::Held;
 use super::place;
 use super::proof;
 use super::roles;
@@ -108,12 +112,12 @@ impl Database for Mysql {
         place::remove(&self.server, self.name())
     }
 
-    fn snapshot(&self, _: &Spot, _: &Limit<'_>, _: &mut dyn FnMut(Progress)) -> Result<()> {
-        Err(not_yet("a snapshot"))
+    fn snapshot(&self, to: &Spot, limit: &Limit<'_>, on_progress: &mut dyn FnMut(Progress)) -> Result<()> {
+        copy::snapshot(self, &self.other(to), limit, on_progress)
     }
 
     fn freeze(&self) -> Result<()> {
-        Err(not_yet("freezing"))
+        fence::freeze(self)
     }
 
     fn sync(&self) -> Result<()> {
@@ -164,28 +168,28 @@ impl Database for Mysql {
         Err(not_yet("a `.sql` stage"))
     }
 
-    fn prepare_hold(&self, _: &Limit<'_>) -> Result<()> {
-        Err(not_yet("a hold"))
+    fn prepare_hold(&self, limit: &Limit<'_>) -> Result<()> {
+        fence::prepare(self, limit)
     }
 
-    fn hold(&self, _: &Limit<'_>) -> Result<Box<dyn Hold>> {
-        Err(not_yet("a hold"))
+    fn hold(&self, limit: &Limit<'_>) -> Result<Box<dyn Hold>> {
+        Ok(Box::new(Held::take(self, limit)?))
     }
 
     fn fence(&self) -> Result<Fence> {
-        Err(not_yet("a fence"))
+        fence::state(self)
     }
 
     fn unfence(&self) -> Result<()> {
-        Err(not_yet("a fence"))
+        fence::unfence(self)
     }
 
     fn connected(&self) -> Result<Vec<String>> {
-        Err(not_yet("naming who is connected"))
+        findings::connected(self)
     }
 
     fn findings(&self) -> Result<Vec<Finding>> {
-        Err(not_yet("looking at the server"))
+        findings::all(self)
     }
 
     fn dump_suffix(&self) -> &'static str {

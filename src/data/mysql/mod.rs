@@ -1,9 +1,13 @@
 //! MariaDB and MySQL: a version's database is a database of the server, with a role of its own.
 
 mod canon;
+mod copy;
 mod database;
 mod fence;
+mod findings;
+mod hold;
 mod lexer;
+mod objects;
 mod place;
 mod proof;
 mod quote;

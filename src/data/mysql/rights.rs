@@ -108,6 +108,10 @@ pub(super) fn forget(session: &mut Session, database: &str) -> Result<()> {
     for right in on(session, database)? {
         // One on the unescaped name is a pattern that somebody meant for more than this.
         let _ = session.raw(&right.statement("REVOKE", "FROM", &place, database));
+        if right.grantable && !matches!(right.object, Object::Column(..)) {
+            let option = Right { privilege: "GRANT OPTION".to_owned(), ..right };
+            let _ = session.raw(&option.statement("REVOKE", "FROM", &place, database));
+        }
     }
     Ok(())
 }

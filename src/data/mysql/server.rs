@@ -78,6 +78,17 @@ impl Server {
         limit: &Limit<'_>,
         work: impl FnOnce(&mut Session) -> Result<T> + Send,
     ) -> Result<T> {
+        self.within_watched(session, limit, &mut || {}, work)
+    }
+
+    /// The same, with `tick` called again and again meanwhile.
+    pub(super) fn within_watched<T: Send>(
+        &self,
+        session: &mut Session,
+        limit: &Limit<'_>,
+        tick: &mut dyn FnMut(),
+        work: impl FnOnce(&mut Session) -> Result<T> + Send,
+    ) -> Result<T> {
         limit.check()?;
         let id = session.id();
         thread::scope(|scope| {
@@ -89,6 +100,7 @@ impl Server {
             });
             let mut over = None;
             while ended.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
+                tick();
                 if let Err(why) = limit.check() {
                     over = Some(why);
                     // Again and again: between two statements there is nothing to stop. That it cannot be

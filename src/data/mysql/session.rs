@@ -1,7 +1,9 @@
 //! One connection to the server, and what its errors mean to a person.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use mysql::prelude::{FromRow, Queryable};
 use mysql::{Conn, OptsBuilder, Params};
@@ -10,7 +12,7 @@ use crate::support::{Error, Result, text};
 
 /// What every session of receiver's begins with: settings of the server that would change what a statement means or
 /// how long it may take. Zero dates, dates that are none and an `AUTO_INCREMENT` of zero are data like any other.
-const COMMON: &str = "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES,\
+pub(super) const COMMON: &str = "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES,\
     NO_ENGINE_SUBSTITUTION', autocommit = 1, sql_quote_show_create = 1, sql_safe_updates = 0, \
     sql_select_limit = DEFAULT, completion_type = 'NO_CHAIN', wait_timeout = 31536000, lock_wait_timeout = 10, \
     innodb_lock_wait_timeout = 10, group_concat_max_len = 16777216";
@@ -21,6 +23,15 @@ pub(super) struct Session {
     socket: PathBuf,
     id: u32,
     mariadb: bool,
+}
+
+/// The sessions of this process: who asks for the connections of others leaves them out. Also those that are
+/// closed, as the server lists them a moment longer.
+static OWN: Mutex<BTreeSet<(PathBuf, u32)>> = Mutex::new(BTreeSet::new());
+
+/// Whether a connection of this server is one of this process.
+pub(super) fn is_own(socket: &Path, id: u32) -> bool {
+    OWN.lock().is_ok_and(|own| own.contains(&(socket.to_owned(), id)))
 }
 
 impl fmt::Debug for Session {
@@ -45,8 +56,12 @@ pub(super) mod codes {
     pub const DEADLOCK: u16 = 1213;
     /// The table is not there.
     pub const NO_TABLE: u16 = 1146;
+    /// The statement was stopped by KILL QUERY.
+    pub const STOPPED: u16 = 1317;
     /// The session is not there.
     pub const NO_SESSION: u16 = 1094;
+    /// A trigger of this name is there.
+    pub const TRIGGER_EXISTS: u16 = 1359;
     /// A trigger or function may not be made while the server writes a binary log.
     pub const BINLOG_TRIGGER: u16 = 1419;
 }
@@ -71,6 +86,9 @@ impl Session {
         let connection = Conn::new(options).map_err(|error| refused(socket, role, &error))?;
         let id = connection.connection_id();
         let mut session = Session { connection, socket: socket.to_owned(), id, mariadb: false };
+        if let Ok(mut own) = OWN.lock() {
+            own.insert((socket.to_owned(), id));
+        }
         session.run(COMMON)?;
         let version: Option<String> = session.first("SELECT VERSION()", ())?;
         session.mariadb = version.is_some_and(|version| version.contains("MariaDB"));
@@ -96,7 +114,15 @@ impl Session {
 
     /// Runs a statement whose errors something decides on.
     pub(super) fn raw(&mut self, sql: &str) -> mysql::Result<()> {
-        self.connection.query_drop(sql)
+        // To the end of every answer: the driver's own way to drop one swallows an error that comes after its
+        // first packet.
+        let mut answers = self.connection.query_iter(sql)?;
+        while let Some(rows) = answers.iter() {
+            for row in rows {
+                row?;
+            }
+        }
+        Ok(())
     }
 
     /// The one value that a statement answers, where something decides on its errors.

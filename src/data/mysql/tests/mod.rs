@@ -1,5 +1,8 @@
 //! Against a real MariaDB, one for the whole test process, started in a directory of its own.
 
+mod copy;
+mod fence;
+mod hold;
 mod place;
 mod proof;
 mod server;

@@ -1,8 +1,9 @@
 //! A real server in a directory of its own, which ends with the test process.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,12 +15,15 @@ const KEEPER: &str = r#"
     D="$1"; shift
     mariadb-install-db --no-defaults --user="$(id -un)" --datadir="$D/data" --auth-root-authentication-method=normal \
         --skip-test-db --skip-name-resolve >"$D/install.log" 2>&1 </dev/null || exit 1
+    while true; do
     mariadbd --no-defaults --user="$(id -un)" --datadir="$D/data" --tmpdir="$D" --socket="$D/s.sock" \
         --pid-file="$D/pid" --skip-networking --innodb-buffer-pool-size=48M --innodb-log-file-size=16M \
         --innodb-flush-log-at-trx-commit=2 --sync-binlog=0 --performance-schema=OFF --log-error="$D/error.log" \
         "$@" </dev/null >/dev/null 2>&1 &
-    read -r never
-    kill -9 $!
+    read -r again || break
+    wait
+    done
+    kill -9 $! 2>/dev/null
     wait
     rm -rf "$D"
 "#;
@@ -27,7 +31,7 @@ const KEEPER: &str = r#"
 pub(super) struct TestServer {
     pub(super) socket: PathBuf,
     directory: PathBuf,
-    _life: ChildStdin,
+    life: Mutex<ChildStdin>,
     _keeper: Child,
 }
 
@@ -50,7 +54,7 @@ impl TestServer {
             .unwrap();
         let life = keeper.stdin.take().unwrap();
         let socket = directory.join("s.sock");
-        let server = TestServer { socket, directory, _life: life, _keeper: keeper };
+        let server = TestServer { socket, directory, life: Mutex::new(life), _keeper: keeper };
         server.wait();
         server
     }
@@ -79,5 +83,11 @@ impl TestServer {
         let pid = std::fs::read_to_string(self.directory.join("pid")).unwrap();
         let pid = rustix::process::Pid::from_raw(pid.trim().parse().unwrap()).unwrap();
         rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    }
+
+    /// Starts it again, after [`kill`](TestServer::kill).
+    pub(super) fn restart(&self) {
+        writeln!(self.life.lock().unwrap(), "again").unwrap();
+        self.wait();
     }
 }
