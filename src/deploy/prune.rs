@@ -303,8 +303,9 @@ fn old_accounts(app: &App) -> Result<()> {
         .collect();
     let logs = app.state("logs");
     for name in files::names_in(&logs)? {
-        let is_named = name.strip_suffix(".jsonl").is_some_and(|job| named.contains(job));
-        if !is_named && is_older(&logs.join(&name), LOGS) {
+        // What is not a deploy's is left alone: the directory of the processes' logs is here, too.
+        let Some(job) = name.strip_suffix(".jsonl") else { continue };
+        if !named.contains(job) && is_older(&logs.join(&name), LOGS) {
             files::remove_file(&logs.join(&name))?;
         }
     }

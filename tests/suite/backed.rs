@@ -14,8 +14,9 @@ pub const WEB: &str = "[web]\ncommand = \"exec /usr/bin/python3 -B web.py\"\nset
 
 /// A world with `app`, and the server of its databases where the engine has one.
 pub struct Backed {
-    // The server ends first.
+    // The server ends first, and its disk after it.
     pub server: Option<Server>,
+    disk: Option<Disk>,
     pub world: World,
     pub engine: Engine,
 }
@@ -43,11 +44,7 @@ impl Backed {
     /// The same, with further options for the server.
     pub fn with_options(engine: Engine, more: &[&str]) -> Backed {
         let backed = Backed::around_with(World::with_app(), engine, more);
-        backed.file("database.py", include_str!("../fixtures/rows/database.py"));
-        backed.file("web.py", include_str!("../fixtures/rows/web.py"));
-        backed.file("migrate.py", include_str!("../fixtures/rows/migrate.py"));
-        backed.file("index.html", "page one\n");
-        backed.schema(&[]);
+        backed.files();
         backed
     }
 
@@ -57,11 +54,43 @@ impl Backed {
     }
 
     fn around_with(world: World, engine: Engine, more: &[&str]) -> Backed {
+        Backed::assemble(world, engine, more, None)
+    }
+
+    fn assemble(world: World, engine: Engine, more: &[&str], disk: Option<Disk>) -> Backed {
         let server =
             (engine != Engine::Sqlite).then(|| Server::start_with(engine, &world.place().join("db"), more));
-        let backed = Backed { server, world, engine };
+        let backed = Backed { server, disk, world, engine };
         backed.grant("app");
         backed
+    }
+
+    /// The same as [`Backed::new`], but the server is alone on a disk of so many megabytes.
+    pub fn on_a_disk_of(engine: Engine, megabytes: u32) -> Backed {
+        let world = World::with_app();
+        let place = world.place().join("db");
+        std::fs::create_dir(&place).unwrap();
+        let options = format!("mode=0755,size={megabytes}m");
+        let place = place.display().to_string();
+        let said = world.run("mount", world.place(), &["-t", "tmpfs", "-o", &options, "tmpfs", &place]);
+        assert_eq!(said.code, 0, "this test mounts a small tmpfs, so it needs root: {}", said.stderr);
+        let backed = Backed::assemble(world, engine, &[], Some(Disk(place.into())));
+        backed.files();
+        backed
+    }
+
+    /// The free bytes of that disk.
+    pub fn disk_free(&self) -> u64 {
+        let about = rustix::fs::statvfs(&self.disk.as_ref().expect("a disk of its own").0).unwrap();
+        about.f_bavail * about.f_frsize
+    }
+
+    fn files(&self) {
+        self.file("database.py", include_str!("../fixtures/rows/database.py"));
+        self.file("web.py", include_str!("../fixtures/rows/web.py"));
+        self.file("migrate.py", include_str!("../fixtures/rows/migrate.py"));
+        self.file("index.html", "page one\n");
+        self.schema(&[]);
     }
 
     /// Plain SQL on this engine with this carry, live with three entries.
@@ -190,13 +219,18 @@ impl Backed {
     }
 
     /// A connection that stays open.
+    #[track_caller]
     pub fn talk(&self, url: &str) -> Talk {
+        self.try_talk(url).unwrap_or_else(|| panic!("nobody comes in by {url}\n{}", self.picture()))
+    }
+
+    /// The same, where there is still one to be had.
+    pub fn try_talk(&self, url: &str) -> Option<Talk> {
         let mut child = self.python(url).arg("talk").stderr(Stdio::inherit()).spawn().unwrap();
         let input = child.stdin.take().unwrap();
         let output = BufReader::new(child.stdout.take().unwrap());
         let mut talk = Talk { child, input, output };
-        assert_eq!(talk.line(), "talks");
-        talk
+        (talk.line() == "talks").then_some(talk)
     }
 
     /// Statements past receiver, by the server's administrator, and the rows.
@@ -248,6 +282,15 @@ impl Backed {
         let server = self.server.as_ref();
         let server = server.map(|server| format!("{:?}\n{}", server.connected(), server.log_end()));
         format!("{}\n{}", self.world.picture(), server.unwrap_or_default())
+    }
+}
+
+/// A small filesystem in memory.
+struct Disk(std::path::PathBuf);
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
     }
 }
 

@@ -91,6 +91,7 @@ on_every_engine! {
     apps_cannot_touch_each_others_databases
     the_application_writes_behind_the_door_while_versions_open_and_go_back
     a_long_transaction_is_named_and_nobody_waits_for_it_for_ever
+    another_engine_is_refused_unless_the_version_begins_empty
 }
 
 on_servers! {
@@ -99,6 +100,9 @@ on_servers! {
     a_database_of_somebody_else_is_refused_and_left_alone
     a_role_of_somebody_else_is_refused_and_left_alone
     a_password_is_in_no_log_of_the_server
+    what_doctor_says_a_role_lacks_is_all_that_it_needs
+    a_server_that_has_no_connection_left_is_named_and_what_is_live_goes_on
+    a_disk_of_the_servers_that_has_no_room_is_noticed_before_anybody_waits
 }
 
 on_every_engine_that_carries_back! {
@@ -755,6 +759,161 @@ fn a_password_is_in_no_log_of_the_server(engine: Engine) {
         assert!(!log || !has(&text, &password), "it is in {}", file.display());
     }
     assert!(seen > 0, "no log of the server has any statement");
+}
+
+fn another_engine_is_refused_unless_the_version_begins_empty(engine: Engine) {
+    let world = Backed::live(engine, "copy");
+    let live = world.live();
+    let other = if engine == Engine::Sqlite { Engine::Mysql } else { Engine::Sqlite };
+    world.file("receiver.toml", &format!("[stages]\n{SQL}{}", other.settings()));
+    world.add_table("tag");
+    world.push().says(engine.name()).says("carry = \"empty\"");
+    assert_eq!(world.live(), live);
+    world.only(&["app_v0"]);
+    assert_eq!(world.entries(), "one two three");
+    if engine != Engine::Sqlite {
+        // From a server to a file, with nothing in it.
+        let schema = std::fs::read_to_string(world.laptop().join("schema.sql")).unwrap();
+        world.file("schema.sql", &schema.replace(engine.serial(), Engine::Sqlite.serial()));
+        world.file("receiver.toml", &format!("[stages]\n{SQL}{}carry = \"empty\"\n", other.settings()));
+        world.commit("another engine");
+        world.push().ok().says("=====> live: 1/");
+        assert!(world.url(None).starts_with("sqlite:"));
+        assert_eq!(world.entries(), "");
+        world.only(&["app_v0"]);
+        world.receiver(&["rollback", "app", "--without-new-data"]).ok().says("=====> live: 0/");
+        assert_eq!(world.entries(), "one two three");
+        world.enter(&[(4, "four")]);
+    }
+}
+
+/// An app whose server knows receiver as a role of its own, with a password, that may not do anything yet.
+fn with_a_role_that_may_nothing(engine: Engine, more: &[&str]) -> Backed {
+    let world = Backed::with_options(engine, more);
+    let make = match engine {
+        Engine::Mysql => "CREATE USER receiver@localhost IDENTIFIED BY 'a long secret'",
+        _ => "CREATE ROLE receiver LOGIN PASSWORD 'a long secret'",
+    };
+    world.server().sql("", make);
+    let file = world.place().join("admin-password");
+    std::fs::write(&file, "a long secret\n").unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    world.receiver(&["config", "app", "database.admin", "receiver"]).ok();
+    world.receiver(&["config", "app", "database.password_file", &file.display().to_string()]).ok();
+    // As `receiver setup --database` does it.
+    world.receiver(&["config", "app", "database.engine", engine.name()]).ok();
+    world.settings(SQL, "");
+    world.commit("one");
+    world
+}
+
+/// Does what `receiver doctor` says until it says no more; answers how many statements that were.
+#[track_caller]
+fn grant_what_doctor_says(world: &Backed) -> usize {
+    let mut granted = 0;
+    loop {
+        let said = world.receiver(&["doctor", "app", "--json"]);
+        if said.code == 0 {
+            return granted;
+        }
+        let findings = said.json()["findings"].as_array().unwrap().clone();
+        let cures = findings.iter().filter_map(|finding| finding["cure"].as_str());
+        let statements = cures.filter_map(|cure| {
+            let start = ["GRANT ", "ALTER "].iter().filter_map(|word| cure.find(word)).min()?;
+            let statement = cure[start..].split(';').next()?;
+            // It may stand between backticks, and have some of its own.
+            Some(
+                if cure[..start].ends_with('`') { statement.rsplit_once('`')?.0 } else { statement }
+                    .to_owned(),
+            )
+        });
+        let statements: Vec<String> = statements.collect();
+        assert!(!statements.is_empty() && granted < 40, "doctor is not content: {findings:#?}");
+        for statement in statements {
+            world.server().sql("", &statement);
+            granted += 1;
+        }
+    }
+}
+
+fn what_doctor_says_a_role_lacks_is_all_that_it_needs(engine: Engine) {
+    let world = with_a_role_that_may_nothing(engine, &[]);
+    // Before, a push says what is missing, too, and leaves nothing.
+    world.push().says("receiver").says("NOT LIVE: nothing is live");
+    assert!(world.databases().is_empty());
+    assert!(grant_what_doctor_says(&world) > 0);
+    world.receiver(&["deploy", "app"]).ok().says("=====> live: 0/");
+    world.enter(&[(1, "one")]);
+    let mut open = world.talk(&world.url(None));
+    open.says("UPDATE entry SET text = 'ONE'").unwrap();
+    world.add_table("tag");
+    world.push().ok().says("=====> live: 1/");
+    open.says("DELETE FROM entry").unwrap_err();
+    assert_eq!(world.entries(), "ONE");
+    world.receiver(&["rollback", "app", "--without-new-data"]).ok();
+    world.enter(&[(2, "two")]);
+    let dump = bytes(&world, &["db", "app", "dump"]);
+    world.receiver_fed(&["db", "app", "load"], &dump).ok();
+    assert_eq!(world.entries(), "ONE two");
+    world.receiver(&["doctor", "app"]).ok();
+}
+
+fn a_server_that_has_no_connection_left_is_named_and_what_is_live_goes_on(engine: Engine) {
+    // Of PostgreSQL's, three are for superusers, which receiver is not here.
+    let options: &[&str] = match engine {
+        Engine::Mysql => &["--max-connections=17"],
+        _ => {
+            &["-c", "max_connections=20", "-c", "superuser_reserved_connections=3", "-c", "max_wal_senders=0"]
+        }
+    };
+    let world = with_a_role_that_may_nothing(engine, options);
+    grant_what_doctor_says(&world);
+    world.receiver(&["deploy", "app"]).ok().says("=====> live: 0/");
+    world.enter(&[(1, "one")]);
+    let socket = world.server().socket().display().to_string();
+    let url = world.url(None);
+    let mut all = Vec::new();
+    while let Some(talk) = world.try_talk(&url) {
+        all.push(talk);
+        assert!(all.len() < 30, "there is always one more");
+    }
+    world.add_table("tag");
+    world.push().says("connections").says(&socket).says("NOT LIVE: still 0/");
+    all[0].says("UPDATE entry SET text = 'ONE'").unwrap();
+    drop(all);
+    world.until(20, "the connections to end", || world.server().connected().is_empty());
+    assert_eq!(world.databases(), ["app_v0"]);
+    world.receiver(&["deploy", "app"]).ok().says("=====> live: 1/");
+    assert_eq!(world.entries(), "ONE");
+}
+
+fn a_disk_of_the_servers_that_has_no_room_is_noticed_before_anybody_waits(engine: Engine) {
+    let world = Backed::on_a_disk_of(engine, 160);
+    world.settings(SQL, "");
+    world.commit("one");
+    world.push().ok().says("=====> live: 0/");
+    world.enter(&[(1, "one")]);
+    // Two thirds of what is free.
+    let some = "x".repeat(190);
+    let first = format!("INSERT INTO entry (writer, number, text) VALUES (1, 1, '{some}')");
+    let url = world.url(None);
+    world.by(&url, &first).unwrap();
+    for power in 0..18 {
+        let half = 1 << power;
+        world
+            .by(&url, &format!("INSERT INTO entry (writer, number, text) SELECT 1, number + {half}, text FROM entry WHERE writer = 1"))
+            .unwrap();
+        if world.disk_free() < 75_000_000 {
+            break;
+        }
+    }
+    let mut open = world.talk(&url);
+    world.add_table("tag");
+    let said = world.push().says("NOT LIVE: still 0/").says("free");
+    drop(said.never_says("carry  "));
+    open.says("UPDATE entry SET text = 'ONE' WHERE writer = 0").unwrap();
+    world.only(&["app_v0"]);
+    assert_eq!(world.entries(), "ONE");
 }
 
 fn a_rollback_brings_what_was_written_since_and_forward_does_so_too(engine: Engine) {
