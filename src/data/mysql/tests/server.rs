@@ -12,6 +12,8 @@ use mysql::{Conn, OptsBuilder};
 /// Starts the server, and ends it and removes its directory when the pipe that it reads is closed: by the end of the
 /// test process, however it comes.
 const KEEPER: &str = r#"
+    # What ends the tests by their process group must leave somebody to clean up.
+    trap '' INT TERM HUP
     D="$1"; shift
     mariadb-install-db --no-defaults --user="$(id -un)" --datadir="$D/data" --auth-root-authentication-method=normal \
         --skip-test-db --skip-name-resolve >"$D/install.log" 2>&1 </dev/null || exit 1
