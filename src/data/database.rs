@@ -1,11 +1,13 @@
 //! What a deploy asks of a version's database, whichever engine keeps it.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{BufRead, Write};
 use std::path::{Path, PathBuf};
 
+use super::way::{Capture, Carried, Changes, OnConflict, Table, Way};
 use super::{Census, Limit, Progress, Rows, Schema};
-use crate::support::Result;
+use crate::support::{Error, Result};
 
 /// Where a database is: its name, and the directory of an engine that keeps it in a file of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,6 +81,9 @@ pub struct Finding {
 pub trait Database: fmt::Debug + Send + Sync {
     /// Where it is.
     fn spot(&self) -> &Spot;
+
+    /// The engine that keeps it: `sqlite`, `mysql`, `postgres`.
+    fn engine(&self) -> &'static str;
 
     /// Where it lies, for people: its file, or its server's socket.
     fn place(&self) -> String;
@@ -182,6 +187,51 @@ pub trait Database: fmt::Debug + Send + Sync {
 
     /// Statements in, rows out; whether all of them succeeded.
     fn shell(&self, access: Access, talk: Talk<'_>) -> Result<bool>;
+
+    /// Its tables, as a [`Way`] is planned from them: the app's and its framework's, never receiver's own.
+    fn tables(&self) -> Result<Vec<Table>> {
+        not_yet()
+    }
+
+    /// Notes from now on the key of every row that changes, for the way to the database of the name `peer`. It
+    /// begins anew: what was noted before is forgotten. Who writes meanwhile is noted from one moment on, in
+    /// all tables. What it installs is no part of the schema, the census, the rows, a copy or a dump.
+    fn capture(&self, _peer: &str, _limit: &Limit<'_>) -> Result<Capture> {
+        not_yet()
+    }
+
+    /// Whether changes are noted, and the proof, afresh, that none is missing.
+    fn captured(&self) -> Result<Option<Capture>> {
+        not_yet()
+    }
+
+    /// Notes nothing any more, and forgets what was noted. Cheap where nothing is.
+    fn end_capture(&self) -> Result<()> {
+        not_yet()
+    }
+
+    /// How many rows changed since the capture began, for each table in which any did.
+    fn changes(&self, _limit: &Limit<'_>) -> Result<BTreeMap<String, Changes>> {
+        not_yet()
+    }
+
+    /// What [`Hold::carry_to`] would answer now, and leave out by [`OnConflict::Quarantine`]: it is done, and
+    /// undone. Nobody waits for it: it sees one moment of this database, and the target is retired.
+    fn foresee(&self, _target: &Spot, _way: &Way, _limit: &Limit<'_>) -> Result<Carried> {
+        not_yet()
+    }
+
+    /// Takes from `left`, a retired database, what `way` ([`Way::merge`]) says that it alone holds. All rows
+    /// are looked at, not only those that were noted. What is refused, or refers to what is gone, is left out
+    /// and said. All of it or nothing; nobody may write to this one meanwhile.
+    fn merge(&self, _left: &Spot, _way: &Way, _limit: &Limit<'_>) -> Result<Carried> {
+        not_yet()
+    }
+}
+
+/// An engine that has not learnt the way back.
+fn not_yet<T>() -> Result<T> {
+    Err(Error::new("this engine cannot carry changes back yet"))
 }
 
 /// A lock on one database that lets readers through and makes writers wait. Dropped, or ended by the death
@@ -192,6 +242,23 @@ pub trait Hold {
 
     /// Makes `to` an exact copy, without receiver's own objects, the fastest way that the lock allows.
     fn copy_to(&self, to: &Spot, limit: &Limit<'_>, on_progress: &mut dyn FnMut(Progress)) -> Result<()>;
+
+    /// Carries what changed since the capture began into `target`, which is retired, by `way`: what is there
+    /// is written, what is gone is deleted. All of it or nothing, in one transaction of the target.
+    ///
+    /// The app's triggers there do not fire, its fence neither hinders nor falls, references are as whole as
+    /// in the source, and counters of keys never go back. Nothing is forgotten here: it may be done again.
+    ///
+    /// It is refused when the capture is not whole, or was meant for another database.
+    fn carry_to(
+        &self,
+        _target: &Spot,
+        _way: &Way,
+        _on_conflict: OnConflict,
+        _limit: &Limit<'_>,
+    ) -> Result<Carried> {
+        not_yet()
+    }
 
     /// Makes the database refuse every write, also on connections that were open before, and lets go. Who
     /// waited for the lock meets the refusal, which says `why`, as `version 3 of shop is retired`. When it

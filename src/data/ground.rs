@@ -25,6 +25,11 @@ impl Ground {
     pub fn database(&self, engine: &str, spot: Spot) -> Result<Box<dyn Database>> {
         match engine {
             "sqlite" => Ok(Box::new(Sqlite::at(spot))),
+            #[cfg(feature = "mysql")]
+            "mysql" => Ok(Box::new(super::mysql::Mysql::at(self, spot))),
+            #[cfg(not(feature = "mysql"))]
+            "mysql" => Err(Error::new("this receiver was built without MySQL and MariaDB")
+                .hint("build it with `cargo build --features mysql`")),
             #[cfg(feature = "postgres")]
             "postgres" => Ok(Box::new(super::postgres::Postgres::at(self, spot))),
             #[cfg(not(feature = "postgres"))]

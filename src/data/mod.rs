@@ -17,10 +17,13 @@ mod credentials;
 mod database;
 mod ground;
 mod limit;
+#[cfg(feature = "mysql")]
+pub mod mysql;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 mod schema;
 pub mod sqlite;
+pub mod way;
 
 pub use census::{Census, Rows};
 pub use credentials::Credentials;

@@ -8,7 +8,7 @@ use crate::support::Result;
 
 /// Tables that frameworks keep their own accounts in. They move with every migration and say nothing
 /// of the schema.
-const BOOKKEEPING: &[&str] = &[
+pub(super) const BOOKKEEPING: &[&str] = &[
     "django_migrations",
     "schema_migrations",
     "ar_internal_metadata",
@@ -34,6 +34,12 @@ impl Schema {
     /// Notes that there is a table.
     pub(super) fn table(&mut self, table: &str) {
         self.tables.entry(table.to_owned()).or_default();
+    }
+
+    /// Whether it has this table.
+    #[cfg(feature = "mysql")]
+    pub(super) fn has(&self, table: &str) -> bool {
+        self.tables.contains_key(table)
     }
 
     /// Notes a fact about a table. A fact that is stated twice counts once.

@@ -69,9 +69,6 @@ pub enum Passing {
 }
 
 impl Passing {
-    /// Those that a deploy makes.
-    const OF_A_DEPLOY: [Passing; 3] = [Passing::Rehearsal, Passing::Previous, Passing::Question];
-
     /// Where it is.
     pub fn spot(self, app: &App, version: Version) -> Result<Spot> {
         let name = database_name(app.name(), version)?;
@@ -96,14 +93,15 @@ pub fn discard(database: &dyn Database) -> Result<()> {
 }
 
 /// Removes what a deploy of `version` made and left. `own`: the version's database as well.
-pub fn discard_all_of(app: &App, version: Version, engine: &str, own: bool) -> Result<()> {
-    let ground = ground(app)?;
-    for passing in Passing::OF_A_DEPLOY {
-        discard(&*ground.database(engine, passing.spot(app, version)?)?)?;
-    }
+pub fn discard_all_of(app: &App, version: Version, own: bool) -> Result<()> {
+    let mut directories = vec![app.rehearsal(version), app.previous_snapshot(version), app.question(version)];
     if own {
-        let database = record_for(app, engine, version)?;
-        discard(&*ground.database(engine, spot_of(app, &database))?)?;
+        directories.push(app.database(version));
     }
-    Ok(())
+    for database in on_servers(app)? {
+        if directories.contains(&database.spot().directory) {
+            database.remove()?;
+        }
+    }
+    directories.iter().try_for_each(|directory| files::remove_tree(directory))
 }

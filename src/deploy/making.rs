@@ -15,9 +15,9 @@ use super::queue::Job;
 use super::stage::Stage;
 use super::stop::Stopper;
 use super::underway::{Step, Underway};
-use super::{databases, room, sharing};
+use super::{databases, plan, room, sharing};
 use crate::app::guard::Guard;
-use crate::app::record::{Record, StageRun};
+use crate::app::record::{DatabaseRecord, Record, StageRun};
 use crate::app::settings::{Action, Settings, StageName};
 use crate::app::{App, ReleaseId, ReleaseName, Version};
 use crate::data::Access;
@@ -37,8 +37,8 @@ pub struct Making<'a> {
     pub log: JobLog,
     /// What the stages find.
     pub environment: Environment,
-    /// Whether the live database was fenced.
-    pub fenced: bool,
+    /// Whether it is noted which rows change, so that a rollback can carry them back.
+    pub captured: bool,
     /// When to end early.
     pub stopper: &'a Stopper<'a>,
     /// Those who are held at the door, from when it is closed until it opens.
@@ -79,7 +79,8 @@ impl<'a> Making<'a> {
         let branch = job.branch().unwrap_or_default();
         let name = free_name(&app, revision, scene)?;
         let id = ReleaseId { version: look.plan.version, name };
-        underway.step = Step::Release { id: id.clone(), opens: look.plan.opens };
+        let returns = matches!(look.plan.data, plan::Data::Returned { .. });
+        underway.step = Step::Release { id: id.clone(), opens: look.plan.opens, returns };
         underway.write(guard)?;
         let repository = Repository::open(&app.repository())?;
         let schema = toml::Table::try_from(&look.fingerprint).context(|| "cannot write down the schema")?;
@@ -117,7 +118,7 @@ impl<'a> Making<'a> {
             guard,
             log: log.clone(),
             environment,
-            fenced: false,
+            captured: false,
             stopper,
             hold,
             look,
@@ -148,9 +149,22 @@ impl<'a> Making<'a> {
         self.previous.as_ref().map_or(self.version(), |previous| previous.id.version)
     }
 
+    /// The database of a version that a rollback left, which may alone hold what this one can hold.
+    pub fn merges(&self) -> Option<&DatabaseRecord> {
+        self.look.plan.merges.as_ref()
+    }
+
     /// What there is to do for its data.
     pub fn opening(&self) -> Result<Opening> {
         Opening::of(self.app(), self.look)
+    }
+
+    /// Whether a rollback from it would leave data behind: another database would be live then.
+    pub fn leaves_data(&self) -> bool {
+        let before = self.previous.as_ref().and_then(|previous| previous.database.as_ref());
+        self.record.database.is_some()
+            && before.is_some_and(|before| Some(before) != self.record.database.as_ref())
+            && !self.captured
     }
 
     /// Whether something is live that data can be brought over from.
@@ -293,6 +307,11 @@ impl<'a> Making<'a> {
         let answer = run.output(&|| self.stopper.check());
         self.stopper.check()?;
         Ok(answer.is_ok())
+    }
+
+    /// Whether the framework can be asked whether something is pending.
+    pub fn can_be_asked(&self) -> bool {
+        self.look.question.as_ref().is_some_and(|question| question.answer == Answer::Status)
     }
 
     /// What the command that [schema] names prints in this release.

@@ -3,7 +3,7 @@
 use super::joblog::{self, JobLog};
 use super::look::{self, Scene};
 use super::queue::{self, Job, Order};
-use super::rollback::Target;
+use super::rollback::{Target, Wish};
 use super::underway::Underway;
 use super::verdict::Verdict;
 use super::{branches, preview, processes, prune, recovery, rollback, run};
@@ -168,6 +168,10 @@ fn perform(guard: &mut Guard, job: &Job) -> Result<()> {
         return job.remove(&app);
     }
     guard.doing(&format!("{} {}", describe(job), job.id))?;
+    if let Err(error) = finish_undoing(guard) {
+        let live = record::live(&app)?;
+        return close(guard, job, &log, &Verdict::not_live(&app, live.as_ref(), Outcome::Failed, &error));
+    }
     let mut underway = Underway::new(guard, job, record::live(&app).ok().flatten());
     underway.write(guard)?;
     death::point("job-taken");
@@ -177,9 +181,10 @@ fn perform(guard: &mut Guard, job: &Job) -> Result<()> {
             headline(&app, job, &log)?;
             run::deploy(guard, job, &log, &mut underway)
         }
-        Order::Rollback { to, without_new_data } => {
+        Order::Rollback { to, without_new_data, quarantine } => {
+            let wish = Wish { without_new_data: *without_new_data, quarantine: *quarantine };
             let target = to.as_ref().map_or(Target::Before, Target::Release);
-            rollback::run(guard, job, &log, &mut underway, &target, *without_new_data)
+            rollback::run(guard, job, &log, &mut underway, &target, wish)
         }
         Order::Cancel => cancel_waiting(guard)?,
         Order::Lock { why } => {
@@ -198,6 +203,14 @@ fn perform(guard: &mut Guard, job: &Job) -> Result<()> {
         tidy(guard);
     }
     Ok(())
+}
+
+/// What an earlier job could not undo is undone first.
+fn finish_undoing(guard: &mut Guard) -> Result<()> {
+    match Underway::read(guard.app()) {
+        Ok(Some(underway)) if underway.unfinished => recovery::recover(guard).map(drop),
+        _ => Ok(()),
+    }
 }
 
 /// What a job does, in a few words.
@@ -276,7 +289,10 @@ pub fn close(guard: &mut Guard, job: &Job, log: &JobLog, verdict: &Verdict) -> R
     say(log, verdict);
     job.remove(guard.app())?;
     death::point("job-removed");
-    Underway::clear(guard)
+    match Underway::read(guard.app()) {
+        Ok(Some(underway)) if underway.unfinished => Ok(()),
+        _ => Underway::clear(guard),
+    }
 }
 
 /// Says a verdict, to who follows.

@@ -63,6 +63,10 @@ impl Database for Postgres {
         &self.spot
     }
 
+    fn engine(&self) -> &'static str {
+        "postgres"
+    }
+
     fn place(&self) -> String {
         self.server.socket().display().to_string()
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 use rusqlite::Connection;
 
 use super::lexer::{self, Token};
-use super::{fence, open};
+use super::{fence, open, way};
 use crate::data::Schema;
 use crate::support::{Context, Result};
 
@@ -57,10 +57,12 @@ pub(super) fn read(connection: &Connection) -> rusqlite::Result<Schema> {
 }
 
 fn tables(connection: &Connection) -> rusqlite::Result<Vec<(String, String, String)>> {
-    let mut query = connection.prepare(
+    let mut query = connection.prepare(&format!(
         "SELECT name, type, rtrim(iif(wr, 'without rowid ', '') || iif(strict, 'strict', '')) FROM pragma_table_list
-         WHERE schema = 'main' AND lower(substr(name, 1, 7)) <> 'sqlite_' ORDER BY name",
-    )?;
+         WHERE schema = 'main' AND lower(substr(name, 1, 7)) <> 'sqlite_'
+             AND name NOT IN (SELECT name FROM sqlite_schema WHERE {}) ORDER BY name",
+        way::NOTES
+    ))?;
     query.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?.collect()
 }
 
@@ -190,7 +192,7 @@ fn clauses(sql: &str, table: &str, schema: &mut Schema) {
 }
 
 /// The parts of a list in parentheses, at its outermost commas.
-fn items<'a, 'b>(list: &'b [Token<'a>]) -> Vec<&'b [Token<'a>]> {
+pub(super) fn items<'a, 'b>(list: &'b [Token<'a>]) -> Vec<&'b [Token<'a>]> {
     let (mut depth, mut from, mut found) = (0_u32, 1, Vec::new());
     for (at, token) in list.iter().enumerate() {
         if token.is("(") {
@@ -228,8 +230,9 @@ fn after(tokens: &[Token<'_>], word: &str) -> String {
 
 fn triggers(connection: &Connection, schema: &mut Schema) -> rusqlite::Result<()> {
     let mut query = connection.prepare(&format!(
-        "SELECT lower(name), lower(tbl_name), sql FROM sqlite_schema WHERE type = 'trigger' AND NOT ({})",
-        fence::OURS
+        "SELECT lower(name), lower(tbl_name), sql FROM sqlite_schema WHERE type = 'trigger' AND NOT ({}) AND NOT {}",
+        fence::OURS,
+        way::NOTES
     ))?;
     let mut rows = query.query([])?;
     while let Some(row) = rows.next()? {

@@ -1,8 +1,10 @@
 //! A SQLite database as [`Database`] has it: a file in a directory of its own.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::{canon, copy, dump, fence, place, proof, script, shell};
+use super::{canon, copy, dump, fence, place, proof, script, shell, way};
+use crate::data::way::{Capture, Carried, Changes, OnConflict, Table, Way};
 use crate::data::{
     Access, Census, Database, Fence, Finding, Hold, Limit, Progress, Rows, Schema, Script, Spot, Talk,
 };
@@ -30,6 +32,10 @@ impl Sqlite {
 impl Database for Sqlite {
     fn spot(&self) -> &Spot {
         &self.spot
+    }
+
+    fn engine(&self) -> &'static str {
+        "sqlite"
     }
 
     fn place(&self) -> String {
@@ -169,6 +175,34 @@ impl Database for Sqlite {
     fn shell(&self, access: Access, talk: Talk<'_>) -> Result<bool> {
         shell::shell(&self.file, access, talk.input, talk.output, talk.errors)
     }
+
+    fn tables(&self) -> Result<Vec<Table>> {
+        way::tables(&self.file)
+    }
+
+    fn capture(&self, peer: &str, limit: &Limit<'_>) -> Result<Capture> {
+        way::capture(&self.file, peer, limit)
+    }
+
+    fn captured(&self) -> Result<Option<Capture>> {
+        way::captured(&self.file)
+    }
+
+    fn end_capture(&self) -> Result<()> {
+        way::end_capture(&self.file)
+    }
+
+    fn changes(&self, limit: &Limit<'_>) -> Result<BTreeMap<String, Changes>> {
+        way::changes(&self.file, limit)
+    }
+
+    fn foresee(&self, target: &Spot, way: &Way, limit: &Limit<'_>) -> Result<Carried> {
+        way::foresee(&self.file, &file_of(target), &target.name, way, limit)
+    }
+
+    fn merge(&self, left: &Spot, way: &Way, limit: &Limit<'_>) -> Result<Carried> {
+        way::merge(&self.file, &file_of(left), way, limit)
+    }
 }
 
 struct Held {
@@ -183,6 +217,16 @@ impl Hold for Held {
 
     fn copy_to(&self, to: &Spot, limit: &Limit<'_>, on_progress: &mut dyn FnMut(Progress)) -> Result<()> {
         self.database.snapshot(to, limit, on_progress)
+    }
+
+    fn carry_to(
+        &self,
+        target: &Spot,
+        way: &Way,
+        on_conflict: OnConflict,
+        limit: &Limit<'_>,
+    ) -> Result<Carried> {
+        way::carry(&self.database.file, &file_of(target), &target.name, way, on_conflict, limit)
     }
 
     fn fence(self: Box<Self>, why: &str) -> Result<()> {

@@ -31,7 +31,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, TransactionBehavior};
 
-use super::open;
+use super::{open, way};
 use crate::data::Fence;
 use crate::support::{Context, Result};
 
@@ -51,17 +51,8 @@ pub fn fence(path: &Path) -> Result<Fence> {
 
 /// Takes the fence down. Without one, nothing happens.
 pub fn unfence(path: &Path) -> Result<()> {
-    remove(path).context(|| format!("cannot take down the fence of {}", path.display()))
-}
-
-/// Removes everything of receiver's own from a copy, and nothing of the app's.
-pub fn strip(copy: &Path) -> Result<()> {
-    remove(copy).context(|| format!("cannot strip the copy {}", copy.display()))
-}
-
-fn remove(path: &Path) -> Result<()> {
     let mut connection = open::writer(path)?;
-    let mut drop = || -> rusqlite::Result<()> {
+    let mut remove = || -> rusqlite::Result<()> {
         // A reader's look first: a database without a fence need not wait for its writers.
         if names(&connection)?.is_empty() {
             return Ok(());
@@ -70,7 +61,22 @@ fn remove(path: &Path) -> Result<()> {
         drop_all(&transaction)?;
         transaction.commit()
     };
-    drop().context(|| "cannot drop receiver's triggers")
+    remove().context(|| format!("cannot take down the fence of {}", path.display()))
+}
+
+/// Removes everything of receiver's own from a copy, fence and capture, and nothing of the app's.
+pub fn strip(copy: &Path) -> Result<()> {
+    let mut connection = open::writer(copy)?;
+    let mut remove = || -> rusqlite::Result<()> {
+        if names(&connection)?.is_empty() && way::names(&connection)?.is_empty() {
+            return Ok(());
+        }
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        drop_all(&transaction)?;
+        way::drop_all(&transaction)?;
+        transaction.commit()
+    };
+    remove().context(|| format!("cannot strip the copy {}", copy.display()))
 }
 
 /// Creates the triggers in the transaction that `connection` is in.

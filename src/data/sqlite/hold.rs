@@ -64,11 +64,18 @@ impl Hold {
     ///
     /// When it fails nothing is fenced, and the writers go on.
     pub fn fence(self, why: &str) -> Result<()> {
-        let raise = || -> rusqlite::Result<()> {
-            fence::raise(&self.connection, why)?;
-            self.connection.execute_batch("COMMIT")
-        };
-        raise().context(|| format!("cannot fence the database {}", self.path.display()))
+        let path = self.path.clone();
+        self.write(|connection| fence::raise(connection, why))
+            .context(|| format!("cannot fence the database {}", path.display()))
+    }
+
+    /// Writes, and lets go, in one commit.
+    pub(super) fn write(
+        self,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<()>,
+    ) -> rusqlite::Result<()> {
+        work(&self.connection)?;
+        self.connection.execute_batch("COMMIT")
     }
 }
 

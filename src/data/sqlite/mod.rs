@@ -22,6 +22,7 @@ mod place;
 mod proof;
 mod script;
 mod shell;
+mod way;
 
 pub use canon::schema;
 pub use copy::{checkpoint_and_sync, freeze, snapshot};
@@ -33,6 +34,7 @@ pub use place::{create, file_name, remove, size, url};
 pub use proof::{census, examine, is_empty, rows, verify};
 pub use script::run_sql;
 pub use shell::shell;
+pub use way::{capture, captured, carry, changes, end_capture, foresee, merge, tables};
 
 #[cfg(test)]
 mod tests;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
-use super::place;
+use super::{place, way};
 use crate::data::Limit;
 use crate::support::{Context, Error, Result};
 
@@ -50,7 +50,7 @@ pub(super) fn raw(path: &Path) -> Result<Connection> {
     Ok(connection)
 }
 
-fn configure(connection: &Connection) -> rusqlite::Result<()> {
+pub(super) fn configure(connection: &Connection) -> rusqlite::Result<()> {
     connection.busy_timeout(PATIENCE)?;
     // The schema is the app's: it may not reach functions that do more than compute.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
@@ -98,14 +98,22 @@ pub(super) fn within<T>(
 }
 
 /// Every table that has rows of its own and can have triggers, by name; and whether it is one of those
-/// that a virtual table keeps its content in.
+/// that a virtual table keeps its content in. Receiver's own are left out.
 pub(super) fn tables(connection: &Connection) -> rusqlite::Result<Vec<(String, bool)>> {
-    let mut query = connection.prepare(
+    tables_of(connection, "main")
+}
+
+/// The same, of `main` or an attached database.
+pub(super) fn tables_of(connection: &Connection, schema: &str) -> rusqlite::Result<Vec<(String, bool)>> {
+    let mut query = connection.prepare(&format!(
         "SELECT name, type = 'shadow' FROM pragma_table_list
-         WHERE schema = 'main' AND type IN ('table', 'shadow') AND lower(substr(name, 1, 7)) <> 'sqlite_'
+         WHERE schema = ?1 AND type IN ('table', 'shadow') AND lower(substr(name, 1, 7)) <> 'sqlite_'
+             AND name NOT IN (SELECT name FROM {}.sqlite_schema WHERE {})
          ORDER BY name",
-    )?;
-    query.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+        quoted(schema),
+        way::NOTES
+    ))?;
+    query.query_map([schema], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
 }
 
 /// A name as an identifier of SQL.

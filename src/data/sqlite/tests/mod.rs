@@ -1,6 +1,7 @@
 //! Real databases in a temporary directory, with other connections and other processes on them.
 
 mod canon;
+mod capture;
 mod carry;
 mod dump;
 mod fence;

@@ -1,0 +1,216 @@
+//! The capture as a whole: begun, proved, counted, ended.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
+
+use super::super::Hold;
+use super::note::{self, MARK, Watched};
+use super::open;
+use crate::data::Limit;
+use crate::data::way::{Capture, Changes};
+use crate::support::{Context, Error, Result, clock};
+
+/// What tells the table of logs from the logs.
+const INDEX: &str = "/* which */";
+
+/// What a database says of its own capture.
+pub(super) struct State {
+    peer: String,
+    since: String,
+    /// For each table, in order of names: the log, or why there is none.
+    logs: BTreeMap<String, Result<String, String>>,
+}
+
+/// Begins to note changes, from one moment on.
+pub fn capture(path: &Path, peer: &str, limit: &Limit<'_>) -> Result<Capture> {
+    let cannot = || format!("cannot capture the changes of {}", path.display());
+    // The hold finds the gap between writers that never pause.
+    let begin = |connection: &Connection| {
+        drop_all(connection)?;
+        install(connection, peer)
+    };
+    Hold::take(path, limit)?.write(begin).context(cannot)?;
+    captured(path)?.ok_or_else(|| Error::new(cannot()))
+}
+
+/// Whether changes are noted, and what is missing.
+pub fn captured(path: &Path) -> Result<Option<Capture>> {
+    let connection = open::reader(path)?;
+    let state = proof(&connection).context(|| format!("cannot prove the capture of {}", path.display()))?;
+    Ok(state.map(|(_, capture)| capture))
+}
+
+/// Ends it, and forgets what was noted.
+pub fn end_capture(path: &Path) -> Result<()> {
+    let mut connection = open::writer(path)?;
+    let mut end = || -> rusqlite::Result<()> {
+        if names(&connection)?.is_empty() {
+            return Ok(());
+        }
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        drop_all(&transaction)?;
+        transaction.commit()
+    };
+    end().context(|| format!("cannot end the capture of {}", path.display()))
+}
+
+/// How many rows changed.
+pub fn changes(path: &Path, limit: &Limit<'_>) -> Result<BTreeMap<String, Changes>> {
+    let cannot = || format!("cannot count the changes of {}", path.display());
+    let connection = open::reader(path)?;
+    let count = || -> rusqlite::Result<_> {
+        // One moment for all of them.
+        connection.execute_batch("BEGIN")?;
+        let mut found = BTreeMap::new();
+        for (table, log) in proof(&connection)?.map(|(state, _)| state.logs).unwrap_or_default() {
+            let Ok(log) = log else { continue };
+            let Some(watched) = Watched::read(&connection, &table).ok().flatten() else { continue };
+            let written = super::noted(&connection, &watched, &log)?;
+            let all: i64 =
+                connection.query_row(&format!("SELECT count(*) FROM \"{log}\""), [], |row| row.get(0))?;
+            if all > 0 {
+                let deleted = all.unsigned_abs() - written;
+                found.insert(table.to_ascii_lowercase(), Changes { written, deleted });
+            }
+        }
+        Ok(found)
+    };
+    open::within(&connection, limit, || count().context(cannot))
+}
+
+impl State {
+    /// The log of each table that has one, by its name in lower case.
+    pub(super) fn logs(self) -> BTreeMap<String, String> {
+        let logs = self.logs.into_iter();
+        logs.filter_map(|(table, log)| Some((table.to_ascii_lowercase(), log.ok()?))).collect()
+    }
+}
+
+/// Makes logs and triggers, in the transaction that `connection` is in.
+fn install(connection: &Connection, peer: &str) -> rusqlite::Result<()> {
+    let mut names = Names::read(connection)?;
+    let index = names.next();
+    connection
+        .execute_batch(&format!("CREATE TABLE \"{index}\" ({MARK} {INDEX} name TEXT, log TEXT, why TEXT)"))?;
+    let mut enter = connection.prepare(&format!("INSERT INTO \"{index}\" VALUES (?1, ?2, ?3)"))?;
+    enter.execute((peer, None::<String>, clock::now().to_string()))?;
+    for (table, shadow) in open::tables(connection)? {
+        if shadow {
+            continue;
+        }
+        let Some(watched) = Watched::read(connection, &table)? else { continue };
+        let log = names.next();
+        match begin(connection, &watched.statements(&log)) {
+            Ok(()) => enter.execute((&table, &log, None::<String>))?,
+            // A collation of the app's own, most likely. Its other tables are noted all the same.
+            Err(error) => enter.execute((&table, None::<String>, error.to_string()))?,
+        };
+    }
+    Ok(())
+}
+
+fn begin(connection: &Connection, statements: &[(String, String)]) -> rusqlite::Result<()> {
+    connection.execute_batch("SAVEPOINT receiver_log")?;
+    let made = statements.iter().try_for_each(|(_, sql)| connection.execute_batch(sql));
+    let end = if made.is_ok() { "" } else { "ROLLBACK TO receiver_log;" };
+    connection.execute_batch(&format!("{end} RELEASE receiver_log"))?;
+    made
+}
+
+/// Names that nobody has.
+struct Names {
+    taken: BTreeSet<String>,
+    number: u32,
+}
+
+impl Names {
+    fn read(connection: &Connection) -> rusqlite::Result<Names> {
+        let mut query = connection
+            .prepare("SELECT lower(name) FROM sqlite_schema WHERE lower(name) GLOB 'receiver_log_*'")?;
+        let taken = query.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+        Ok(Names { taken, number: 0 })
+    }
+
+    fn next(&mut self) -> String {
+        loop {
+            let name = format!("receiver_log_{}", self.number);
+            self.number += 1;
+            if !self.taken.iter().any(|taken| taken.starts_with(&name)) {
+                return name;
+            }
+        }
+    }
+}
+
+/// Removes logs and triggers, in the transaction that `connection` is in.
+pub(in crate::data::sqlite) fn drop_all(connection: &Connection) -> rusqlite::Result<()> {
+    for (kind, name) in names(connection)? {
+        connection.execute_batch(&format!("DROP {kind} main.{}", open::quoted(&name)))?;
+    }
+    Ok(())
+}
+
+/// What there is of receiver's, triggers first.
+pub(in crate::data::sqlite) fn names(connection: &Connection) -> rusqlite::Result<Vec<(String, String)>> {
+    let mut query = connection
+        .prepare(&format!("SELECT type, name FROM sqlite_schema WHERE {} ORDER BY type DESC", note::OURS))?;
+    query.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+}
+
+/// What the capture of `main` says of itself, and the proof of it: every table that has a primary key has
+/// its log and its triggers, word by word as they would be made today.
+pub(super) fn proof(connection: &Connection) -> rusqlite::Result<Option<(State, Capture)>> {
+    let Some(state) = state(connection)? else { return Ok(None) };
+    let mut found = BTreeMap::new();
+    let mut query =
+        connection.prepare(&format!("SELECT name, sql FROM sqlite_schema WHERE {}", note::OURS))?;
+    for row in query.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))? {
+        let (name, sql) = row?;
+        found.insert(name, sql);
+    }
+    let (mut gaps, mut seen) = (Vec::new(), BTreeSet::new());
+    for (table, shadow) in open::tables(connection)? {
+        let watched = if shadow { None } else { Watched::read(connection, &table)? };
+        let Some(watched) = watched else { continue };
+        let name = table.escape_debug();
+        match state.logs.get(&table) {
+            None => gaps.push(format!("table '{name}' came after it began")),
+            Some(Err(why)) => gaps.push(format!("table '{name}' could not be watched: {why}")),
+            Some(Ok(log)) => {
+                let is_there = |(name, sql): &(String, String)| found.get(name) == Some(sql);
+                if !watched.statements(log).iter().all(is_there) {
+                    gaps.push(format!("table '{name}' was made anew or changed, and lost what watched it"));
+                }
+            }
+        }
+        seen.insert(table);
+    }
+    for table in state.logs.keys().filter(|table| !seen.contains(*table)) {
+        gaps.push(format!("table '{}' is gone, or has another name now", table.escape_debug()));
+    }
+    let capture = Capture { peer: state.peer.clone(), since: state.since.clone(), gaps };
+    Ok(Some((state, capture)))
+}
+
+fn state(connection: &Connection) -> rusqlite::Result<Option<State>> {
+    let find = format!(
+        "SELECT name FROM sqlite_schema WHERE {} AND type = 'table' AND instr(sql, '{MARK} {INDEX}')",
+        note::OURS
+    );
+    let index: Option<String> = connection.query_row(&find, [], |row| row.get(0)).optional()?;
+    let Some(index) = index else { return Ok(None) };
+    let mut query = connection.prepare(&format!("SELECT name, log, why FROM \"{index}\" ORDER BY rowid"))?;
+    let mut rows = query.query([])?;
+    let Some(first) = rows.next()? else { return Ok(None) };
+    let mut state = State { peer: first.get(0)?, since: first.get(2)?, logs: BTreeMap::new() };
+    while let Some(row) = rows.next()? {
+        let log = match row.get::<_, Option<String>>(1)? {
+            Some(log) => Ok(log),
+            None => Err(row.get(2)?),
+        };
+        state.logs.insert(row.get(0)?, log);
+    }
+    Ok(Some(state))
+}
