@@ -6,6 +6,7 @@ use std::fmt;
 
 use super::Left;
 use crate::support::Error;
+use crate::support::text::printable;
 
 /// The state of a capture: which rows changed is noted, for the way to `peer`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,8 +118,8 @@ impl Refusal {
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (table, key) = (self.table.escape_debug(), self.key.escape_debug());
-        write!(f, "the row of table '{table}' with {key} is refused: {}", self.why.escape_debug())
+        let (table, key, why) = (printable(&self.table), printable(&self.key), printable(&self.why));
+        write!(f, "the row of table '{table}' with {key} is refused: {why}")
     }
 }
 

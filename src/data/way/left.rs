@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::support::text::printable;
+
 /// Everything that stays behind in the source, in order of tables.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Left(pub Vec<Stay>);
@@ -57,25 +59,25 @@ impl Left {
 
 impl fmt::Display for Stay {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let table = self.table.escape_debug();
+        let table = printable(&self.table);
         match &self.what {
             What::Table => write!(f, "table '{table}': the other version has none of this name")?,
             What::Column(column) => {
-                write!(f, "table '{table}': the other version has no column '{}'", column.escape_debug())?;
+                write!(f, "table '{table}': the other version has no column '{}'", printable(column))?;
             }
             What::Keyless => write!(f, "table '{table}': it has no primary key")?,
             What::Key => write!(f, "table '{table}': its primary key is another one in the other version")?,
-            What::Apart(why) => write!(f, "table '{table}': {why}")?,
+            What::Apart(why) => write!(f, "table '{table}': {}", printable(why))?,
             What::Required(column) => write!(
                 f,
                 "table '{table}': nothing gives new rows the column '{}' of the other version",
-                column.escape_debug()
+                printable(column)
             )?,
             What::Expression { column, why } => write!(
                 f,
                 "table '{table}': the expression for column '{}' cannot be used: {}",
-                column.escape_debug(),
-                why.escape_debug()
+                printable(column),
+                printable(why)
             )?,
         }
         match self.rows {

@@ -147,7 +147,7 @@ impl Passage {
             self.columns.into_iter().partition(|(column, _)| own(column));
         self.kept.extend(others.into_iter().map(|(column, _)| column));
         let any = columns.len() > self.key.len();
-        any.then(|| Passage { columns, fills: true, ..self })
+        any.then_some(Passage { columns, fills: true, ..self })
     }
 }
 

@@ -5,9 +5,12 @@ mod capture;
 mod carry;
 mod dump;
 mod fence;
+mod model;
 mod place;
 mod script;
 mod shell;
+mod two;
+mod way;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -147,11 +147,11 @@ impl<'a> Links<'a> {
             let first: Cell = row.get(1)?;
             match (first, parent) {
                 (Cell::Null, _) if columns.is_some() => found.dangling += 1,
-                (Cell::Null, _) | (_, None) => found.refused.push((child.at, n, why)),
-                (_, Some(parent)) => {
+                (first, Some(parent)) if first != Cell::Null && !parent.passage.fills => {
                     let key = cells(row, 1..width)?;
                     found.wanted.push(Wanted { at: parent.at, key, child: (child.at, n), why });
                 }
+                _ => found.refused.push((child.at, n, why)),
             }
         }
         Ok(())

@@ -9,7 +9,7 @@
 use rusqlite::types::Value as Cell;
 use rusqlite::{Connection, ErrorCode, params_from_iter};
 
-use super::super::lexer;
+use super::super::{lexer, script};
 use super::open;
 use super::tables::{self, Key};
 use crate::data::way::{Moved, Passage, Value};
@@ -137,8 +137,9 @@ impl<'a> Stage<'a> {
     /// Makes the rows of the keys that came since the last time, from the source and the untouched target.
     pub(super) fn fill(&mut self, connection: &Connection) -> Result<()> {
         let table = self.passage.table.escape_debug();
+        let cannot = || format!("cannot read the rows of table '{table}'");
         let (expected, made) =
-            self.make_rows(connection).context(|| format!("cannot read the rows of table '{table}'"))?;
+            self.make_rows(connection).map_err(|error| Error::new(script::told(&error).1)).context(cannot)?;
         if expected == made {
             return Ok(());
         }
