@@ -31,7 +31,7 @@ pub fn to(making: &mut Making, from: &DatabaseRecord, to: &DatabaseRecord) -> Re
     let pause = rehearse(making, &crossing)?;
     opening::refuse_long_pause(making, pause)?;
     let most = making.max_pause();
-    crossing.from.prepare_hold(&Limit::within(UNHURRIED))?;
+    crossing.from.prepare_hold(&Limit::within(most))?;
     making.stopper.check()?;
     making.stopper.pass();
     let limit = Limit::within(most);

@@ -54,8 +54,6 @@ pub struct Wish {
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long it may take to count what would come along: nobody waits for it.
 const COUNTING: Duration = Duration::from_secs(3600);
-/// How long anything may take that nobody waits for, and that cannot be done without.
-const UNHURRIED: Duration = Duration::from_secs(3600);
 
 /// Where a rollback goes to.
 #[derive(Clone, Debug)]
@@ -380,7 +378,7 @@ fn cross(
         _ => Fresh::LeftBehind,
     };
     let begun = Instant::now();
-    crossing.from.prepare_hold(&Limit::within(UNHURRIED))?;
+    crossing.from.prepare_hold(&Limit::within(PATIENCE))?;
     close()?;
     let hold = crossing.from.hold(&Limit::within(PATIENCE))?;
     death::point("rollback-held");

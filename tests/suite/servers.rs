@@ -267,7 +267,11 @@ impl Server {
             "SELECT datname FROM pg_database WHERE NOT datistemplate AND datname <> 'postgres' \
              ORDER BY datname COLLATE \"C\""
         };
-        lines(&self.sql("", query))
+        let all = lines(&self.sql("", query));
+        // On MySQL receiver keeps what it notes of a database in another one, which comes and goes with it.
+        let is_noted =
+            |name: &String| name.strip_suffix("_log").is_some_and(|of| all.iter().any(|other| other == of));
+        all.iter().filter(|name| !is_noted(name)).cloned().collect()
     }
 
     /// The roles, but for the server's own.

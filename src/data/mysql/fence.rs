@@ -110,7 +110,7 @@ pub(super) fn prepare(database: &Mysql, limit: &Limit<'_>) -> Result<()> {
             match patiently(database, &mut session, &statement, limit) {
                 Ok(()) => {}
                 Err(None) => return Ok(()),
-                Err(Some(why)) => return Err(cannot(why)),
+                Err(Some(why)) => return Err(why),
             }
         }
     }
@@ -127,7 +127,9 @@ fn patiently(
 ) -> std::result::Result<(), Option<Error>> {
     let mut tries = 0;
     loop {
-        limit.check().map_err(Some)?;
+        if limit.check().is_err() {
+            return Err(Some(hold::in_the_way(database, session, limit)));
+        }
         tries += 1;
         // A statement that waits makes all behind it wait. MariaDB can ask without waiting; for MySQL a second
         // is the least (from the manual).
@@ -143,9 +145,6 @@ fn patiently(
                 Some(codes::BINLOG_TRIGGER) => return Err(None),
                 _ => return Err(Some(session.told(&error))),
             },
-        }
-        if limit.is_over() {
-            return Err(Some(hold::in_the_way(database, session, limit)));
         }
         thread::sleep(Duration::from_millis(if at_once { 10 } else { 1000 }));
     }

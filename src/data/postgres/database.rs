@@ -48,7 +48,7 @@ impl Postgres {
 
 /// The passwords of a database; one that has none is not receiver's.
 pub(super) fn secret_of(server: &Server, name: &str) -> Result<Credentials> {
-    Credentials::read(&server.secrets, names::checked(name)?)?.ok_or_else(|| {
+    Credentials::lent(&server.secrets, server.lender.as_deref(), names::checked(name)?)?.ok_or_else(|| {
         let file = server.secrets.join(name);
         Error::new(format!(
             "the database '{}' is not receiver's: there is no {}",

@@ -174,7 +174,8 @@ pub(super) fn settle(server: &Server, database: &str, name: &str, secret: &Crede
         }
     }
     session.run(&format!(
-        "GRANT USAGE ON SCHEMA public TO {reader};
+        "ALTER ROLE {reader} SET lock_timeout = '5s';
+         GRANT USAGE ON SCHEMA public TO {reader};
          ALTER DEFAULT PRIVILEGES FOR ROLE {role} GRANT SELECT ON TABLES TO {reader};
          ALTER DEFAULT PRIVILEGES FOR ROLE {role} GRANT SELECT ON SEQUENCES TO {reader};
          ALTER DEFAULT PRIVILEGES FOR ROLE {role} GRANT USAGE ON SCHEMAS TO {reader}"

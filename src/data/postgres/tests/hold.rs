@@ -79,6 +79,7 @@ fn as_told(value: &std::ffi::OsStr, name: &str) -> Postgres {
     let value = value.to_string_lossy().into_owned();
     let (server, secrets) = value.split_once('|').unwrap();
     let ground = Ground {
+        lender: None,
         server: Some(server.into()),
         secrets: secrets.into(),
         admin: Some(ADMIN.into()),

@@ -128,6 +128,7 @@ impl Sandbox {
     pub(super) fn on(server: &'static Server) -> Sandbox {
         let secrets = tempfile::tempdir().unwrap();
         let ground = Ground {
+            lender: None,
             secrets: secrets.path().join("databases"),
             server: Some(server.directory.clone()),
             admin: Some(ADMIN.to_owned()),
