@@ -225,6 +225,20 @@ impl History {
         })
     }
 
+    /// The release of another version that a rollback left, while the version that it went back to is live.
+    pub fn left_version(&self) -> Option<&ReleaseId> {
+        let mut left = None;
+        for entry in &self.entries {
+            if let Event::Live { release, before, rollback } = &entry.event
+                && let Some(before) = before
+                && before.version != release.version
+            {
+                left = rollback.then_some(before);
+            }
+        }
+        left
+    }
+
     /// When each release was last left by something that became live after it.
     pub fn left_at(&self) -> BTreeMap<ReleaseId, Timestamp> {
         let mut left = BTreeMap::new();

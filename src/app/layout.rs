@@ -470,7 +470,6 @@ impl App {
             (self.state("logs"), 0o700),
             (self.failed(), 0o700),
             (self.state("secrets"), 0o700),
-            (self.database_secrets(), 0o700),
             (self.dumps(), 0o700),
             (self.state("run"), 0o711),
             (self.run_app(), 0o711),

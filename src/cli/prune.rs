@@ -25,7 +25,7 @@ impl Prune {
             return request::send(global, &app, &Request::Prune);
         }
         let settings = look::server_settings(&app)?;
-        let (selection, _) = prune::selection(&app, &settings.keep, settings.database.rollback_window)?;
+        let (selection, _) = prune::selection(&app, &settings.keep, prune::window(&app)?)?;
         talk::data(global, &selection, &prune::words(&selection))?;
         Ok(0)
     }

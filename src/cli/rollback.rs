@@ -6,7 +6,7 @@ use super::{Global, app, attach, talk};
 use crate::app::Version;
 use crate::deploy::look::Scene;
 use crate::deploy::queue::{Options, Order};
-use crate::deploy::rollback::{self, Target};
+use crate::deploy::rollback::{self, Target, Wish};
 use crate::support::{Error, Result};
 
 /// Arguments of `rollback`.
@@ -21,7 +21,10 @@ pub struct Rollback {
     /// Leave behind what was written since, where the database changes
     #[arg(long)]
     without_new_data: bool,
-    /// Say where it would go and what would stay behind, and do nothing
+    /// Leave behind the rows that the older version cannot hold, instead of going nowhere
+    #[arg(long)]
+    quarantine: bool,
+    /// Say where it would go, what would come along and what would stay behind, and do nothing
     #[arg(long)]
     dry_run: bool,
 }
@@ -39,16 +42,18 @@ impl Rollback {
         };
         let target = to.as_ref().map_or(Target::Before, Target::Release);
         // While a deploy runs, what is live may change until the rollback's turn comes: it decides then.
-        let plan = rollback::plan(&app, &scene, &target)?;
+        let mut plan = rollback::plan(&app, &scene, &target)?;
+        let wish = Wish { without_new_data: self.without_new_data, quarantine: self.quarantine };
         if self.dry_run {
+            plan.count(&app, &scene, wish)?;
             talk::data(global, &plan, &plan.words())?;
             return Ok(0);
         }
-        plan.refuse_loss(&app, self.without_new_data)?;
+        plan.refuse_loss(&app, wish)?;
         attach::order(
             global,
             &app,
-            Order::Rollback { to, without_new_data: self.without_new_data },
+            Order::Rollback { to, without_new_data: self.without_new_data, quarantine: self.quarantine },
             Options::default(),
         )
     }

@@ -82,6 +82,9 @@ pub trait Database: fmt::Debug + Send + Sync {
     /// Where it is.
     fn spot(&self) -> &Spot;
 
+    /// The engine that keeps it: `sqlite`, `mysql`, `postgres`.
+    fn engine(&self) -> &'static str;
+
     /// Where it lies, for people: its file, or its server's socket.
     fn place(&self) -> String;
 
@@ -132,8 +135,8 @@ pub trait Database: fmt::Debug + Send + Sync {
     /// Its bytes on disk.
     fn size(&self) -> Result<u64>;
 
-    /// The free bytes of the filesystem that it lies on; `None` where that cannot be seen from here.
-    fn free_space(&self) -> Result<Option<u64>>;
+    /// The directory that its bytes lie in; `None` where that cannot be known.
+    fn directory(&self) -> Result<Option<PathBuf>>;
 
     /// Proves that it, made by [`Hold::copy_to`], is `original`: tables, rows, content, sequences. Answers
     /// how many references lead nowhere in both.

@@ -9,8 +9,11 @@ use crate::support::{Error, Result};
 /// What the server grants: which database server, and as whom.
 #[derive(Clone, Debug, Default)]
 pub struct Ground {
-    /// The directory (0700) of the passwords of roles, a file (0600) for each database.
+    /// The directory (0700) of [`Credentials`](super::Credentials), a file (0600) for each database on a server.
     pub secrets: PathBuf,
+    /// Where the passwords of databases are that are another app's, and only read here: those that a preview
+    /// begins with.
+    pub lender: Option<PathBuf>,
     /// The server's socket (MySQL, MariaDB) or the directory of it (PostgreSQL); the engine's usual place where
     /// nothing is said.
     pub server: Option<PathBuf>,
@@ -25,6 +28,16 @@ impl Ground {
     pub fn database(&self, engine: &str, spot: Spot) -> Result<Box<dyn Database>> {
         match engine {
             "sqlite" => Ok(Box::new(Sqlite::at(spot))),
+            #[cfg(feature = "mysql")]
+            "mysql" => Ok(Box::new(super::mysql::Mysql::at(self, spot))),
+            #[cfg(not(feature = "mysql"))]
+            "mysql" => Err(Error::new("this receiver was built without MySQL and MariaDB")
+                .hint("build it with `cargo build --features mysql`")),
+            #[cfg(feature = "postgres")]
+            "postgres" => Ok(Box::new(super::postgres::Postgres::at(self, spot))),
+            #[cfg(not(feature = "postgres"))]
+            "postgres" => Err(Error::new("this receiver was built without PostgreSQL")
+                .hint("build it with `cargo build --features postgres`")),
             other => {
                 Err(Error::new(format!("this receiver knows no database engine '{}'", other.escape_debug())))
             }

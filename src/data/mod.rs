@@ -17,6 +17,10 @@ mod credentials;
 mod database;
 mod ground;
 mod limit;
+#[cfg(feature = "mysql")]
+pub mod mysql;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 mod schema;
 pub mod sqlite;
 pub mod way;

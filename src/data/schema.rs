@@ -36,6 +36,12 @@ impl Schema {
         self.tables.entry(table.to_owned()).or_default();
     }
 
+    /// Whether it has this table.
+    #[cfg(feature = "mysql")]
+    pub(super) fn has(&self, table: &str) -> bool {
+        self.tables.contains_key(table)
+    }
+
     /// Notes a fact about a table. A fact that is stated twice counts once.
     pub(super) fn fact(&mut self, table: &str, key: String, value: String) {
         self.tables.entry(table.to_owned()).or_default().insert(key, value);
@@ -49,7 +55,9 @@ impl Schema {
     /// The same without the tables that frameworks keep their own accounts in.
     #[must_use]
     pub(super) fn without_bookkeeping(mut self) -> Self {
-        self.tables.retain(|table, _| !BOOKKEEPING.contains(&table.as_str()));
+        // `app.django_migrations` is one, too: engines with schemas name it first.
+        let bookkeeping = |table: &str| BOOKKEEPING.contains(&table.rsplit('.').next().unwrap_or(table));
+        self.tables.retain(|table, _| !bookkeeping(table));
         self
     }
 

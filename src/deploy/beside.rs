@@ -113,13 +113,25 @@ pub fn sweep(app: &App) -> Result<()> {
             start.forget(app)?;
         }
     }
-    for name in files::names_in(&app.state("databases"))? {
-        let pid = name.split_once(".beside-").and_then(|(_, pid)| pid.parse::<u32>().ok());
-        if pid.is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists()) {
-            files::remove_tree(&app.state("databases").join(name))?;
+    for database in databases::on_servers(app)? {
+        if is_left(&database.spot().directory) {
+            database.remove()?;
+        }
+    }
+    let place = app.state("databases");
+    for name in files::names_in(&place)? {
+        if is_left(&place.join(&name)) {
+            files::remove_tree(&place.join(name))?;
         }
     }
     Ok(())
+}
+
+/// Whether a directory is that of a copy whose process is dead.
+fn is_left(directory: &Path) -> bool {
+    let name = directory.file_name().unwrap_or_default().to_string_lossy();
+    let pid = name.split_once(".beside-").and_then(|(_, pid)| pid.parse::<u32>().ok());
+    pid.is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists())
 }
 
 impl Drop for Beside {

@@ -7,7 +7,7 @@
 use super::look;
 use crate::app::record::{DatabaseRecord, Record};
 use crate::app::{App, Version};
-use crate::data::{Database, Ground, Spot, database_name, derived_name};
+use crate::data::{Credentials, Database, Ground, Spot, database_name, derived_name};
 use crate::support::{Error, Result, files};
 
 /// The database of a version, as its record has it.
@@ -24,7 +24,9 @@ pub fn of(app: &App, database: &DatabaseRecord) -> Result<Box<dyn Database>> {
 /// A database of the app that `app` is a preview of, reached as `app` reaches its own.
 pub fn of_parent(app: &App, database: &DatabaseRecord) -> Result<Box<dyn Database>> {
     let parent = app.name().parent().ok_or_else(|| Error::new("only a preview has a parent"))?;
-    ground(app)?.database(&database.engine, spot_of(&app.sibling(&parent), database))
+    let parent = app.sibling(&parent);
+    let ground = Ground { lender: Some(parent.database_secrets()), ..ground(app)? };
+    ground.database(&database.engine, spot_of(&parent, database))
 }
 
 /// The database of a release; `None` where receiver keeps none for it.
@@ -32,10 +34,18 @@ pub fn of_release(app: &App, record: &Record) -> Result<Option<Box<dyn Database>
     record.database.as_ref().map(|database| of(app, database)).transpose()
 }
 
+/// All databases that receiver made on a server for this app, and has not removed.
+pub fn on_servers(app: &App) -> Result<Vec<Box<dyn Database>>> {
+    let ground = ground(app)?;
+    let known = Credentials::all(&ground.secrets)?.into_iter();
+    known.map(|one| ground.database(&one.engine, Spot { directory: one.directory, name: one.name })).collect()
+}
+
 fn ground(app: &App) -> Result<Ground> {
     let server = look::server_settings(app)?.database_server;
     Ok(Ground {
         secrets: app.database_secrets(),
+        lender: None,
         server: server.socket,
         admin: server.admin,
         password_file: server.password_file,
@@ -62,9 +72,6 @@ pub enum Passing {
 }
 
 impl Passing {
-    /// Those that a deploy makes.
-    const OF_A_DEPLOY: [Passing; 3] = [Passing::Rehearsal, Passing::Previous, Passing::Question];
-
     /// Where it is.
     pub fn spot(self, app: &App, version: Version) -> Result<Spot> {
         let name = database_name(app.name(), version)?;
@@ -89,14 +96,15 @@ pub fn discard(database: &dyn Database) -> Result<()> {
 }
 
 /// Removes what a deploy of `version` made and left. `own`: the version's database as well.
-pub fn discard_all_of(app: &App, version: Version, engine: &str, own: bool) -> Result<()> {
-    let ground = ground(app)?;
-    for passing in Passing::OF_A_DEPLOY {
-        discard(&*ground.database(engine, passing.spot(app, version)?)?)?;
-    }
+pub fn discard_all_of(app: &App, version: Version, own: bool) -> Result<()> {
+    let mut directories = vec![app.rehearsal(version), app.previous_snapshot(version), app.question(version)];
     if own {
-        let database = record_for(app, engine, version)?;
-        discard(&*ground.database(engine, spot_of(app, &database))?)?;
+        directories.push(app.database(version));
     }
-    Ok(())
+    for database in on_servers(app)? {
+        if directories.contains(&database.spot().directory) {
+            database.remove()?;
+        }
+    }
+    directories.iter().try_for_each(|directory| files::remove_tree(directory))
 }

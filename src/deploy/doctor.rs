@@ -7,9 +7,9 @@ use serde::Serialize;
 
 use super::environment::Kept;
 use super::look::{self, Scene};
-use super::{branches, databases, found, processes, queue, recovery, worker};
-use crate::app::{App, guard};
-use crate::data::Fence;
+use super::{branches, databases, found, plan, processes, queue, recovery, worker};
+use crate::app::{App, Version, guard};
+use crate::data::{Database, Fence};
 use crate::serve::door;
 use crate::support::text::{bytes, grouped, plural};
 use crate::support::{Result, files};
@@ -253,34 +253,81 @@ fn processes_run(app: &App) -> Vec<Finding> {
 fn databases(app: &App) -> Vec<Finding> {
     let Ok(scene) = Scene::read(app) else { return Vec::new() };
     let live = scene.live.as_ref().and_then(|live| scene.releases.database(live));
-    let mut databases: Vec<_> =
+    let mut records: Vec<_> =
         scene.releases.standing.iter().filter_map(|record| record.database.clone()).collect();
-    databases.sort_by_key(|database| database.home);
-    databases.dedup();
-    databases.iter().map(|database| {
-        let is_live = live == Some(database);
-        let name = &database.name;
-        match databases::of(app, database).and_then(|database| database.fence()) {
-            Err(error) => Finding::trouble("database", error.one_line(), "put the file back from a dump or a backup"),
-            Ok(Fence::Open) if is_live => Finding::fine("database", format!("{name} is live")),
-            Ok(_) if is_live => Finding::trouble(
+    records.sort_by_key(|database| database.home);
+    records.dedup();
+    let mut findings = Vec::new();
+    if live.is_none() {
+        findings.extend(before_the_first(app));
+    }
+    for record in &records {
+        let is_live = live == Some(record);
+        let looked = databases::of(app, record).and_then(|database| look_at(app, &*database, is_live));
+        findings.extend(looked.unwrap_or_else(|error| {
+            vec![Finding::trouble(
                 "database",
-                format!("{name} is live, and refuses writes: a worker died between fence and switch"),
-                format!("`receiver deploy {}` takes the fence back first", app.name()),
+                error.one_line(),
+                "see that its server runs; else put it back from a dump",
+            )]
+        }));
+    }
+    findings
+}
+
+/// What the server lacks that the server's file names, before anything is there.
+fn before_the_first(app: &App) -> Vec<Finding> {
+    let Ok(settings) = look::server_settings(app) else { return Vec::new() };
+    let engine = plan::engine_name(settings.database.engine);
+    if engine == "none" {
+        return Vec::new();
+    }
+    let found = databases::record_for(app, engine, Version(0))
+        .and_then(|record| databases::of(app, &record))
+        .and_then(|database| database.findings());
+    match found {
+        Ok(found) => found.into_iter().map(|one| Finding::trouble("database", one.what, one.cure)).collect(),
+        Err(error) => vec![Finding::trouble(
+            "database",
+            error.one_line(),
+            error.innermost_hint().unwrap_or("see that the server runs, and that it lets receiver in"),
+        )],
+    }
+}
+
+/// One version's database: whether it takes writes as it should, who is connected, and what its server lacks.
+fn look_at(app: &App, database: &dyn Database, is_live: bool) -> Result<Vec<Finding>> {
+    let name = &database.spot().name;
+    let trouble = |what: String, cure: String| Finding::trouble("database", what, cure);
+    let mut findings = vec![match database.fence()? {
+        Fence::Open if is_live => Finding::fine("database", format!("{name} is live")),
+        _ if is_live => trouble(
+            format!("{name} is live, and refuses writes: a worker died between fence and switch"),
+            format!("`receiver deploy {}` takes the fence back first", app.name()),
+        ),
+        Fence::Whole => Finding::fine("database", format!("{name} is retired, and refuses writes")),
+        Fence::Gaps(tables) => trouble(
+            format!("{name} is retired, and takes writes all the same: {}", tables.join(", ")),
+            "somebody changed its schema after the switch: find out who still uses it".to_owned(),
+        ),
+        Fence::Open => trouble(
+            format!(
+                "{name} is not live, and takes writes: what is written there is lost to the live version"
             ),
-            Ok(Fence::Whole) => Finding::fine("database", format!("{name} is retired, and refuses writes")),
-            Ok(Fence::Gaps(tables)) => Finding::trouble(
-                "database",
-                format!("{name} is retired, and these tables take writes all the same: {}", tables.join(", ")),
-                "somebody changed its schema after the switch: find out who still uses it",
-            ),
-            Ok(Fence::Open) => Finding::trouble(
-                "database",
-                format!("{name} is not live, and takes writes: what is written there is lost to the live version"),
-                "find out who took its fence down",
-            ),
-        }
-    }).collect()
+            "find out who took its fence down".to_owned(),
+        ),
+    }];
+    if is_live {
+        findings.extend(database.findings()?.into_iter().map(|found| trouble(found.what, found.cure)));
+    } else {
+        findings.extend(database.connected()?.into_iter().map(|who| {
+            trouble(
+                format!("{name} is retired, and {who} is connected"),
+                "restart it: it finds the live one then".to_owned(),
+            )
+        }));
+    }
+    Ok(findings)
 }
 
 fn space(app: &App) -> Vec<Finding> {

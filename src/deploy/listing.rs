@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::databases;
 use super::look::{self, Scene};
 use super::underway::Underway;
 use super::{branches, maintenance, processes, queue, worker};
@@ -143,6 +144,8 @@ pub struct LiveDatabase {
     pub name: Option<String>,
     /// The version that it belongs to.
     pub version: Version,
+    /// Its bytes on disk; null where nobody can tell, as its server is away.
+    pub bytes: Option<u64>,
 }
 
 /// An app, as `status` shows it.
@@ -221,7 +224,7 @@ impl AppStatus {
             locked: scene.history.locked().map(str::to_owned),
             maintenance: maintenance::is_on(app),
             processes,
-            database: live.map(|record| database(record.id.version, record.database.as_ref())),
+            database: live.map(|record| database(app, record.id.version, record.database.as_ref())),
             bytes: files::disk_usage(app.directory()),
             attention,
         })
@@ -254,7 +257,8 @@ impl AppStatus {
         lines.extend(self.processes.iter().map(processes::Listed::words));
         if let Some(database) = &self.database {
             let name = database.name.as_deref().unwrap_or("the application's own affair");
-            lines.push(format!("  database   {} ({})", name, database.engine));
+            let size = database.bytes.map(|bytes| format!(", {}", crate::support::text::bytes(bytes)));
+            lines.push(format!("  database   {name} ({}{})", database.engine, size.unwrap_or_default()));
         }
         lines.push(format!("  disk       {}", crate::support::text::bytes(self.bytes)));
         lines.extend(self.attention.iter().map(|what| format!("  attention  {}", printable(what))));
@@ -262,13 +266,14 @@ impl AppStatus {
     }
 }
 
-fn database(version: Version, record: Option<&DatabaseRecord>) -> LiveDatabase {
+fn database(app: &App, version: Version, record: Option<&DatabaseRecord>) -> LiveDatabase {
     match record {
         Some(record) => LiveDatabase {
             engine: record.engine.clone(),
             name: Some(record.name.clone()),
             version: record.home,
+            bytes: databases::of(app, record).and_then(|database| database.size()).ok(),
         },
-        None => LiveDatabase { engine: "none".to_owned(), name: None, version },
+        None => LiveDatabase { engine: "none".to_owned(), name: None, version, bytes: None },
     }
 }

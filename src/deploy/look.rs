@@ -5,8 +5,9 @@
 use std::collections::{BTreeMap, HashSet};
 
 use super::branches::{self, Unborn};
-use super::plan::{self, Facts, Plan};
+use super::plan::{self, Facts, LeftVersion, Plan};
 use super::queue::Options;
+use super::{crossing, databases};
 use crate::app::init::{self, Framework};
 use crate::app::journal::History;
 use crate::app::record::{self, Record, Releases};
@@ -126,6 +127,7 @@ pub fn at(app: &App, repository: &Repository, scene: &Scene, request: &Request) 
     let changed = live.and_then(|live| repository.changed_paths(&live.revision, request.revision).ok());
     let changed_files = changed.as_ref().map_or(parts[0].tree.entries.len(), HashSet::len);
     let question = schema::question(fingerprint.detector, &said.said());
+    let left = left(app, repository, scene, &settings, &fingerprint, &said);
     let plan = plan::decide(&Facts {
         app: app.name(),
         revision: request.revision,
@@ -134,6 +136,7 @@ pub fn at(app: &App, repository: &Repository, scene: &Scene, request: &Request) 
         live,
         seed: branches::seed(app, lineage.as_ref(), scene)?,
         next_version: scene.releases.next_version(),
+        left,
         detector: fingerprint.detector.to_string(),
         difference,
         size,
@@ -322,6 +325,42 @@ fn refuse_lfs(repository: &Repository, tree: &Tree) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The version that a rollback left, if what was written since can be carried into it. Where that cannot be
+/// found out, as its server is away, it is as if there were none.
+fn left(
+    app: &App,
+    repository: &Repository,
+    scene: &Scene,
+    settings: &Settings,
+    fingerprint: &Fingerprint,
+    said: &Words,
+) -> Option<LeftVersion> {
+    let version = scene.history.left_version()?.version;
+    let live = scene.live.as_ref().and_then(|live| scene.releases.database(live))?;
+    let of_it = |record: &&Record| record.id.version == version && record.sealed.is_some();
+    let record = scene.releases.standing.iter().rev().find(of_it)?;
+    let database = record.database.clone()?;
+    let look = || -> Result<bool> {
+        let capture = databases::of(app, live)?.captured()?;
+        Ok(capture.is_some_and(|capture| {
+            capture.peer == database.name
+                && capture.is_whole()
+                && !crossing::is_over(&capture, settings.database.rollback_window)
+        }))
+    };
+    match look() {
+        Ok(true) => {}
+        Ok(false) => return None,
+        Err(error) => {
+            log::info!("version {version}: {}", error.one_line());
+            return None;
+        }
+    }
+    let same = difference(repository, record, fingerprint, said).map(|found| found.changed);
+    let same_schema = same.is_ok_and(|changed| changed == schema::Changed::No);
+    Some(LeftVersion { version, database, same_schema })
 }
 
 fn difference(

@@ -15,9 +15,9 @@ use super::queue::Job;
 use super::stage::Stage;
 use super::stop::Stopper;
 use super::underway::{Step, Underway};
-use super::{databases, plan, prune, sharing};
+use super::{databases, plan, room, sharing};
 use crate::app::guard::Guard;
-use crate::app::record::{Record, StageRun};
+use crate::app::record::{DatabaseRecord, Record, StageRun};
 use crate::app::settings::{Action, Settings, StageName};
 use crate::app::{App, ReleaseId, ReleaseName, Version};
 use crate::data::Access;
@@ -25,7 +25,7 @@ use crate::schema::{Answer, Detector};
 use crate::serve::hold::Hold;
 use crate::serve::start::Purpose;
 use crate::support::text::{grouped, plural};
-use crate::support::{Context, Error, Result, clock, death, files, text};
+use crate::support::{Context, Error, Result, clock, death, files};
 use crate::vcs::times::Older;
 use crate::vcs::{Repository, export};
 
@@ -37,8 +37,8 @@ pub struct Making<'a> {
     pub log: JobLog,
     /// What the stages find.
     pub environment: Environment,
-    /// Whether the live database was fenced.
-    pub fenced: bool,
+    /// Whether it is noted which rows change, so that a rollback can carry them back.
+    pub captured: bool,
     /// When to end early.
     pub stopper: &'a Stopper<'a>,
     /// Those who are held at the door, from when it is closed until it opens.
@@ -79,7 +79,8 @@ impl<'a> Making<'a> {
         let branch = job.branch().unwrap_or_default();
         let name = free_name(&app, revision, scene)?;
         let id = ReleaseId { version: look.plan.version, name };
-        underway.step = Step::Release { id: id.clone(), opens: look.plan.opens };
+        let returns = matches!(look.plan.data, plan::Data::Returned { .. });
+        underway.step = Step::Release { id: id.clone(), opens: look.plan.opens, returns };
         underway.write(guard)?;
         let repository = Repository::open(&app.repository())?;
         let schema = toml::Table::try_from(&look.fingerprint).context(|| "cannot write down the schema")?;
@@ -117,7 +118,7 @@ impl<'a> Making<'a> {
             guard,
             log: log.clone(),
             environment,
-            fenced: false,
+            captured: false,
             stopper,
             hold,
             look,
@@ -148,9 +149,22 @@ impl<'a> Making<'a> {
         self.previous.as_ref().map_or(self.version(), |previous| previous.id.version)
     }
 
+    /// The database of a version that a rollback left, which may alone hold what this one can hold.
+    pub fn merges(&self) -> Option<&DatabaseRecord> {
+        self.look.plan.merges.as_ref()
+    }
+
     /// What there is to do for its data.
     pub fn opening(&self) -> Result<Opening> {
         Opening::of(self.app(), self.look)
+    }
+
+    /// Whether a rollback from it would leave data behind: another database would be live then.
+    pub fn leaves_data(&self) -> bool {
+        let before = self.previous.as_ref().and_then(|previous| previous.database.as_ref());
+        self.record.database.is_some()
+            && before.is_some_and(|before| Some(before) != self.record.database.as_ref())
+            && !self.captured
     }
 
     /// Whether something is live that data can be brought over from.
@@ -187,7 +201,7 @@ impl<'a> Making<'a> {
     /// Writes the tree of the revision, after a look at the space that is left.
     pub fn export(&mut self) -> Result<()> {
         let begun = Instant::now();
-        self.make_room()?;
+        room::make(self.guard, self.look, &self.log)?;
         std::fs::create_dir(&self.directory)
             .context(|| format!("cannot make the directory {}", self.directory.display()))?;
         death::point("directory-made");
@@ -225,51 +239,6 @@ impl<'a> Making<'a> {
         };
         export::export(&self.look.parts, &self.directory, self.older().as_ref(), &|| !go_on())
             .map_err(|error| self.stopper.check().err().unwrap_or(error))
-    }
-
-    /// Estimates bytes and inodes first; where there is too little, prunes, and looks again.
-    fn make_room(&mut self) -> Result<()> {
-        let size = self.look.size;
-        let data = self.data_size()?;
-        // A tenth more, and some megabytes for journals, logs and what stages make.
-        let bytes = (size.allocated + data) / 10 * 11 + (8 << 20);
-        let inodes = size.files + size.directories + 64;
-        let place = self.app().versions();
-        let enough = |(free_bytes, free_inodes): (u64, u64)| free_bytes >= bytes && free_inodes >= inodes;
-        if enough(files::free_space(&place)?) {
-            return Ok(());
-        }
-        for gone in prune::words(&prune::run(self.guard, &self.look.settings.keep)?) {
-            self.log.step("prune", gone);
-        }
-        prune::empty_trash(self.app());
-        let (free_bytes, free_inodes) = files::free_space(&place)?;
-        if enough((free_bytes, free_inodes)) {
-            return Ok(());
-        }
-        let (what, wanted, free) = if free_bytes < bytes {
-            ("space", text::bytes(bytes), text::bytes(free_bytes))
-        } else {
-            ("inodes", grouped(inodes), grouped(free_inodes))
-        };
-        Err(Error::new(format!(
-            "the disk has too little {what}: {wanted} are wanted in {}, {free} are left",
-            place.display()
-        ))
-        .hint(format!(
-            "free some, or keep less: `receiver config {} keep.releases 2`, then `receiver prune`",
-            self.app().name()
-        )))
-    }
-
-    /// The bytes that the databases of an opening version will take: the rehearsal's and its own.
-    fn data_size(&self) -> Result<u64> {
-        let from = match &self.look.plan.data {
-            plan::Data::Carried(_, from) => databases::of(self.app(), from)?,
-            plan::Data::Seeded(_, from) => databases::of_parent(self.app(), from)?,
-            _ => return Ok(0),
-        };
-        Ok(from.size()?.saturating_mul(22) / 10)
     }
 
     /// Links what outlives releases into this one.
@@ -338,6 +307,11 @@ impl<'a> Making<'a> {
         let answer = run.output(&|| self.stopper.check());
         self.stopper.check()?;
         Ok(answer.is_ok())
+    }
+
+    /// Whether the framework can be asked whether something is pending.
+    pub fn can_be_asked(&self) -> bool {
+        self.look.question.as_ref().is_some_and(|question| question.answer == Answer::Status)
     }
 
     /// What the command that [schema] names prints in this release.

@@ -15,10 +15,11 @@ use super::look::Look;
 use super::making::Making;
 use super::plan::{self, Data};
 use super::trial::{self, Begins, Origin, Trial};
-use super::{doorway, processes};
+use super::{crossing, doorway, processes, returning};
 use crate::app::record::{DatabaseRecord, StageRun};
 use crate::app::settings::{Carry, StageName};
 use crate::app::{App, Version};
+use crate::data::way::Way;
 use crate::data::{Access, Database, Limit, Progress, Schema};
 use crate::serve::start::Purpose;
 use crate::support::{Context, Error, Result, death, text};
@@ -44,6 +45,8 @@ enum Source {
     Seeded(Carry, DatabaseRecord),
     /// It is carried over from here.
     Carried(Carry, DatabaseRecord),
+    /// It is that of a version which a rollback left, and gets what was written here since.
+    Returned(DatabaseRecord),
 }
 
 impl Opening {
@@ -60,13 +63,14 @@ impl Opening {
                 (Some(from.clone()), Source::Carried(Carry::Shared, from.clone()))
             }
             Data::Carried(carry, from) => (own()?, Source::Carried(*carry, from.clone())),
+            Data::Returned { from, to } => (Some(to.clone()), Source::Returned(from.clone())),
         };
         Ok(Opening { database, source })
     }
 
     /// Whether it makes a database of its own.
     fn is_new(&self) -> bool {
-        !matches!(self.source, Source::Nothing | Source::Carried(Carry::Shared, _))
+        !matches!(self.source, Source::Nothing | Source::Returned(_) | Source::Carried(Carry::Shared, _))
     }
 
     /// Makes the still empty database that `build` and `assets` find.
@@ -100,11 +104,12 @@ pub fn open(making: &mut Making, opening: &Opening) -> Result<()> {
             bring_up(making)
         }
         (Source::Carried(carry, from), Some(database)) => {
-            let live = databases::of(&app, from)?;
-            let pause = rehearse(making, *carry, &*live)?;
+            let (live, own) = (databases::of(&app, from)?, databases::of(&app, database)?);
+            let pause = rehearse(making, *carry, &*live, &*own)?;
             refuse_long_pause(making, pause)?;
-            carry_over(making, *carry, &*live, databases::of(&app, database)?)
+            carry_over(making, *carry, &*live, own)
         }
+        (Source::Returned(from), Some(database)) => returning::to(making, from, database),
     }
 }
 
@@ -127,7 +132,9 @@ fn bring_up(making: &mut Making) -> Result<()> {
 }
 
 /// Does everything once on a copy, with nobody waiting; answers how long requests would have waited.
-fn rehearse(making: &mut Making, carry: Carry, live: &dyn Database) -> Result<Duration> {
+///
+/// `own` is on the server that the copy is made on.
+fn rehearse(making: &mut Making, carry: Carry, live: &dyn Database, own: &dyn Database) -> Result<Duration> {
     let begun = Instant::now();
     let spot = Passing::Rehearsal.spot(making.app(), making.version())?;
     let schema_before = live.schema()?;
@@ -136,7 +143,7 @@ fn rehearse(making: &mut Making, carry: Carry, live: &dyn Database) -> Result<Du
         log.step("rehearse", format!("{} of {}", text::bytes(progress.done), text::bytes(progress.total)));
     };
     let origin = Origin { database: live, hold: None, limit: Limit::within(UNHURRIED) };
-    let trial = trial::begin(making, carry, &origin, live.beside(spot), Begins::Copied, &mut tell)?;
+    let trial = trial::begin(making, carry, &origin, own.beside(spot), Begins::Copied, &mut tell)?;
     let found = trial::database_files(making);
     let migrated =
         prove_cost(carry, &*trial.database).and_then(|()| trial.migrate(making, Some(()), UNHURRIED));
@@ -162,6 +169,56 @@ fn rehearse(making: &mut Making, carry: Carry, live: &dyn Database) -> Result<Du
     Ok(pause)
 }
 
+/// Brings what the version that a rollback left alone holds: its tables and columns that the live one lacks.
+fn merge(
+    making: &Making,
+    carry: Carry,
+    live: &dyn Database,
+    own: &dyn Database,
+    limit: &Limit,
+) -> Result<()> {
+    let Some(left) = making.merges().filter(|left| carry == Carry::Copy && left.engine == own.engine())
+    else {
+        return Ok(());
+    };
+    let left = databases::of(making.app(), left)?;
+    let way = Way::merge(&left.tables()?, &live.tables()?, &own.tables()?);
+    let merged = own.merge(left.spot(), &way, limit)?;
+    let name = &left.spot().name;
+    for line in crossing::words_of_moved(&merged) {
+        making.log.step("merge", format!("from {name}: {line}"));
+    }
+    for line in crossing::words_of_left(&merged) {
+        making.log.note(format!("stays in {name}: {line}"));
+    }
+    Ok(())
+}
+
+/// Notes from before the first write which rows change, so that a rollback can carry them back. A version
+/// that cannot is one that a rollback leaves with its data behind, which is said now.
+fn capture(
+    making: &Making,
+    carry: Carry,
+    live: &dyn Database,
+    own: &dyn Database,
+    limit: &Limit,
+) -> Result<bool> {
+    let wanted = !making.settings().database.rollback_window.is_zero();
+    if !wanted || carry == Carry::Shared || live.engine() != own.engine() {
+        return Ok(false);
+    }
+    let why = match own.capture(&live.spot().name, limit) {
+        Ok(capture) if capture.is_whole() => return Ok(true),
+        Ok(capture) => capture.gaps.join("; "),
+        Err(error) => {
+            limit.check()?;
+            error.one_line()
+        }
+    };
+    making.log.note(format!("a rollback over this version will leave new data behind: {why}"));
+    Ok(false)
+}
+
 /// What it takes to prove a copy is part of the pause: the rehearsal's is compared with itself, as its original
 /// has moved on meanwhile.
 fn prove_cost(carry: Carry, copy: &dyn Database) -> Result<()> {
@@ -173,7 +230,7 @@ fn prove_cost(carry: Carry, copy: &dyn Database) -> Result<()> {
 
 /// Starts the web process on the copy, proves that it stays up, and ends it. Answers how long it took
 /// to be healthy: requests will wait for that, too.
-fn rehearse_start(making: &Making, environment: &Environment) -> Result<Duration> {
+pub(super) fn rehearse_start(making: &Making, environment: &Environment) -> Result<Duration> {
     let begun = Instant::now();
     let report = |line: &Line| making.log.write(line);
     let stop = || making.stopper.check();
@@ -188,7 +245,7 @@ fn rehearse_start(making: &Making, environment: &Environment) -> Result<Duration
 
 /// Starts the web process on the version's own database, while requests are held: the rehearsal has
 /// proved that it stays up, so that nobody waits for `settle`.
-fn start_held(making: &mut Making, most: Duration) -> Result<()> {
+pub(super) fn start_held(making: &mut Making, most: Duration) -> Result<()> {
     let begun = Instant::now();
     let report = |line: &Line| making.log.write(line);
     let how = Upbringing { report: &report, stop: &|| Ok(()), most, settle: false };
@@ -217,7 +274,7 @@ fn seed(making: &mut Making, carry: Carry, from: &dyn Database, own: Box<dyn Dat
     let origin = Origin { database: from, hold: None, limit: Limit::within(UNHURRIED) };
     let trial = trial::begin(making, carry, &origin, own, Begins::Seeded, &mut |_| {})?;
     trial.migrate(making, None, UNHURRIED)?;
-    trial::end(&trial)?;
+    trial::end_previous(&trial)?;
     trial::refuse_strays(making, &found)?;
     making.log.timed("data", format!("from a snapshot of {}; nobody was held", from.spot().name), begun);
     making.stage(StageName::Check, &making.environment.clone(), UNHURRIED)?;
@@ -226,7 +283,7 @@ fn seed(making: &mut Making, carry: Carry, from: &dyn Database, own: Box<dyn Dat
     bring_up(making)
 }
 
-fn refuse_long_pause(making: &Making, pause: Duration) -> Result<()> {
+pub(super) fn refuse_long_pause(making: &Making, pause: Duration) -> Result<()> {
     let most = making.max_pause();
     if pause <= most {
         return Ok(());
@@ -246,7 +303,7 @@ fn refuse_long_pause(making: &Making, pause: Duration) -> Result<()> {
 /// Holds the writers, carries the data over, migrates and proves it, and fences the old database.
 fn carry_over(making: &mut Making, carry: Carry, live: &dyn Database, own: Box<dyn Database>) -> Result<()> {
     let most = making.max_pause();
-    live.prepare_hold(&Limit::within(UNHURRIED))?;
+    live.prepare_hold(&Limit::within(most))?;
     making.stopper.check()?;
     making.stopper.pass();
     let limit = Limit::within(most);
@@ -269,7 +326,9 @@ fn carry_over(making: &mut Making, carry: Carry, live: &dyn Database, own: Box<d
         }
     })?;
     trial::end_previous(&trial)?;
+    merge(making, carry, live, own, &limit)?;
     own.examine(broken, &limit)?;
+    making.captured = capture(making, carry, live, own, &limit)?;
     own.sync()?;
     death::point("migrated");
     start_held(making, most.saturating_sub(begun.elapsed()))?;
@@ -279,7 +338,6 @@ fn carry_over(making: &mut Making, carry: Carry, live: &dyn Database, own: Box<d
     limit.check().context(|| format!("writers were held for longer than {:.1} s", most.as_secs_f64()))?;
     hold.check()?;
     hold.fence(&retired(making.app(), making.previous_version()))?;
-    making.fenced = true;
     death::point("fenced");
     let (from, to) = (&live.spot().name, &own.spot().name);
     making.log.timed("carry", format!("{from} → {to}: writers held, none lost"), begun);
@@ -299,7 +357,7 @@ fn share(making: &mut Making, live: Box<dyn Database>) -> Result<()> {
         "database",
         format!("{name} is shared: its schema changes in place, and no rollback brings it back"),
     );
-    rehearse(making, Carry::Shared, &*live)?;
+    rehearse(making, Carry::Shared, &*live, &*live)?;
     making.stopper.pass();
     let trial = Trial { database: live, previous: None, begins: Begins::Copied };
     trial.migrate(making, None, UNHURRIED)

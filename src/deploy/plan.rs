@@ -29,6 +29,8 @@ pub struct Facts<'a> {
     pub seed: Option<DatabaseRecord>,
     /// The number that a version gets which opens now.
     pub next_version: Version,
+    /// The version that a rollback left, while what was written since can be carried into it.
+    pub left: Option<LeftVersion>,
     /// What keeps the schema in the revision; `none` where nothing does.
     pub detector: String,
     /// How its schema differs from the live release's; absent where nothing is live.
@@ -39,6 +41,17 @@ pub struct Facts<'a> {
     pub changed_files: usize,
     /// Whether the revision is deployed also where it is live already.
     pub again: bool,
+}
+
+/// A version that a rollback left.
+#[derive(Clone, Debug)]
+pub struct LeftVersion {
+    /// The version.
+    pub version: Version,
+    /// Its database.
+    pub database: DatabaseRecord,
+    /// Whether the schema of the revision is its own.
+    pub same_schema: bool,
 }
 
 /// Whether a schema changed.
@@ -66,6 +79,13 @@ pub enum Data {
     Seeded(Carry, DatabaseRecord),
     /// A new one, carried over from the live one.
     Carried(Carry, DatabaseRecord),
+    /// That of the version which a rollback left, with what was written to the live one since.
+    Returned {
+        /// The live one.
+        from: DatabaseRecord,
+        /// The one that was left.
+        to: DatabaseRecord,
+    },
 }
 
 /// What is done for a schema.
@@ -114,6 +134,12 @@ pub struct Plan {
     /// What becomes of the database.
     #[serde(skip)]
     pub data: Data,
+    /// Whether the push itself said whether the schema changed.
+    #[serde(skip)]
+    pub schema_said: bool,
+    /// The database of a version that a rollback left, which may alone hold what the opening version can hold.
+    #[serde(skip)]
+    pub merges: Option<DatabaseRecord>,
 }
 
 /// Whether anything is done.
@@ -132,12 +158,19 @@ pub enum Action {
 /// Where the settings ask for what cannot be.
 pub fn decide(facts: &Facts) -> Result<Plan> {
     let schema = schema(facts);
-    let opens = facts.live.is_none() || schema.changed == SchemaChanged::Yes;
-    let version = match facts.live {
-        Some(live) if !opens => live.id.version,
+    let changed = facts.live.is_none() || schema.changed == SchemaChanged::Yes;
+    let back = changed.then(|| returned(facts)).flatten();
+    let opens = changed && back.is_none();
+    let version = match (facts.live, &back) {
+        (_, Some((left, _))) => *left,
+        (Some(live), None) if !opens => live.id.version,
         _ => facts.next_version,
     };
-    let data = data(facts, opens)?;
+    let data = match back {
+        Some((_, data)) => data,
+        None => data(facts, opens)?,
+    };
+    let merges = facts.left.as_ref().filter(|_| opens).map(|left| left.database.clone());
     let is_live = facts.live.is_some_and(|live| live.revision == *facts.revision);
     let (action, reason) = if is_live && !facts.again {
         (Action::Skip, "it is live already".to_owned())
@@ -162,7 +195,17 @@ pub fn decide(facts: &Facts) -> Result<Plan> {
         bytes: facts.size.bytes,
         opens,
         data,
+        schema_said: facts.options.schema.is_some(),
+        merges,
     })
+}
+
+/// The version that a rollback left, where the revision's schema is its own: it is live again, with what was
+/// written since.
+fn returned(facts: &Facts) -> Option<(Version, Data)> {
+    let left = facts.left.as_ref().filter(|left| left.same_schema && facts.options.schema.is_none())?;
+    let from = facts.live?.database.clone()?;
+    Some((left.version, Data::Returned { from, to: left.database.clone() }))
 }
 
 fn schema(facts: &Facts) -> SchemaPlan {
@@ -217,7 +260,7 @@ fn data(facts: &Facts, opens: bool) -> Result<Data> {
         let carry = if wanted.carry == Carry::Empty { Carry::Empty } else { Carry::Copy };
         return Ok(seed.map_or(Data::Fresh, |seed| Data::Seeded(carry, seed)));
     };
-    if database.engine != engine {
+    if database.engine != engine && (wanted.carry != Carry::Empty || facts.options.carry_shared) {
         return Err(Error::new(format!(
             "the live version's data is in {}, and {engine} cannot carry it over",
             database.engine
@@ -239,6 +282,9 @@ fn reason(facts: &Facts, schema: &SchemaPlan, version: Version) -> String {
         }
         (Some(SchemaSaid::New), _) => {
             format!("the push says that the schema is new: version {version} opens")
+        }
+        (None, SchemaChanged::Yes) if returned(facts).is_some() => {
+            format!("the schema is that of version {version}, which a rollback left: it is live again")
         }
         (None, SchemaChanged::Yes) if engine_changes(facts) => {
             format!("the database engine changes: version {version} opens")
@@ -314,6 +360,9 @@ impl Plan {
             }
             Data::Carried(Carry::Copy, from) => {
                 format!("a new one, copied from {} (rehearsed first)", from.name)
+            }
+            Data::Returned { from, to } => {
+                format!("{}, which a rollback left, with what was written to {} since", to.name, from.name)
             }
             Data::Carried(Carry::Empty, from) => {
                 format!("a new one, filled by the migration from {} (rehearsed first)", from.name)

@@ -11,8 +11,8 @@ use super::queue::{self, Job, Order};
 use super::underway::Underway;
 use super::verdict::Verdict;
 use super::worker;
+use super::{databases, processes, site, stage};
 use super::{joblog::JobLog, look};
-use super::{processes, site, stage};
 use crate::app::guard::{self, Guard};
 use crate::app::journal::{Event, Outcome};
 use crate::app::{App, AppName};
@@ -96,7 +96,10 @@ fn remove(guard: &mut Guard, by: &str, app: &App, branch: &str) -> Result<bool> 
         if let Err(error) = site::take_back(app) {
             log::warn!("the site of {} is left in nginx: {}", app.name(), error.one_line());
         }
-        drop_databases(app);
+        // Without a dump: its data is to be thrown away. A SQLite database goes with the directory.
+        for database in databases::on_servers(app)? {
+            database.remove()?;
+        }
         let stamp = clock::now().strftime("%Y%m%dT%H%M%SZ");
         let trash = parent.trash().join(format!("{}-{stamp}-{}", app.name(), std::process::id()));
         files::move_new(app.directory(), &trash)?;
@@ -144,7 +147,3 @@ fn silence(app: &App, by: &str, is_back: &dyn Fn() -> Result<bool>) -> Result<Op
     }
     Ok(Some(own))
 }
-
-/// Drops the databases of a preview without a dump: its data is to be thrown away. A SQLite database lies in the
-/// app's directory, and goes with it; an engine with a server drops its databases here.
-fn drop_databases(_app: &App) {}

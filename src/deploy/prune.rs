@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::look::Scene;
-use super::{databases, preview, site};
+use super::{crossing, databases, look, preview, site};
 use crate::app::guard::Guard;
 use crate::app::journal::Event;
 use crate::app::record::{DatabaseRecord, Record};
@@ -154,13 +154,43 @@ pub fn selection(app: &App, keep: &Keep, window: Duration) -> Result<(Selection,
     Ok((selection, scene))
 }
 
+/// How long a rollback over the live version carries what was written since.
+pub fn window(app: &App) -> Result<Duration> {
+    let scene = Scene::read(app)?;
+    let live = scene.live.as_ref().and_then(|live| scene.releases.sealed(live));
+    let settings = match live {
+        Some(live) => look::settings_of(app, live)?,
+        None => look::server_settings(app)?,
+    };
+    Ok(settings.database.rollback_window)
+}
+
+/// Once its window is over, nothing needs to note any more which rows change. It costs writes a little; where
+/// it cannot be ended now, the next prune does.
+fn end_old_capture(app: &App, scene: &Scene, window: Duration) {
+    let end = || -> Result<()> {
+        let Some(live) = scene.live.as_ref().and_then(|live| scene.releases.database(live)) else {
+            return Ok(());
+        };
+        let live = databases::of(app, live)?;
+        match live.captured()? {
+            Some(capture) if crossing::is_over(&capture, window) => live.end_capture(),
+            _ => Ok(()),
+        }
+    };
+    if let Err(error) = end() {
+        log::warn!("it is still noted which rows change: {}", error.one_line());
+    }
+}
+
 /// Prunes, under the lock: the journal's line first, then one rename for each release.
 pub fn run(guard: &mut Guard, keep: &Keep) -> Result<Selection> {
     let app = guard.app().clone();
     old_accounts(&app)?;
     old_dumps(&app, keep)?;
-    let window = super::look::server_settings(&app)?.database.rollback_window;
+    let window = window(&app)?;
     let (mut selection, scene) = selection(&app, keep, window)?;
+    end_old_capture(&app, &scene, window);
     selection.previews = preview::prune(guard, std::mem::take(&mut selection.previews))?;
     if selection.releases.is_empty() && selection.versions.is_empty() {
         return Ok(selection);
@@ -273,8 +303,9 @@ fn old_accounts(app: &App) -> Result<()> {
         .collect();
     let logs = app.state("logs");
     for name in files::names_in(&logs)? {
-        let is_named = name.strip_suffix(".jsonl").is_some_and(|job| named.contains(job));
-        if !is_named && is_older(&logs.join(&name), LOGS) {
+        // What is not a deploy's is left alone: the directory of the processes' logs is here, too.
+        let Some(job) = name.strip_suffix(".jsonl") else { continue };
+        if !named.contains(job) && is_older(&logs.join(&name), LOGS) {
             files::remove_file(&logs.join(&name))?;
         }
     }

@@ -44,6 +44,9 @@ pub enum Order {
         to: Option<ReleaseId>,
         /// Whether what was written since may stay behind.
         without_new_data: bool,
+        /// Whether rows that the older database refuses may stay behind.
+        #[serde(default)]
+        quarantine: bool,
     },
     /// Stop what runs or waits.
     Cancel,

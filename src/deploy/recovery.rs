@@ -83,6 +83,12 @@ fn resume(guard: &mut Guard, underway: Underway) -> Result<String> {
     let app = guard.app().clone();
     let job = underway.job.clone();
     let log = JobLog::open(&app, &job.id)?;
+    if underway.unfinished {
+        undo(guard, &underway, "it failed")?;
+        job.remove(&app)?;
+        Underway::clear(guard)?;
+        return Ok(format!("{} had failed, and the rest of it is undone now", job.id));
+    }
     if let Some(verdict) = Verdict::written(&app, &job.id)? {
         if joblog::end(&app, &job.id).is_none() {
             worker::say(&log, &verdict);
@@ -187,20 +193,36 @@ fn newest_good<'a>(scene: &'a Scene, version: Version, live: &ReleaseId) -> Opti
     scene.releases.standing.iter().rev().find(good).map(|record| &record.id)
 }
 
+/// Undoes what failed; what cannot be undone now, as the database server is away, is tried again by whatever
+/// writes next.
+pub fn undo_or_remember(guard: &mut Guard, underway: &mut Underway, log: &JobLog, why: &str) -> Result<()> {
+    let Err(error) = undo(guard, underway, why) else { return Ok(()) };
+    underway.unfinished = true;
+    underway.write(guard)?;
+    log.note(format!(
+        "not all of it could be undone: {}; the next command that writes tries again",
+        error.one_line()
+    ));
+    Ok(())
+}
+
 /// Undoes all that was done before a switch that did not happen. Each step is harmless when done
-/// again, and none touches what is live but to take its fence back.
+/// again, and none touches what is live but to take its fence back. All are tried; the first error is told.
 pub fn undo(guard: &mut Guard, underway: &Underway, why: &str) -> Result<()> {
     let app = guard.app().clone();
-    unfence_live(&app)?;
-    doorway::open_link(&app)?;
-    match &underway.step {
+    let back = unfence_live(&app).and(doorway::open_link(&app));
+    let undone = match &underway.step {
         Step::Taken => Ok(()),
         Step::Rollback { to, crosses } => {
-            processes::end_all_of(&app, to)?;
-            if *crosses { fence_again(&app, to) } else { Ok(()) }
+            let ended = processes::end_all_of(&app, to);
+            ended.and(if *crosses { fence_again(&app, to) } else { Ok(()) })
         }
-        Step::Release { id, opens } => discard_release(guard, id, *opens, why),
-    }
+        Step::Release { id, opens, returns } => {
+            let fenced = if *returns { fence_again(&app, id) } else { Ok(()) };
+            fenced.and(discard_release(guard, id, *opens, why))
+        }
+    };
+    back.and(undone)
 }
 
 /// What is live takes writes.
@@ -223,7 +245,11 @@ fn fence_again(app: &App, to: &ReleaseId) -> Result<()> {
 }
 
 fn database_of(app: &App, id: &ReleaseId) -> Result<Option<Box<dyn Database>>> {
-    Record::read(&app.record(id))?.map_or(Ok(None), |record| databases::of_release(app, &record))
+    let record = match Record::read(&app.record(id))? {
+        Some(record) => Some(record),
+        None => Record::read(&app.failed_record(&id.name))?,
+    };
+    record.map_or(Ok(None), |record| databases::of_release(app, &record))
 }
 
 fn discard_release(guard: &mut Guard, id: &ReleaseId, opens: bool, why: &str) -> Result<()> {
@@ -237,10 +263,7 @@ fn discard_release(guard: &mut Guard, id: &ReleaseId, opens: bool, why: &str) ->
             .iter()
             .any(|other| other.id.version == id.version && other.sealed.is_some() && other.id != *id);
     let record = Record::read(&app.record(id)).ok().flatten();
-    if let Some(database) = record.as_ref().and_then(|record| record.database.as_ref()) {
-        let own = alone && database.home == id.version;
-        databases::discard_all_of(&app, id.version, &database.engine, own)?;
-    }
+    let dropped = databases::discard_all_of(&app, id.version, alone);
     let place = app.release(id);
     if files::exists(&place) {
         let trash = app.trash().join(format!("{}-{}-{}", id.version, id.name, std::process::id()));
@@ -255,7 +278,7 @@ fn discard_release(guard: &mut Guard, id: &ReleaseId, opens: bool, why: &str) ->
         files::remove_file(&app.last(id.version))?;
         files::remove_empty_directory(&app.version(id.version))?;
     }
-    Ok(())
+    dropped
 }
 
 /// What no account of what was under way tells of: releases that were never sealed, and files that

@@ -1,10 +1,11 @@
 //! Back to a release that was live before: a switch with no export and no build.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
 use super::crew::{Crew, Upbringing};
+use super::crossing::{self, Crossing, Fresh};
 use super::environment::Environment;
 use super::joblog::{JobLog, Line};
 use super::look::{self, Scene};
@@ -17,6 +18,7 @@ use crate::app::guard::Guard;
 use crate::app::journal::Outcome;
 use crate::app::record::{self, Record};
 use crate::app::{App, ReleaseId, Version};
+use crate::data::way::OnConflict;
 use crate::data::{Database, Limit};
 use crate::serve::hold::Hold;
 use crate::serve::start::Purpose;
@@ -31,12 +33,27 @@ pub struct RollbackPlan {
     pub to: ReleaseId,
     /// Whether the database changes with it.
     pub crosses: bool,
+    /// What comes along into the older database, as sentences.
+    pub brings: Vec<String>,
     /// What stays behind in the newer database, as sentences.
     pub stays_behind: Vec<String>,
+    /// Why what was written since cannot come along; `None` where it can, or where the database stays the same.
+    pub hindrance: Option<String>,
+}
+
+/// How far a rollback goes for the data.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wish {
+    /// What was written since is left behind.
+    pub without_new_data: bool,
+    /// Rows that the older database refuses are left behind, whatever the settings say.
+    pub quarantine: bool,
 }
 
 /// How long a rollback waits for a lock.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long it may take to count what would come along: nobody waits for it.
+const COUNTING: Duration = Duration::from_secs(3600);
 
 /// Where a rollback goes to.
 #[derive(Clone, Debug)]
@@ -106,27 +123,34 @@ pub fn plan(app: &App, scene: &Scene, target: &Target) -> Result<RollbackPlan> {
     }
     let (old, new) = (scene.releases.database(&to), scene.releases.database(&from));
     let crosses = old != new && new.is_some();
-    let mut stays_behind = Vec::new();
+    let mut plan = RollbackPlan {
+        from: from.clone(),
+        to: to.clone(),
+        crosses,
+        brings: Vec::new(),
+        stays_behind: Vec::new(),
+        hindrance: None,
+    };
     match (&old, &new) {
-        (Some(old), Some(new)) if crosses => {
-            let left = scene
-                .history
-                .left_at()
-                .get(&to)
-                .map_or_else(|| "it was left".to_owned(), ToString::to_string);
-            stays_behind.push(format!(
-                "{} is as it was at {left}; what was written since stays in {}",
-                old.name, new.name
-            ));
-            stays_behind.extend(row_differences(&*databases::of(app, old)?, &*databases::of(app, new)?)?);
+        (Some(_), Some(_)) if crosses => plan.hindrance = crossing(app, scene, &plan)?.hindrance,
+        (None, Some(_)) => {
+            plan.hindrance = Some(format!("receiver keeps no database for version {}", to.version));
         }
-        (None, Some(new)) => stays_behind.push(format!(
-            "receiver keeps no database for version {}; everything in {} stays there",
-            to.version, new.name
-        )),
         _ => {}
     }
-    Ok(RollbackPlan { from, to, crosses, stays_behind })
+    Ok(plan)
+}
+
+/// The two databases of a rollback that changes it.
+fn crossing(app: &App, scene: &Scene, plan: &RollbackPlan) -> Result<Crossing> {
+    let gone = || Error::new("receiver keeps no database for both versions");
+    let new = scene.releases.database(&plan.from).ok_or_else(gone)?;
+    let old = scene.releases.database(&plan.to).ok_or_else(gone)?;
+    // The newer version knows how its columns came to be.
+    let record = scene.releases.sealed(&plan.from).ok_or_else(gone)?;
+    let settings = look::settings_of(app, record)?.database;
+    let down = crossing::expressions(&settings.map, |map| &map.down);
+    Crossing::of(app, new, old, &down, settings.rollback_window)
 }
 
 /// Which tables have another number of rows in the newer database, a line each.
@@ -148,26 +172,65 @@ fn row_differences(old: &dyn Database, new: &dyn Database) -> Result<Vec<String>
 }
 
 impl RollbackPlan {
+    /// Counts what would come along, and what would stay. Nobody waits for it.
+    pub fn count(&mut self, app: &App, scene: &Scene, wish: Wish) -> Result<()> {
+        let (old, new) = (scene.releases.database(&self.to), scene.releases.database(&self.from));
+        let (Some(old), Some(new)) = (old, new) else {
+            let kept = new.iter().map(|new| format!("everything in {} stays there", new.name));
+            self.stays_behind.extend(kept);
+            return Ok(());
+        };
+        if !self.crosses {
+            return Ok(());
+        }
+        if self.hindrance.is_none() && !wish.without_new_data {
+            let carried = crossing(app, scene, self)?.foresee(&Limit::within(COUNTING))?;
+            self.brings = crossing::words_of_moved(&carried);
+            self.stays_behind = crossing::words_of_left(&carried);
+            return Ok(());
+        }
+        let left = scene.history.left_at().get(&self.to).map(ToString::to_string);
+        let left = left.unwrap_or_else(|| "it was left".to_owned());
+        self.stays_behind.push(format!(
+            "{} is as it was at {left}; what was written since stays in {}",
+            old.name, new.name
+        ));
+        self.stays_behind.extend(row_differences(&*databases::of(app, old)?, &*databases::of(app, new)?)?);
+        Ok(())
+    }
+
     /// The plan in words, a line each.
     pub fn words(&self) -> Vec<String> {
         let mut lines = vec![format!("from {} to {}", self.from, self.to)];
-        if self.crosses {
-            lines.push("the database changes with it; what stays behind:".to_owned());
-            lines.extend(self.stays_behind.iter().map(|line| format!("  {line}")));
-        } else {
+        if !self.crosses {
             lines.push("the database stays the same: nothing is left behind".to_owned());
+            return lines;
+        }
+        let list = |what: &[String]| what.iter().map(|line| format!("  {line}")).collect::<Vec<_>>();
+        if let Some(why) = &self.hindrance {
+            lines.push(format!("the database changes with it, and nothing comes along: {why}"));
+        } else if self.brings.is_empty() {
+            lines.push(
+                "the database changes with it; nothing was written since that could come along".to_owned(),
+            );
+        } else {
+            lines.push("the database changes with it; what comes along:".to_owned());
+            lines.extend(list(&self.brings));
+        }
+        if !self.stays_behind.is_empty() {
+            lines.push("what stays behind:".to_owned());
+            lines.extend(list(&self.stays_behind));
         }
         lines
     }
 
-    /// Where data would stay behind, somebody has to have said that it may.
-    pub fn refuse_loss(&self, app: &App, without_new_data: bool) -> Result<()> {
-        if !self.crosses || without_new_data {
+    /// Where all new data would stay behind, somebody has to have said that it may.
+    pub fn refuse_loss(&self, app: &App, wish: Wish) -> Result<()> {
+        let Some(why) = self.hindrance.as_ref().filter(|_| self.crosses && !wish.without_new_data) else {
             return Ok(());
-        }
-        let stays = self.stays_behind.join("; ");
+        };
         Err(Error::new(format!(
-            "a rollback from version {} to {} leaves new data behind: {stays}",
+            "a rollback from version {} to {} leaves new data behind: {why}",
             self.from.version, self.to.version
         ))
         .hint(format!(
@@ -185,10 +248,10 @@ pub fn run(
     log: &JobLog,
     underway: &mut Underway,
     target: &Target,
-    without: bool,
+    wish: Wish,
 ) -> Verdict {
     let app = guard.app().clone();
-    match attempt(guard, job, log, underway, target, without) {
+    match attempt(guard, job, log, underway, target, wish) {
         Ok((id, after)) => {
             let verdict = Verdict::live(&id);
             match after {
@@ -217,7 +280,7 @@ fn attempt(
     log: &JobLog,
     underway: &mut Underway,
     target: &Target,
-    without: bool,
+    wish: Wish,
 ) -> Result<(ReleaseId, After)> {
     let app = guard.app().clone();
     let scene = Scene::read(&app)?;
@@ -225,19 +288,20 @@ fn attempt(
     if plan.from == plan.to {
         return Ok((plan.to, Ok(())));
     }
-    plan.refuse_loss(&app, without)?;
+    plan.refuse_loss(&app, wish)?;
     log.begin(format!("{}: back from {} to {}", app.name(), plan.from, plan.to));
     underway.step = Step::Rollback { to: plan.to.clone(), crosses: plan.crosses };
     underway.write(guard)?;
     death::point("rollback-begun");
     let mut hold = None;
-    let switched = prepare(&app, &scene, &plan, log, &mut hold).and_then(|()| switch::to(guard, &plan.to));
+    let switched =
+        prepare(&app, &scene, &plan, wish, log, &mut hold).and_then(|()| switch::to(guard, &plan.to));
     let failed = match switched {
         Err(error) if record::live(&app)?.as_ref() != Some(&plan.to) => Some(error),
         _ => None,
     };
     if failed.is_some() {
-        recovery::undo(guard, underway, "the rollback failed")?;
+        recovery::undo_or_remember(guard, underway, log, "the rollback failed")?;
     } else {
         death::point("rollback-switched");
         doorway::open_link(&app)?;
@@ -247,9 +311,6 @@ fn attempt(
     }
     if let Some(error) = failed {
         return Err(error);
-    }
-    for line in &plan.stays_behind {
-        log.note(line.clone());
     }
     let after = recovery::finish(guard, &job.by, &plan.to, true)
         .and_then(|()| processes::succeed(guard, &|line| log.write(line)));
@@ -261,6 +322,7 @@ fn prepare(
     app: &App,
     scene: &Scene,
     plan: &RollbackPlan,
+    wish: Wish,
     log: &JobLog,
     hold: &mut Option<Hold>,
 ) -> Result<()> {
@@ -268,41 +330,75 @@ fn prepare(
         scene.releases.sealed(&plan.to).ok_or_else(|| Error::new(format!("{} has no record", plan.to)))?;
     let settings = look::settings_of(app, record)?;
     let environment = Environment::of_release(app, record)?;
-    if plan.crosses {
-        // Requests wait for the start as well: in between both databases refuse writes.
-        let most = settings.database.max_pause + settings.web.start_timeout;
-        doorway::close(app, most, log, hold)?;
-        change_database(app, scene, plan)?;
-    }
-    let names = if plan.crosses {
-        processes::web_only(&settings).to_vec()
-    } else {
-        processes::before_the_switch(&settings)
-    };
     let report = |line: &Line| log.write(line);
-    let how = Upbringing { report: &report, stop: &|| Ok(()), most: Duration::MAX, settle: !plan.crosses };
-    let mut crew = Crew::new(app, &plan.to, &settings, &environment, Purpose::Live);
-    crew.bring_up(&names, &how)?;
-    crew.link()?;
+    let start = |names: &[&str]| {
+        let how =
+            Upbringing { report: &report, stop: &|| Ok(()), most: Duration::MAX, settle: !plan.crosses };
+        let mut crew = Crew::new(app, &plan.to, &settings, &environment, Purpose::Live);
+        crew.bring_up(names, &how)?;
+        crew.link()
+    };
+    if !plan.crosses {
+        return start(&processes::before_the_switch(&settings));
+    }
+    // Requests wait for the start as well: in between neither database is anybody's.
+    let most = settings.database.max_pause + settings.web.start_timeout;
+    let names = processes::web_only(&settings);
+    if scene.releases.database(&plan.to).is_some() {
+        cross(app, scene, plan, wish, log, &mut || doorway::close(app, most, log, hold), &|| start(names))?;
+    } else {
+        doorway::close(app, most, log, hold)?;
+        start(names)?;
+    }
     match hold {
         Some(hold) => hold.check(),
         None => Ok(()),
     }
 }
 
-/// Retires the newer database, then opens the older one: in between both refuse writes, and lose none.
-fn change_database(app: &App, scene: &Scene, plan: &RollbackPlan) -> Result<()> {
-    if !plan.crosses {
-        return Ok(());
-    }
-    if let Some(new) = scene.releases.database(&plan.from) {
-        let new = databases::of(app, new)?;
-        new.prepare_hold(&Limit::within(PATIENCE))?;
-        new.hold(&Limit::within(PATIENCE))?.fence(&opening::retired(app, plan.from.version))?;
-    }
+/// Carries what was written since along, where it can be and is wanted, and changes the database.
+fn cross(
+    app: &App,
+    scene: &Scene,
+    plan: &RollbackPlan,
+    wish: Wish,
+    log: &JobLog,
+    close: &mut dyn FnMut() -> Result<()>,
+    start: &dyn Fn() -> Result<()>,
+) -> Result<()> {
+    let crossing = crossing(app, scene, plan)?;
+    let record = scene.releases.sealed(&plan.from).ok_or_else(|| Error::new("nothing is live"))?;
+    let settings = look::settings_of(app, record)?.database;
+    let fresh = match crossing.hindrance {
+        None if !wish.without_new_data => Fresh::Carried(if wish.quarantine {
+            OnConflict::Quarantine
+        } else {
+            crossing::on_conflict(settings.on_conflict)
+        }),
+        _ => Fresh::LeftBehind,
+    };
+    let begun = Instant::now();
+    crossing.from.prepare_hold(&Limit::within(PATIENCE))?;
+    close()?;
+    let hold = crossing.from.hold(&Limit::within(PATIENCE))?;
+    death::point("rollback-held");
+    let limit = Limit::within(settings.max_pause);
+    let carried = crossing
+        .open(&*hold, fresh, !settings.rollback_window.is_zero(), &limit)
+        .map_err(|error| quarantine_hint(app, plan, error))?;
+    death::point("rollback-opened");
+    crossing::tell(log, &crossing, fresh, &carried, begun);
+    start()?;
+    hold.check()?;
+    hold.fence(&opening::retired(app, plan.from.version))?;
     death::point("rollback-fenced");
-    match scene.releases.database(&plan.to) {
-        Some(old) => databases::of(app, old)?.unfence(),
-        None => Ok(()),
-    }
+    Ok(())
+}
+
+fn quarantine_hint(app: &App, plan: &RollbackPlan, error: Error) -> Error {
+    let (name, to) = (app.name(), &plan.to);
+    error.hint(format!(
+        "`receiver rollback {name} {to} --quarantine` leaves rows behind that the older version cannot hold; \
+         `receiver rollback {name} {to} --dry-run` counts them"
+    ))
 }

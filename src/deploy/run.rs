@@ -15,7 +15,7 @@ use super::verdict::Verdict;
 use super::{doorway, processes, recovery, switch};
 use crate::app::guard::Guard;
 use crate::app::journal::Outcome;
-use crate::app::settings::Carry;
+use crate::app::settings::StageName;
 use crate::app::{App, ReleaseId};
 use crate::data::{Access, Limit};
 use crate::schema::Fingerprint;
@@ -29,8 +29,8 @@ enum Ended {
     Live {
         /// The release.
         id: ReleaseId,
-        /// Whether the database changed with it.
-        crosses: bool,
+        /// Whether a rollback from it would leave data behind.
+        leaves_data: bool,
         /// What went wrong after the switch.
         after: Result<()>,
     },
@@ -47,11 +47,11 @@ pub fn deploy(guard: &mut Guard, job: &Job, log: &JobLog, underway: &mut Underwa
     let mut options = job.options.clone();
     loop {
         match attempt(guard, job, &options, log, underway, &stopper) {
-            Ok(Ended::Live { id, crosses, after }) => {
+            Ok(Ended::Live { id, leaves_data, after }) => {
                 let mut verdict = Verdict::live(&id);
                 verdict.notes.extend(address(&app));
                 if underway.before.is_some() {
-                    verdict = verdict.undo_by(&app, crosses);
+                    verdict = verdict.undo_by(&app, leaves_data);
                 }
                 return match after {
                     Ok(()) => verdict,
@@ -101,11 +101,10 @@ fn attempt(
         return Ok(Ended::Skipped(scene.live, look.plan.reason));
     }
     announce(log, &look);
-    let crosses = matches!(&look.plan.data, Data::Carried(carry, _) if *carry != Carry::Shared);
     let mut hold = None;
     let attempt = Attempt { job, log, look: &look, scene: &scene, stopper };
     let made = make(guard, underway, attempt, &mut hold);
-    let ended = conclude(guard, underway, attempt, made, crosses);
+    let ended = conclude(guard, underway, attempt, made);
     // The door is open again by now, whatever happened: those who were held go on.
     if let Some(hold) = hold {
         doorway::open(hold, log);
@@ -119,14 +118,13 @@ fn conclude(
     underway: &mut Underway,
     attempt: Attempt,
     made: Result<Made>,
-    crosses: bool,
 ) -> Result<Ended> {
     let app = guard.app().clone();
     let Attempt { job, log, stopper, .. } = attempt;
     match made {
-        Ok(Made::Ready(id)) => {
+        Ok(Made::Ready { id, leaves_data }) => {
             let after = go_live(guard, job, &id, log);
-            Ok(Ended::Live { id, crosses, after })
+            Ok(Ended::Live { id, leaves_data, after })
         }
         Ok(Made::Pending) => {
             recovery::undo(
@@ -140,11 +138,11 @@ fn conclude(
             let _ = doorway::open_link(&app);
             // Only what comes after the rename can fail here: its directory's sync.
             let id = underway.release().cloned().ok_or_else(|| Error::new("nothing was under way"))?;
-            Ok(Ended::Live { id, crosses, after: Err(error) })
+            Ok(Ended::Live { id, leaves_data: false, after: Err(error) })
         }
         Err(error) => {
             let reason = stopper.reason().map_or_else(|| error.one_line(), str::to_owned);
-            recovery::undo(guard, underway, &reason)?;
+            recovery::undo_or_remember(guard, underway, log, &reason)?;
             Err(error)
         }
     }
@@ -182,8 +180,13 @@ fn announce(log: &JobLog, look: &Look) {
 
 /// A release that was made.
 enum Made {
-    /// It is complete.
-    Ready(ReleaseId),
+    /// It is live.
+    Ready {
+        /// The release.
+        id: ReleaseId,
+        /// Whether a rollback from it would leave data behind.
+        leaves_data: bool,
+    },
     /// The framework says that it belongs into a new version.
     Pending,
 }
@@ -206,11 +209,12 @@ fn make(
     if is_pending(&mut making, look, &opening)? {
         return Ok(Made::Pending);
     }
-    if look.plan.opens {
+    if look.plan.opens || matches!(look.plan.data, Data::Returned { .. }) {
         opening::open(&mut making, &opening)?;
     } else {
         let environment = making.environment.clone();
-        making.stage(crate::app::settings::StageName::Check, &environment, Duration::MAX)?;
+        making.stage(StageName::Check, &environment, Duration::MAX)?;
+        refuse_pending(&making, look, &opening)?;
         death::point("checked");
         making.bring_up(&environment, &processes::before_the_switch(&look.settings))?;
     }
@@ -223,7 +227,7 @@ fn make(
     if let Some(hold) = making.hold.take() {
         doorway::open(hold, log);
     }
-    Ok(Made::Ready(id))
+    Ok(Made::Ready { id, leaves_data: making.leaves_data() })
 }
 
 /// Where files alone cannot tell: what the built release says of its schema.
@@ -248,6 +252,29 @@ fn is_pending(making: &mut Making, look: &Look, opening: &Opening) -> Result<boo
     }
     Ok(!ask(making, opening)?)
 }
+
+/// Files that did not change say that the schema is the same; the framework, asked once more, has to agree.
+fn refuse_pending(making: &Making, look: &Look, opening: &Opening) -> Result<()> {
+    let agreed = look.plan.schema.changed != SchemaChanged::No || look.plan.schema_said;
+    if agreed || !making.can_be_asked() || making.settings().stage(StageName::Syncdb).is_none() {
+        return Ok(());
+    }
+    let Some(database) = &opening.database else { return Ok(()) };
+    let live = databases::of(making.app(), database)?;
+    if !live.has_reader() && live.size()? > SMALL {
+        return Ok(());
+    }
+    if ask(making, opening)? {
+        return Ok(());
+    }
+    let name = making.app().name();
+    Err(Error::new("the framework says that migrations are pending, and no file of the schema changed").hint(format!(
+        "`receiver deploy {name} -o schema=new` opens a version for them; `-o schema=same` goes live all the same"
+    )))
+}
+
+/// How large a database may be, in bytes, to be copied for a mere question.
+const SMALL: u64 = 64 << 20;
 
 /// Asks the framework whether nothing is pending: of the live database, by a role that cannot write, or on a
 /// copy that it may do with as it likes.

@@ -24,18 +24,18 @@ pub struct Trial {
 }
 
 /// What a migration reads of the version before.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub enum Previous {
     /// A copy, which goes with the trial.
-    Copy(Spot),
+    Copy(Box<dyn Database>),
     /// The live database itself, by a role that cannot write, while its writers are held.
-    Live(Spot),
+    Live(Box<dyn Database>),
 }
 
 impl Previous {
-    fn spot(&self) -> &Spot {
-        let (Previous::Copy(spot) | Previous::Live(spot)) = self;
-        spot
+    fn database(&self) -> &dyn Database {
+        let (Previous::Copy(database) | Previous::Live(database)) = self;
+        &**database
     }
 }
 
@@ -61,11 +61,12 @@ impl Origin<'_> {
     /// What a migration reads of it.
     fn readable(&self, scratch: Spot, tell: &mut dyn FnMut(Progress)) -> Result<Previous> {
         if self.hold.is_some() && self.database.has_reader() {
-            return Ok(Previous::Live(self.database.spot().clone()));
+            return Ok(Previous::Live(self.database.beside(self.database.spot().clone())));
         }
         self.copy(&scratch, tell)?;
-        self.database.beside(scratch.clone()).freeze()?;
-        Ok(Previous::Copy(scratch))
+        let copy = self.database.beside(scratch);
+        copy.freeze()?;
+        Ok(Previous::Copy(copy))
     }
 }
 
@@ -88,7 +89,7 @@ impl Trial {
             environment.set("RECEIVER_REHEARSAL", "1");
         }
         if let Some(previous) = &self.previous {
-            environment = environment.with_previous(&*self.database.beside(previous.spot().clone()))?;
+            environment = environment.with_previous(previous.database())?;
         }
         let begun = Instant::now();
         let before = self.database.census(&Limit::within(most))?;
@@ -96,7 +97,12 @@ impl Trial {
         if making.has_previous() || self.previous.is_some() {
             self.stage(making, StageName::Migration, &environment, most.saturating_sub(begun.elapsed()))?;
         }
-        self.prove(making, &before, &environment, most)
+        self.prove(making, &before, &environment, most)?;
+        // Whoever waits has been told by the rehearsal already.
+        if rehearsal.is_some() || self.begins != Begins::Copied {
+            refuse_pending(making, &environment)?;
+        }
+        Ok(())
     }
 
     fn stage(
@@ -123,8 +129,11 @@ impl Trial {
         let log = making.log.clone();
         let limit = Limit::within(most.min(stage.timeout));
         let mut say = |line: &str| log.write(&Line::Output(text::printable_output(line)));
+        let previous = self.previous.as_ref().map(Previous::database);
+        // SQL can read what its own engine keeps, and nothing else.
+        let previous = previous.filter(|previous| previous.engine() == self.database.engine());
         self.database
-            .run_sql(&scripts, self.previous.as_ref().map(Previous::spot), &limit, &mut say)
+            .run_sql(&scripts, previous.map(Database::spot), &limit, &mut say)
             .map_err(|error| Error::new(format!("stage `{name}` failed")).caused_by(error))?;
         making.ran(name.as_str(), begun);
         Ok(())
@@ -192,6 +201,19 @@ impl Trial {
     }
 }
 
+/// After its migrations a framework has to say that nothing is pending.
+fn refuse_pending(making: &Making, environment: &Environment) -> Result<()> {
+    let runs = making.settings().stage(StageName::Syncdb).map(|stage| &stage.action);
+    if !matches!(runs, Some(Action::Run(_))) || !making.can_be_asked() {
+        return Ok(());
+    }
+    if making.nothing_pending(environment, Duration::MAX)? {
+        return Ok(());
+    }
+    Err(Error::new("after syncdb the framework says that migrations are pending still")
+        .hint("run its question by hand: `receiver show` has the output of the stages"))
+}
+
 /// The settings lines that make a framework use the database that it is given.
 pub fn unused(making: &Making) -> Error {
     let lines = match making.detector() {
@@ -247,7 +269,7 @@ pub fn end(trial: &Trial) -> Result<()> {
 /// Removes what a migration read.
 pub fn end_previous(trial: &Trial) -> Result<()> {
     match &trial.previous {
-        Some(Previous::Copy(copy)) => databases::discard(&*trial.database.beside(copy.clone())),
+        Some(Previous::Copy(copy)) => databases::discard(&**copy),
         Some(Previous::Live(_)) | None => Ok(()),
     }
 }

@@ -22,6 +22,9 @@ pub struct Underway {
     pub before: Option<ReleaseId>,
     /// How far it has come.
     pub step: Step,
+    /// Whether it failed, and could not wholly be undone, as the database server is away: it is tried again.
+    #[serde(default)]
+    pub unfinished: bool,
 }
 
 /// How far a job has come, as far as recovery must know.
@@ -36,6 +39,10 @@ pub enum Step {
         id: ReleaseId,
         /// Whether it opens its version: then its database, and the fence on the one before, are its own.
         opens: bool,
+        /// Whether it comes back to a version that a rollback left: then the fence on that one's database is
+        /// taken down before the switch.
+        #[serde(default)]
+        returns: bool,
     },
     /// A rollback moves from what was live to this release.
     Rollback {
@@ -49,7 +56,14 @@ pub enum Step {
 impl Underway {
     /// A job that is taken up now.
     pub fn new(guard: &Guard, job: &Job, before: Option<ReleaseId>) -> Underway {
-        Underway { format: FORMAT, job: job.clone(), seq: guard.next_seq(), before, step: Step::Taken }
+        Underway {
+            format: FORMAT,
+            job: job.clone(),
+            seq: guard.next_seq(),
+            before,
+            step: Step::Taken,
+            unfinished: false,
+        }
     }
 
     /// Writes it down; synced.

@@ -3,7 +3,7 @@
 use super::joblog::{self, JobLog};
 use super::look::{self, Scene};
 use super::queue::{self, Job, Order};
-use super::rollback::Target;
+use super::rollback::{Target, Wish};
 use super::underway::Underway;
 use super::verdict::Verdict;
 use super::{branches, preview, processes, prune, recovery, rollback, run};
@@ -169,7 +169,17 @@ fn perform(guard: &mut Guard, job: &Job) -> Result<()> {
     }
     guard.doing(&format!("{} {}", describe(job), job.id))?;
     let mut underway = Underway::new(guard, job, record::live(&app).ok().flatten());
-    underway.write(guard)?;
+    if is_unfinished(&app) {
+        // What only says or stops something does not have to wait for a database server.
+        let deploys = matches!(job.order, Order::Push { .. } | Order::Deploy { .. } | Order::Rollback { .. });
+        if deploys && let Err(error) = recovery::recover(guard) {
+            let live = record::live(&app)?;
+            return close(guard, job, &log, &Verdict::not_live(&app, live.as_ref(), Outcome::Failed, &error));
+        }
+    }
+    if !is_unfinished(&app) {
+        underway.write(guard)?;
+    }
     death::point("job-taken");
     let verdict = match &job.order {
         Order::Push { .. } | Order::Deploy { .. } => {
@@ -177,9 +187,10 @@ fn perform(guard: &mut Guard, job: &Job) -> Result<()> {
             headline(&app, job, &log)?;
             run::deploy(guard, job, &log, &mut underway)
         }
-        Order::Rollback { to, without_new_data } => {
+        Order::Rollback { to, without_new_data, quarantine } => {
+            let wish = Wish { without_new_data: *without_new_data, quarantine: *quarantine };
             let target = to.as_ref().map_or(Target::Before, Target::Release);
-            rollback::run(guard, job, &log, &mut underway, &target, *without_new_data)
+            rollback::run(guard, job, &log, &mut underway, &target, wish)
         }
         Order::Cancel => cancel_waiting(guard)?,
         Order::Lock { why } => {
@@ -198,6 +209,11 @@ fn perform(guard: &mut Guard, job: &Job) -> Result<()> {
         tidy(guard);
     }
     Ok(())
+}
+
+/// Whether an earlier job could not wholly be undone.
+fn is_unfinished(app: &App) -> bool {
+    matches!(Underway::read(app), Ok(Some(underway)) if underway.unfinished)
 }
 
 /// What a job does, in a few words.
@@ -276,7 +292,7 @@ pub fn close(guard: &mut Guard, job: &Job, log: &JobLog, verdict: &Verdict) -> R
     say(log, verdict);
     job.remove(guard.app())?;
     death::point("job-removed");
-    Underway::clear(guard)
+    if is_unfinished(guard.app()) { Ok(()) } else { Underway::clear(guard) }
 }
 
 /// Says a verdict, to who follows.

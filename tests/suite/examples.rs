@@ -7,8 +7,10 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use crate::backed::Backed;
 use crate::browser::{HOST, Web, get, submit};
 use crate::data::value;
+use crate::servers::Engine;
 use crate::world::World;
 
 /// A world whose laptop holds an example, committed.
@@ -90,9 +92,14 @@ fn the_plain_sql_example_is_pushed_changed_as_it_says_and_rolled_back() {
     world.sql("INSERT INTO customer VALUES (2, 'Grace Hopper');");
 }
 
-/// The Django example, live behind nginx, by this file of its settings.
-fn with_django(settings: &str) -> (World, Web) {
-    let world = with_example("django");
+/// The Django example, live behind nginx, by this file of its settings, on this engine.
+fn with_django(settings: &str, engine: Engine) -> (Backed, Web) {
+    let world = Backed::around(with_example("django"), engine);
+    if engine != Engine::Sqlite {
+        // The one line that its README says.
+        replace(&world, settings, "engine = \"sqlite\"", &format!("engine = \"{}\"", engine.name()));
+        world.commit("on a server");
+    }
     if settings != "receiver.toml" {
         std::fs::rename(world.laptop().join(settings), world.laptop().join("receiver.toml")).unwrap();
         world.commit("the other settings");
@@ -169,20 +176,85 @@ fn the_django_example_is_lived_with(world: &World, web: &Web) {
 
 #[test]
 fn the_django_example_is_served_by_http_migrated_and_rolled_back() {
-    let (world, web) = with_django("receiver.toml");
+    let (world, web) = with_django("receiver.toml", Engine::Sqlite);
     the_django_example_is_lived_with(&world, &web);
 }
 
 #[test]
 fn the_django_example_is_served_by_fastcgi_over_a_unix_socket_migrated_and_rolled_back() {
-    let (world, web) = with_django("receiver-fastcgi.toml");
+    let (world, web) = with_django("receiver-fastcgi.toml", Engine::Sqlite);
     assert!(std::fs::read_to_string(web.site()).unwrap().contains("fastcgi_pass"));
     the_django_example_is_lived_with(&world, &web);
 }
 
+/// What it does on a server of databases, and every note comes along, whichever way the version goes.
+fn the_django_example_loses_no_note(world: &Backed, web: &Web) {
+    let shell = |code: &str| {
+        let arguments = ["run", "app", "--", ".venv/bin/python", "manage.py", "shell", "-c", code];
+        world.receiver(&arguments).ok().stdout.trim().to_owned()
+    };
+    // Of four bytes in UTF-8.
+    write_note(web, "first+%F0%9F%8C%BE");
+    let first = "first \u{1f33e}";
+    replace(
+        world,
+        "notes/models.py",
+        "    written",
+        "    stars = models.IntegerField(default=3)\n    written",
+    );
+    world.run("/usr/bin/python3", &world.laptop(), &["manage.py", "makemigrations", "--name", "stars"]).ok();
+    world.commit("Stars");
+    world.push().ok().says("notes/migrations/0002_stars.py → version 1").says("=====> live: 1/");
+    write_note(web, "second");
+    assert_eq!(notes(web), [first, "second"]);
+    world.receiver(&["rollback", "app"]).ok().says("=====> live: 0/");
+    assert_eq!(notes(web), [first, "second"]);
+    write_note(web, "third");
+    world.receiver(&["deploy", "app"]).ok().says("=====> live: 1/");
+    assert_eq!(notes(web), [first, "second", "third"]);
+    assert_eq!(
+        shell("from notes.models import Note; print(sum(note.stars for note in Note.objects.all()))"),
+        "9"
+    );
+    write_note(web, "fourth");
+    // The framework sees nothing of what receiver has in its databases.
+    assert_eq!(
+        shell("from django.db import connection; print(*sorted(connection.introspection.table_names()))"),
+        "auth_group auth_group_permissions auth_permission auth_user auth_user_groups auth_user_user_permissions \
+         django_content_type django_migrations notes_note"
+    );
+    world.receiver(&["run", "app", "--", ".venv/bin/python", "manage.py", "migrate", "--check"]).ok();
+    world.receiver(&["run", "app", "--", ".venv/bin/python", "manage.py", "makemigrations", "--check"]).ok();
+    world.until_running(&["web"]);
+    world.only(&["app_v0", "app_v1"]);
+    world.receiver(&["doctor", "app"]).ok();
+}
+
+#[test]
+#[ignore = "nothing is carried back yet"]
+fn the_django_example_loses_no_note_on_sqlite() {
+    let (world, web) = with_django("receiver.toml", Engine::Sqlite);
+    the_django_example_loses_no_note(&world, &web);
+}
+
+#[test]
+#[ignore = "the engine is not there yet"]
+fn the_django_example_loses_no_note_on_mariadb_behind_nginx_and_fastcgi() {
+    let (world, web) = with_django("receiver-fastcgi.toml", Engine::Mysql);
+    assert!(std::fs::read_to_string(web.site()).unwrap().contains("fastcgi_pass"));
+    the_django_example_loses_no_note(&world, &web);
+}
+
+#[test]
+#[ignore = "the engine is not there yet"]
+fn the_django_example_loses_no_note_on_postgresql_behind_nginx_and_fastcgi() {
+    let (world, web) = with_django("receiver-fastcgi.toml", Engine::Postgres);
+    the_django_example_loses_no_note(&world, &web);
+}
+
 #[test]
 fn the_django_example_goes_over_from_http_to_fastcgi_as_it_says() {
-    let (world, web) = with_django("receiver.toml");
+    let (world, web) = with_django("receiver.toml", Engine::Sqlite);
     write_note(&web, "first");
     std::fs::rename(world.laptop().join("receiver-fastcgi.toml"), world.laptop().join("receiver.toml"))
         .unwrap();

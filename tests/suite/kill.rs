@@ -56,6 +56,8 @@ const BACK: [&str; 9] = [
     "locked",
     "job-taken",
     "rollback-begun",
+    "rollback-held",
+    "rollback-opened",
     "rollback-fenced",
     "rollback-switched",
     "last-moved",

@@ -9,6 +9,7 @@
 )]
 
 mod away;
+mod backed;
 mod beside_live;
 mod booted;
 mod branches;
@@ -21,6 +22,7 @@ mod damage;
 mod data;
 mod demo;
 mod django;
+mod engines;
 mod examples;
 mod frameworks;
 mod full;
@@ -34,6 +36,7 @@ mod kill;
 mod layers;
 mod load;
 mod logs;
+mod lost;
 mod nginx;
 mod orphans;
 mod plumbing;
@@ -43,6 +46,7 @@ mod push;
 mod reader;
 mod reboot;
 mod refs;
+mod servers;
 mod serving;
 mod settings;
 mod shapes;

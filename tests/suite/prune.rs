@@ -270,3 +270,19 @@ fn prune_never_removes_a_version_that_holds_a_damaged_record() {
     assert!(world.database(0).is_file(), "{}", world.picture());
     assert!(damaged.is_file());
 }
+
+#[test]
+fn prune_removes_old_logs_of_deploys_and_leaves_those_of_processes() {
+    let mut world = World::with_web();
+    world.next_page("two", false);
+    world.push().ok();
+    world.until_running(&["web"]);
+    let logs = world.names("receiver/logs");
+    assert!(logs.len() >= 3 && logs.contains(&"processes".to_owned()), "{logs:?}");
+    std::fs::write(world.app().join("receiver/logs/20200101T000000Z-000000000-1.jsonl"), "").unwrap();
+    // Older than any log is kept, the directory that the processes' logs are in, too.
+    world.clock(24 * 40);
+    world.prune();
+    assert_eq!(world.names("receiver/logs"), logs);
+    assert_eq!(world.names("receiver/logs/processes").len(), 2);
+}

@@ -27,7 +27,18 @@ STATIC_ROOT = BASE_DIR / "collected"
 # The database of this version, as receiver names it; on the laptop a file of one's own.
 DATABASES = {
     "default": {
-        "ENGINE": "django.db.backends.sqlite3",
+        "ENGINE": {
+            "sqlite": "django.db.backends.sqlite3",
+            "mysql": "django.db.backends.mysql",  # MariaDB, too
+            "postgres": "django.db.backends.postgresql",
+        }[os.environ.get("RECEIVER_DATABASE_ENGINE", "sqlite")],
         "NAME": os.environ.get("RECEIVER_DATABASE_NAME", BASE_DIR / "db.sqlite3"),
+        # SQLite has none of these.
+        "USER": os.environ.get("RECEIVER_DATABASE_USER", ""),
+        "PASSWORD": os.environ.get("RECEIVER_DATABASE_PASSWORD", ""),
+        "HOST": os.environ.get("RECEIVER_DATABASE_SOCKET", ""),
     }
 }
+if os.environ.get("RECEIVER_DATABASE_ENGINE") == "mysql":
+    # Before Django 4.1 the default has no characters of four bytes.
+    DATABASES["default"]["OPTIONS"] = {"charset": "utf8mb4"}

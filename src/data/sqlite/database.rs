@@ -34,6 +34,10 @@ impl Database for Sqlite {
         &self.spot
     }
 
+    fn engine(&self) -> &'static str {
+        "sqlite"
+    }
+
     fn place(&self) -> String {
         self.file.display().to_string()
     }
@@ -109,8 +113,8 @@ impl Database for Sqlite {
         place::size(&self.file)
     }
 
-    fn free_space(&self) -> Result<Option<u64>> {
-        files::free_space(&self.spot.directory).map(|(bytes, _)| Some(bytes))
+    fn directory(&self) -> Result<Option<PathBuf>> {
+        Ok(Some(self.spot.directory.clone()))
     }
 
     fn verify(&self, original: &Spot, limit: &Limit<'_>) -> Result<u64> {

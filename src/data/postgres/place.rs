@@ -1,0 +1,211 @@
+//! A database's place on the server: made with its roles, measured, removed; nothing else is touched.
+
+use super::names::{self, ident, literal};
+use super::program::Desk;
+use super::server::Server;
+use super::session::Session;
+use crate::data::{Credentials, Spot, derived_name};
+use crate::support::{Context, Error, Result};
+
+/// The database that everyone can connect to, from where others are made.
+pub(super) const LOBBY: &str = "postgres";
+
+/// The role of a database that can only read.
+pub(super) fn reader_of(name: &str) -> Result<String> {
+    derived_name(name, "ro")
+}
+
+/// Whether a database of that name is there.
+pub(super) fn is_there(session: &mut Session, name: &str) -> Result<bool> {
+    session.any("SELECT FROM pg_database WHERE datname = $1", &[&name])
+}
+
+/// How a database was made, as the end of `CREATE DATABASE` says it: encoding, collation, locale.
+pub(super) fn making_of(session: &mut Session, name: &str) -> Result<String> {
+    let version = session.version()?;
+    // The columns came with 15 and 16, and were renamed with 17.
+    let (provider, locale, rules) = match version / 10_000 {
+        ..=14 => ("'c'", "NULL", "NULL"),
+        15 => ("datlocprovider::text", "daticulocale", "NULL"),
+        16 => ("datlocprovider::text", "daticulocale", "daticurules"),
+        _ => ("datlocprovider::text", "datlocale", "daticurules"),
+    };
+    let rows = session.query(
+        &format!(
+            "SELECT pg_encoding_to_char(encoding)::text, datcollate::text, datctype::text, {provider}, ({locale})::text, ({rules})::text
+             FROM pg_database WHERE datname = $1"
+        ),
+        &[&name],
+    )?;
+    let row =
+        rows.first().ok_or_else(|| Error::new(format!("there is no database '{}'", name.escape_debug())))?;
+    let cell = |at: usize| row.get::<_, Option<String>>(at);
+    let mut says: Vec<String> = Vec::new();
+    let mut say = |word: &str, value: Option<String>| {
+        says.extend(value.map(|value| format!(" {word} {}", literal(&value))));
+    };
+    for (at, word) in ["ENCODING", "LC_COLLATE", "LC_CTYPE"].into_iter().enumerate() {
+        say(word, cell(at));
+    }
+    match cell(3).as_deref() {
+        Some("i") => {
+            say("LOCALE_PROVIDER", Some("icu".to_owned()));
+            say("ICU_LOCALE", cell(4));
+            say("ICU_RULES", cell(5));
+        }
+        Some("b") => {
+            say("LOCALE_PROVIDER", Some("builtin".to_owned()));
+            say("BUILTIN_LOCALE", cell(4));
+        }
+        _ => {}
+    }
+    Ok(says.concat())
+}
+
+/// How a database of a new app is made: in UTF-8, sorted as the server does.
+pub(super) fn usual_making(session: &mut Session) -> Result<String> {
+    let plain =
+        "SELECT FROM pg_database WHERE datname = 'template0' AND encoding = pg_char_to_encoding('UTF8')";
+    Ok(if session.any(plain, &[])? { String::new() } else { " ENCODING 'UTF8' LOCALE 'C'".to_owned() })
+}
+
+/// Makes a database with its roles: `making` is the end of `CREATE DATABASE`. One of receiver's own that is there
+/// is begun anew, with the passwords that it had.
+///
+/// The file of passwords is on the disk before anything is made, and after the check that nothing of that name
+/// is there: it alone says that the database is receiver's.
+pub(super) fn create(server: &Server, spot: &Spot, making: Option<&str>) -> Result<Credentials> {
+    let name = names::checked(&spot.name)?;
+    let cannot = || format!("cannot make the database '{}'", name.escape_debug());
+    let mut session = server.session(LOBBY).context(cannot)?;
+    let reader = reader_of(name)?;
+    if Credentials::read(&server.secrets, name)?.is_none() {
+        refuse_strangers(&mut session, name, &reader).context(cannot)?;
+    }
+    let secret = Credentials::make(&server.secrets, "postgres", spot)?;
+    let mut made = || -> Result<()> {
+        alone(&mut session, name)?;
+        drop_database(&mut session, name)?;
+        let making = match making {
+            Some(making) => making.to_owned(),
+            None => usual_making(&mut session)?,
+        };
+        make(&mut session, &server.admin, name, &reader, &secret, &making)?;
+        settle(server, name, name, &secret)
+    };
+    let made = made().context(cannot);
+    // Whoever removes it waits for whoever makes it.
+    drop(session);
+    made.inspect_err(|_| abandon(server, name))?;
+    Ok(secret)
+}
+
+/// Waits until no other session makes or removes this database, as long as this one lives: the server goes on with
+/// a `CREATE DATABASE` whose client was killed.
+fn alone(session: &mut Session, name: &str) -> Result<()> {
+    session.run("SET lock_timeout = '2min'")?;
+    session.query("SELECT pg_advisory_lock(hashtextextended($1, 7235421))", &[&name])?;
+    session.run("SET lock_timeout = 0")
+}
+
+/// Drops a database that is receiver's; who is connected to it is not asked.
+fn drop_database(session: &mut Session, name: &str) -> Result<()> {
+    session.run(&format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", ident(name)))
+}
+
+fn refuse_strangers(session: &mut Session, name: &str, reader: &str) -> Result<()> {
+    if is_there(session, name)? {
+        return Err(Error::new("a database of that name is there, and receiver did not make it")
+            .hint("rename or drop it by hand, if it is nobody's"));
+    }
+    let role =
+        session.text("SELECT rolname::text FROM pg_roles WHERE rolname IN ($1, $2)", &[&name, &reader])?;
+    match role {
+        Some(role) => Err(Error::new(format!(
+            "a role '{}' is there, and receiver did not make it",
+            role.escape_debug()
+        ))
+        .hint(format!("`DROP ROLE {}`, if it is nobody's", ident(&role)))),
+        None => Ok(()),
+    }
+}
+
+/// The roles, then the database, which nobody else ever could connect to. The server sees no password, only
+/// what proves one.
+fn make(
+    session: &mut Session,
+    admin: &str,
+    name: &str,
+    reader: &str,
+    secret: &Credentials,
+    making: &str,
+) -> Result<()> {
+    for (role, password) in [(name, &secret.password), (reader, &secret.reader)] {
+        let proof = literal(&postgres_protocol::password::scram_sha_256(password.as_bytes()));
+        let there = session.any("SELECT FROM pg_roles WHERE rolname = $1", &[&role])?;
+        let verb = if there { "ALTER" } else { "CREATE" };
+        session.run(&format!("{verb} ROLE {} LOGIN PASSWORD {proof}", ident(role)))?;
+    }
+    let (name, reader) = (ident(name), ident(reader));
+    session.run(&format!("ALTER ROLE {reader} SET default_transaction_read_only = on"))?;
+    for role in [&name, &reader] {
+        session.run(&format!("GRANT {role} TO {}", ident(admin)))?;
+    }
+    session.run(&format!(
+        "CREATE DATABASE {name} OWNER {name} TEMPLATE template0{making} ALLOW_CONNECTIONS false"
+    ))?;
+    session.run(&format!("REVOKE CONNECT, TEMPORARY ON DATABASE {name} FROM PUBLIC"))?;
+    session.run(&format!("GRANT CONNECT ON DATABASE {name} TO {reader}"))?;
+    session.run(&format!("ALTER DATABASE {name} ALLOW_CONNECTIONS true"))
+}
+
+/// What is done inside a new database, as its owner, which proves that it can log in.
+pub(super) fn settle(server: &Server, database: &str, name: &str, secret: &Credentials) -> Result<()> {
+    let mut session = server.session_of(database, name, &secret.password, false)?;
+    let (role, reader) = (ident(name), ident(&reader_of(name)?));
+    let own = "ALTER SCHEMA public OWNER TO CURRENT_USER; REVOKE CREATE ON SCHEMA public FROM PUBLIC";
+    if session.version()? >= 150_000 {
+        session.run(own)?;
+    } else {
+        // Until 14 the schema is the superuser's; everyone may create in it, and nobody else can connect.
+        let mut admin = server.session(database)?;
+        if admin.run(&own.replace("CURRENT_USER", &role)).is_err() {
+            log::debug!("the schema public of {name} stays the superuser's");
+        }
+    }
+    session.run(&format!(
+        "ALTER ROLE {reader} SET lock_timeout = '5s';
+         GRANT USAGE ON SCHEMA public TO {reader};
+         ALTER DEFAULT PRIVILEGES FOR ROLE {role} GRANT SELECT ON TABLES TO {reader};
+         ALTER DEFAULT PRIVILEGES FOR ROLE {role} GRANT SELECT ON SEQUENCES TO {reader};
+         ALTER DEFAULT PRIVILEGES FOR ROLE {role} GRANT USAGE ON SCHEMAS TO {reader}"
+    ))
+}
+
+/// Removes a database, its roles and what says that they are receiver's, in this order; what is not receiver's
+/// stays as it is.
+pub(super) fn remove(server: &Server, name: &str) -> Result<()> {
+    let name = names::checked(name)?;
+    if Credentials::read(&server.secrets, name)?.is_none() {
+        return Desk::clear(server, name);
+    }
+    let drop = || -> Result<()> {
+        let mut session = server.session(LOBBY)?;
+        alone(&mut session, name)?;
+        drop_database(&mut session, name)?;
+        for role in [reader_of(name)?.as_str(), name] {
+            session.run(&format!("DROP ROLE IF EXISTS {}", ident(role)))?;
+        }
+        Ok(())
+    };
+    drop().context(|| format!("cannot remove the database '{}'", name.escape_debug()))?;
+    Desk::clear(server, name)?;
+    Credentials::forget(&server.secrets, name)
+}
+
+/// Takes back what was made, after a failure that is the one to report.
+pub(super) fn abandon(server: &Server, name: &str) {
+    if let Err(error) = remove(server, name) {
+        log::warn!("{}", error.one_line());
+    }
+}

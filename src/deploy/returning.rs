@@ -1,0 +1,85 @@
+//! A version that a rollback left is live again: the schema that is pushed is its own.
+//!
+//! Its database is there, as the rollback left it. What was written to the live one since is carried into it
+//! by the keys that were noted, and everything that a version which opens goes through is gone through here.
+
+use std::time::{Duration, Instant};
+
+use super::crossing::{self, Crossing, Fresh};
+use super::databases::Passing;
+use super::making::Making;
+use super::opening::{self, rehearse_start};
+use super::{databases, doorway};
+use crate::app::record::DatabaseRecord;
+use crate::app::settings::StageName;
+use crate::data::{Access, Limit};
+use crate::support::{Context, Error, Result, death};
+
+/// How long anything may take that nobody waits for.
+const UNHURRIED: Duration = Duration::from_secs(24 * 3600);
+
+/// Carries what changed since from the live database into the one that was left, and retires the live one.
+pub fn to(making: &mut Making, from: &DatabaseRecord, to: &DatabaseRecord) -> Result<()> {
+    let app = making.app().clone();
+    let settings = making.settings().database.clone();
+    let up = crossing::expressions(&settings.map, |map| &map.up);
+    let crossing = Crossing::of(&app, from, to, &up, settings.rollback_window)?;
+    if let Some(why) = &crossing.hindrance {
+        return Err(Error::new(format!("version {} cannot be live again: {why}", making.version()))
+            .hint(format!("`receiver deploy {} -o schema=new` opens a new version", app.name())));
+    }
+    let pause = rehearse(making, &crossing)?;
+    opening::refuse_long_pause(making, pause)?;
+    let most = making.max_pause();
+    crossing.from.prepare_hold(&Limit::within(most))?;
+    making.stopper.check()?;
+    making.stopper.pass();
+    let limit = Limit::within(most);
+    let begun = Instant::now();
+    doorway::close(&app, most, &making.log, making.hold)?;
+    let hold = crossing.from.hold(&Limit::within(most / 2))?;
+    death::point("held");
+    let fresh = Fresh::Carried(crossing::on_conflict(settings.on_conflict));
+    let carried = crossing.open(&*hold, fresh, true, &limit).map_err(|error| {
+        error.hint(format!(
+            "`receiver config {0} database.on_conflict quarantine` leaves rows behind that cannot go, then \
+             `receiver deploy {0}`",
+            app.name()
+        ))
+    })?;
+    death::point("carried");
+    opening::start_held(making, most.saturating_sub(begun.elapsed()))?;
+    if let Some(door) = making.hold.as_ref() {
+        door.check()?;
+    }
+    limit.check().context(|| format!("writers were held for longer than {:.1} s", most.as_secs_f64()))?;
+    hold.check()?;
+    hold.fence(&opening::retired(&app, making.previous_version()))?;
+    making.captured = true;
+    death::point("fenced");
+    crossing::tell(&making.log, &crossing, fresh, &carried, begun);
+    making.ran("carry", begun);
+    Ok(())
+}
+
+/// Counts what will be carried, and starts the web process on a copy, with nobody waiting. Answers how long
+/// requests would have waited.
+fn rehearse(making: &mut Making, crossing: &Crossing) -> Result<Duration> {
+    let begun = Instant::now();
+    crossing.foresee(&Limit::within(UNHURRIED))?;
+    let counted = begun.elapsed();
+    let copy = crossing.to.beside(Passing::Rehearsal.spot(making.app(), making.version())?);
+    crossing.to.snapshot(copy.spot(), &Limit::within(UNHURRIED), &mut |_| {})?;
+    let environment = making
+        .environment
+        .with_database(&*copy, Access::Write)?
+        .with([("RECEIVER_REHEARSAL", "1".to_owned())]);
+    let started = making
+        .stage(StageName::Check, &environment, UNHURRIED)
+        .and_then(|()| rehearse_start(making, &environment));
+    databases::discard(&*copy)?;
+    let pause = counted + started?;
+    making.log.timed("rehearse", format!("on a copy of {}", crossing.to.spot().name), begun);
+    death::point("rehearsed");
+    Ok(pause)
+}
