@@ -159,7 +159,7 @@ pub fn words_of_left(carried: &Carried) -> Vec<String> {
 pub fn tell(log: &JobLog, crossing: &Crossing, fresh: Fresh, carried: &Carried, begun: Instant) {
     let (from, to) = (&crossing.from.spot().name, &crossing.to.spot().name);
     if fresh == Fresh::LeftBehind {
-        log.note(format!("what was written since stays in {from}"));
+        log.note(format!("{to} is as it was left; what was written since stays in {from}"));
         return;
     }
     log.timed("carry", format!("{from} → {to}: what changed came along"), begun);

@@ -52,7 +52,7 @@ const OPENS: [&str; 20] = [
 ];
 
 /// Those of a rollback that changes the database.
-const BACK: [&str; 9] = [
+const BACK: [&str; 11] = [
     "locked",
     "job-taken",
     "rollback-begun",

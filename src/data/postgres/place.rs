@@ -148,6 +148,8 @@ fn make(
     }
     let (name, reader) = (ident(name), ident(reader));
     session.run(&format!("ALTER ROLE {reader} SET default_transaction_read_only = on"))?;
+    // A write is refused only once it has its lock: under a hold it would wait for whoever waits for it.
+    session.run(&format!("ALTER ROLE {reader} SET lock_timeout = '5s'"))?;
     for role in [&name, &reader] {
         session.run(&format!("GRANT {role} TO {}", ident(admin)))?;
     }
@@ -174,8 +176,7 @@ pub(super) fn settle(server: &Server, database: &str, name: &str, secret: &Crede
         }
     }
     session.run(&format!(
-        "ALTER ROLE {reader} SET lock_timeout = '5s';
-         GRANT USAGE ON SCHEMA public TO {reader};
+        "GRANT USAGE ON SCHEMA public TO {reader};
          ALTER DEFAULT PRIVILEGES FOR ROLE {role} GRANT SELECT ON TABLES TO {reader};
          ALTER DEFAULT PRIVILEGES FOR ROLE {role} GRANT SELECT ON SEQUENCES TO {reader};
          ALTER DEFAULT PRIVILEGES FOR ROLE {role} GRANT USAGE ON SCHEMAS TO {reader}"
