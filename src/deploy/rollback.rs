@@ -383,9 +383,10 @@ fn cross(
     let hold = crossing.from.hold(&Limit::within(PATIENCE))?;
     death::point("rollback-held");
     let limit = Limit::within(settings.max_pause);
-    let carried = crossing
-        .open(&*hold, fresh, !settings.rollback_window.is_zero(), &limit)
-        .map_err(|error| quarantine_hint(app, plan, error))?;
+    let carried =
+        crossing.open(&*hold, fresh, !settings.rollback_window.is_zero(), &limit).map_err(|error| {
+            if fresh == Fresh::LeftBehind { error } else { quarantine_hint(app, plan, error) }
+        })?;
     death::point("rollback-opened");
     crossing::tell(log, &crossing, fresh, &carried, begun);
     start()?;

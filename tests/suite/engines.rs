@@ -866,7 +866,7 @@ fn a_server_that_has_no_connection_left_is_named_and_what_is_live_goes_on(engine
     };
     let world = with_a_role_that_may_nothing(engine, options);
     grant_what_doctor_says(&world);
-    world.receiver(&["deploy", "app"]).ok().says("=====> live: 0/");
+    world.push().ok().says("=====> live: 0/");
     world.enter(&[(1, "one")]);
     let socket = world.server().socket().display().to_string();
     let url = world.url(None);

@@ -195,7 +195,10 @@ pub(super) fn remove(server: &Server, name: &str) -> Result<()> {
         alone(&mut session, name)?;
         drop_database(&mut session, name)?;
         for role in [reader_of(name)?.as_str(), name] {
-            session.run(&format!("DROP ROLE IF EXISTS {}", ident(role)))?;
+            // Who may drop none is refused also where there is none.
+            if session.any("SELECT FROM pg_roles WHERE rolname = $1", &[&role])? {
+                session.run(&format!("DROP ROLE IF EXISTS {}", ident(role)))?;
+            }
         }
         Ok(())
     };
