@@ -101,7 +101,11 @@ impl Crossing {
 }
 
 /// Why what changed in one database cannot be carried into the other.
-fn hindrance(capture: Option<&Capture>, (from, to): (&String, &String), window: Duration) -> Option<String> {
+pub fn hindrance(
+    capture: Option<&Capture>,
+    (from, to): (&String, &String),
+    window: Duration,
+) -> Option<String> {
     let Some(capture) = capture else { return Some(format!("it was not noted what changes in {from}")) };
     if capture.peer != *to {
         return Some(format!("what changes in {from} is noted for {}, not for {to}", capture.peer));

@@ -105,6 +105,9 @@ pub fn open(making: &mut Making, opening: &Opening) -> Result<()> {
         }
         (Source::Carried(carry, from), Some(database)) => {
             let (live, own) = (databases::of(&app, from)?, databases::of(&app, database)?);
+            if let Some(stays) = making.stays() {
+                making.log.note(stays);
+            }
             let pause = rehearse(making, *carry, &*live, &*own)?;
             refuse_long_pause(making, pause)?;
             carry_over(making, *carry, &*live, own)

@@ -18,7 +18,7 @@ use crate::app::guard::Guard;
 use crate::app::journal::Outcome;
 use crate::app::record::{self, Record};
 use crate::app::{App, ReleaseId, Version};
-use crate::data::way::OnConflict;
+use crate::data::way::{OnConflict, Refusal};
 use crate::data::{Database, Limit};
 use crate::serve::hold::Hold;
 use crate::serve::start::Purpose;
@@ -383,10 +383,9 @@ fn cross(
     let hold = crossing.from.hold(&Limit::within(PATIENCE))?;
     death::point("rollback-held");
     let limit = Limit::within(settings.max_pause);
-    let carried =
-        crossing.open(&*hold, fresh, !settings.rollback_window.is_zero(), &limit).map_err(|error| {
-            if fresh == Fresh::LeftBehind { error } else { quarantine_hint(app, plan, error) }
-        })?;
+    let carried = crossing
+        .open(&*hold, fresh, !settings.rollback_window.is_zero(), &limit)
+        .map_err(|error| refused(app, plan, error))?;
     death::point("rollback-opened");
     crossing::tell(log, &crossing, fresh, &carried, begun);
     start()?;
@@ -396,9 +395,11 @@ fn cross(
     Ok(())
 }
 
-fn quarantine_hint(app: &App, plan: &RollbackPlan, error: Error) -> Error {
+/// A row that the older database refuses is what is said, with the command that goes on without it.
+fn refused(app: &App, plan: &RollbackPlan, error: Error) -> Error {
+    let Some(refusal) = Refusal::of(&error) else { return error };
     let (name, to) = (app.name(), &plan.to);
-    error.hint(format!(
+    Error::new(refusal.to_string()).hint(format!(
         "`receiver rollback {name} {to} --quarantine` leaves rows behind that the older version cannot hold; \
          `receiver rollback {name} {to} --dry-run` counts them"
     ))
