@@ -36,6 +36,7 @@ mod script;
 mod server;
 mod session;
 mod shell;
+mod way;
 
 pub use database::Postgres;
 

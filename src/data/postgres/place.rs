@@ -15,6 +15,12 @@ pub(super) fn reader_of(name: &str) -> Result<String> {
     derived_name(name, "ro")
 }
 
+/// The role that rows go through, while they do: one that may what the database's own role may, and has nothing else
+/// to go back to.
+pub(super) fn carrier_of(name: &str) -> Result<String> {
+    derived_name(name, "way")
+}
+
 /// Whether a database of that name is there.
 pub(super) fn is_there(session: &mut Session, name: &str) -> Result<bool> {
     session.any("SELECT FROM pg_database WHERE datname = $1", &[&name])
@@ -194,7 +200,7 @@ pub(super) fn remove(server: &Server, name: &str) -> Result<()> {
         let mut session = server.session(LOBBY)?;
         alone(&mut session, name)?;
         drop_database(&mut session, name)?;
-        for role in [reader_of(name)?.as_str(), name] {
+        for role in [carrier_of(name)?.as_str(), reader_of(name)?.as_str(), name] {
             // Who may drop none is refused also where there is none.
             if session.any("SELECT FROM pg_roles WHERE rolname = $1", &[&role])? {
                 session.run(&format!("DROP ROLE IF EXISTS {}", ident(role)))?;
