@@ -91,12 +91,16 @@ pub(super) fn create(server: &Server, spot: &Spot, making: Option<&str>) -> Resu
     let secret = Credentials::make(&server.secrets, "postgres", spot)?;
     let mut made = || -> Result<()> {
         alone(&mut session, name)?;
-        drop_database(&mut session, name)?;
-        let making = match making {
-            Some(making) => making.to_owned(),
-            None => usual_making(&mut session)?,
-        };
-        make(&mut session, &server.admin, name, &reader, &secret, &making)?;
+        make_roles(&mut session, &server.admin, name, &reader, &secret)?;
+        let fresh = making.is_some_and(|making| is_fresh(server, &mut session, name, making));
+        if !fresh {
+            drop_database(&mut session, name)?;
+            let making = match making {
+                Some(making) => making.to_owned(),
+                None => usual_making(&mut session)?,
+            };
+            make(&mut session, name, &reader, &making)?;
+        }
         settle(server, name, name, &secret)
     };
     let made = made().context(cannot);
@@ -136,15 +140,49 @@ fn refuse_strangers(session: &mut Session, name: &str, reader: &str) -> Result<(
     }
 }
 
-/// The roles, then the database, which nobody else ever could connect to. The server sees no password, only
-/// what proves one.
-fn make(
+/// Whether a database is as it was made: to drop it, and make it again, would be a checkpoint twice, which writers
+/// who are held would wait for. What cannot be known is no.
+fn is_fresh(server: &Server, lobby: &mut Session, name: &str, making: &str) -> bool {
+    let used = "SELECT FROM pg_database d WHERE d.datname = $1 AND (NOT d.datallowconn OR pg_get_userbyid(d.datdba) <> $1
+                    OR EXISTS (SELECT FROM pg_db_role_setting s WHERE s.setdatabase = d.oid)
+                    OR EXISTS (SELECT FROM pg_stat_activity a WHERE a.datid = d.oid))";
+    // Numbers of objects that a database has not from its template begin here.
+    let kinds = [
+        "class",
+        "proc",
+        "type",
+        "namespace",
+        "extension",
+        "collation",
+        "operator",
+        "opclass",
+        "cast",
+        "conversion",
+        "event_trigger",
+        "publication",
+        "foreign_data_wrapper",
+        "language",
+        "largeobject_metadata",
+        "ts_config",
+    ];
+    let any = kinds.map(|kind| format!("SELECT FROM pg_{kind} WHERE oid >= 16384")).join(" UNION ALL ");
+    let mut look = || -> Result<bool> {
+        let alike = is_there(lobby, name)? && making_of(lobby, name)? == making;
+        if !alike || lobby.any(used, &[&name])? {
+            return Ok(false);
+        }
+        Ok(!server.session(name)?.any(&any, &[])?)
+    };
+    look().unwrap_or(false)
+}
+
+/// The roles. The server sees no password, only what proves one.
+fn make_roles(
     session: &mut Session,
     admin: &str,
     name: &str,
     reader: &str,
     secret: &Credentials,
-    making: &str,
 ) -> Result<()> {
     for (role, password) in [(name, &secret.password), (reader, &secret.reader)] {
         let proof = literal(&postgres_protocol::password::scram_sha_256(password.as_bytes()));
@@ -159,6 +197,12 @@ fn make(
     for role in [&name, &reader] {
         session.run(&format!("GRANT {role} TO {}", ident(admin)))?;
     }
+    Ok(())
+}
+
+/// The database, which nobody else ever could connect to.
+fn make(session: &mut Session, name: &str, reader: &str, making: &str) -> Result<()> {
+    let (name, reader) = (ident(name), ident(reader));
     session.run(&format!(
         "CREATE DATABASE {name} OWNER {name} TEMPLATE template0{making} ALLOW_CONNECTIONS false"
     ))?;

@@ -124,3 +124,32 @@ fn nothing_of_a_capture_is_in_a_copy_or_left_by_its_end() {
     let left = "SELECT count(*) FROM pg_class WHERE relnamespace = to_regnamespace('receiver')";
     assert_eq!(number(&mut sandbox.app("trace_v4"), left), 0);
 }
+
+#[test]
+fn a_dump_of_a_noted_database_is_loaded_again_also_one_made_by_hand() {
+    let sandbox = Sandbox::new();
+    let database = sandbox.database("dumped_v4", TABLES);
+    database.capture("dumped_v3", &patience()).unwrap();
+    sandbox.app("dumped_v4").batch_execute("DELETE FROM shelf WHERE id = 1").unwrap();
+    let place = tempfile::tempdir().unwrap();
+    let other = sandbox.at("dumped_v5");
+    other.create().unwrap();
+    let ours = place.path().join("ours.pgdump");
+    database.dump(&ours, &patience(), &mut silent).unwrap();
+    let by_hand = place.path().join("by-hand.pgdump");
+    let made = Command::new("pg_dump")
+        .args(["-Fc", "-U", "postgres", "-h"])
+        .arg(&sandbox.server.directory)
+        .arg("-f")
+        .arg(&by_hand)
+        .arg("dumped_v4")
+        .status();
+    assert!(made.unwrap().success());
+    for file in [ours, by_hand] {
+        other.load(&file, sandbox.at("dumped_v5_load").spot(), &patience()).unwrap();
+        assert_eq!(other.rows(&patience()).unwrap(), database.rows(&patience()).unwrap());
+        assert_eq!(other.schema().unwrap(), database.schema().unwrap());
+        assert_eq!(other.captured().unwrap(), None);
+        other.capture("dumped_v3", &patience()).unwrap();
+    }
+}

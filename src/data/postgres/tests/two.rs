@@ -51,8 +51,8 @@ impl Two {
         text.lines().map(str::to_owned).collect()
     }
 
-    /// Everything in a database that a way could change: schema, triggers and how they fire, rows, sequences.
-    pub(super) fn dump_of(&self, database: &Postgres) -> Vec<String> {
+    /// What a way changes for the while, and must be as it was: triggers and how they fire, references, identities.
+    fn objects_of(&self, database: &Postgres) -> Vec<String> {
         let mut all = self.content(
             database,
             "SELECT t.tgrelid::regclass, t.tgname, t.tgenabled, t.tgdeferrable FROM pg_trigger t WHERE NOT t.tgisinternal ORDER BY 1, 2",
@@ -62,6 +62,12 @@ impl Two {
             "SELECT conrelid::regclass, conname, pg_get_constraintdef(oid), obj_description(oid) FROM pg_constraint ORDER BY 1, 2, 3",
         ));
         all.extend(self.content(database, "SELECT attrelid::regclass, attname, attidentity FROM pg_attribute WHERE attidentity <> '' ORDER BY 1, 2"));
+        all
+    }
+
+    /// That, and rows and sequences.
+    pub(super) fn dump_of(&self, database: &Postgres) -> Vec<String> {
+        let mut all = self.objects_of(database);
         all.extend(self.content(
             database,
             "SELECT schemaname, sequencename, last_value FROM pg_sequences ORDER BY 1, 2",
@@ -92,8 +98,10 @@ impl Two {
         let before = self.dump_of(&self.old);
         let foreseen = self.new.foresee(self.old.spot(), &self.way(down), &patience()).unwrap();
         assert_eq!(self.dump_of(&self.old), before, "a look ahead changes nothing");
+        let objects = self.objects_of(&self.old);
         let carried = self.try_back(down, on_conflict).unwrap();
         assert_eq!(carried, foreseen);
+        assert_eq!(self.objects_of(&self.old), objects, "everything is as it was");
         assert_eq!(self.old.fence().unwrap(), Fence::Whole);
         let after = self.dump_of(&self.old);
         self.try_back(down, on_conflict).unwrap();

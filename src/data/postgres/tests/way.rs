@@ -214,3 +214,100 @@ fn what_the_left_version_alone_holds_is_merged() {
     assert_eq!(two.content(&own, "SELECT * FROM t ORDER BY id"), ["1|1|a", "2|2|-"]);
     assert_eq!(two.content(&own, "SELECT * FROM extra"), ["1|1"]);
 }
+
+#[test]
+fn a_way_that_is_not_whole_or_meant_for_another_is_refused() {
+    let two = Two::new("unfit", "CREATE TABLE t (id int PRIMARY KEY)", "");
+    let says = |two: &Two| two.try_back(&Expressions::new(), OnConflict::Quarantine).unwrap_err().one_line();
+    two.new.capture("unfit_v1", &patience()).unwrap();
+    assert!(says(&two).contains("for the way to unfit_v1, not to unfit_v3"), "{}", says(&two));
+    two.new.capture("unfit_v3", &patience()).unwrap();
+    two.run("ALTER TABLE t DISABLE TRIGGER receiver_note; ALTER TABLE t ENABLE TRIGGER receiver_note");
+    assert!(says(&two).contains("not every change was noted: table 't'"), "{}", says(&two));
+    two.new.end_capture().unwrap();
+    assert!(says(&two).contains("no changes were noted"), "{}", says(&two));
+}
+
+/// Set for the process that a test starts: this test binary again.
+const KILLED: &str = "RECEIVER_TEST_PG_WAY";
+
+#[test]
+fn a_way_whose_process_is_killed_changed_nothing_and_can_be_gone_again() {
+    if let Some(value) = std::env::var_os(KILLED) {
+        let new = super::hold::as_told(&value, "slain_v4");
+        let old = new.beside(spot("slain_v3"));
+        let way = Way::plan(&new.tables().unwrap(), &old.tables().unwrap(), &Expressions::new());
+        let hold = new.hold(&patience()).unwrap();
+        hold.carry_to(old.spot(), &way, OnConflict::Abort, &patience()).unwrap();
+        return;
+    }
+    let two = Two::new("slain", "CREATE TABLE t (id int PRIMARY KEY, v text UNIQUE)", "");
+    two.run("INSERT INTO t SELECT g, md5(g::text) FROM generate_series(1, 50000) g");
+    let before = two.dump_of(&two.old);
+    let mut postgres = two.sandbox.server.postgres("slain_v3");
+    for state in
+        ["COPY pg_temp.receiver_keys%", "COPY pg_temp.receiver_rows%", "%INSERT INTO \"public\".\"t\"%"]
+    {
+        let mut carrier = again(
+            "data::postgres::tests::way::a_way_whose_process_is_killed_changed_nothing_and_can_be_gone_again",
+            KILLED,
+            &super::hold::told(&two.sandbox),
+        );
+        let seen = format!(
+            "SELECT count(*) FROM pg_stat_activity WHERE usename = 'slain_v3_way' AND state = 'active' AND query LIKE '{state}'"
+        );
+        until(state, || number(&mut postgres, &seen) > 0);
+        carrier.kill().unwrap();
+        carrier.wait().unwrap();
+        let ended = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'slain_v3_way'";
+        until("the server noticed", || number(&mut postgres, ended) == 0);
+        assert_eq!(two.dump_of(&two.old), before, "{state}");
+        two.run("UPDATE t SET v = v WHERE id = 1");
+    }
+    let carried = two.back();
+    assert_eq!(carried.moved["t"].written, 50_000);
+    two.same("SELECT * FROM t ORDER BY id");
+}
+
+#[test]
+fn whoever_writes_while_a_capture_begins_is_noted_from_one_moment_on_in_all_tables() {
+    let sandbox = Sandbox::new();
+    let database = sandbox.database(
+        "begun_v4",
+        "CREATE TABLE t (id serial PRIMARY KEY, n int); CREATE TABLE u (id serial PRIMARY KEY)",
+    );
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                let mut app = sandbox.app("begun_v4");
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    app.batch_execute(
+                        "BEGIN; INSERT INTO t (n) VALUES (1); INSERT INTO u DEFAULT VALUES; COMMIT",
+                    )
+                    .unwrap();
+                }
+            });
+        }
+        let mut app = sandbox.app("begun_v4");
+        until("they write", || number(&mut app, "SELECT count(*) FROM u") > 50);
+        database.capture("begun_v3", &patience()).unwrap();
+        let then = number(&mut app, "SELECT count(*) FROM u");
+        until("they go on", || number(&mut app, "SELECT count(*) FROM u") > then + 50);
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    let changes = database.changes(&patience()).unwrap();
+    assert_eq!(changes["t"], changes["u"], "one moment for all tables");
+    let mut postgres = sandbox.server.postgres("begun_v4");
+    let log = |postgres: &mut Client, table: &str| {
+        let oid = number(postgres, &format!("SELECT '{table}'::regclass::oid::bigint"));
+        number(postgres, &format!("SELECT count(*) FROM receiver.log_{oid} l JOIN t ON t.id = l.k0"))
+    };
+    assert_eq!(log(&mut postgres, "t").unsigned_abs(), changes["t"].written);
+    let early = "SELECT count(*) FROM t WHERE xmin::text::bigint > (SELECT min(xmin::text::bigint) FROM receiver.noted)
+                 AND NOT EXISTS (SELECT FROM receiver.log_{oid} l WHERE l.k0 = t.id)";
+    let oid = number(&mut postgres, "SELECT 't'::regclass::oid::bigint");
+    // Who began after the capture was committed is noted; who began before it waited, or was done.
+    let late = number(&mut postgres, &early.replace("{oid}", &oid.to_string()));
+    assert_eq!(late, 0);
+}
