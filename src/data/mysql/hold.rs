@@ -18,6 +18,8 @@ use super::fence;
 use super::lexer;
 use super::quote;
 use super::session::{Session, code, codes};
+use super::way;
+use crate::data::way::{Carried, OnConflict, Way};
 use crate::data::{Hold, Limit, Progress, Spot};
 use crate::support::{Error, Result, text};
 
@@ -104,6 +106,21 @@ impl Hold for Held {
         self.no_table_came()?;
         copy::under_hold(&self.database, &self.database.other(to), limit, on_progress)?;
         self.check()
+    }
+
+    fn carry_to(
+        &self,
+        target: &Spot,
+        way: &Way,
+        on_conflict: OnConflict,
+        limit: &Limit<'_>,
+    ) -> Result<Carried> {
+        self.check()?;
+        self.no_table_came()?;
+        let carried =
+            way::carry::carry(&self.database, &self.database.other(target), way, on_conflict, limit)?;
+        self.check()?;
+        Ok(carried)
     }
 
     fn fence(self: Box<Self>, why: &str) -> Result<()> {

@@ -9,6 +9,8 @@ mod place;
 mod proof;
 mod script;
 mod server;
+mod two;
+mod way;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
