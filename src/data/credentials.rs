@@ -101,7 +101,8 @@ impl std::fmt::Debug for Credentials {
     }
 }
 
-fn password() -> Result<String> {
+/// A new password.
+pub(super) fn password() -> Result<String> {
     let mut source = std::fs::File::open("/dev/urandom").context(|| "cannot read /dev/urandom")?;
     let mut password = String::with_capacity(LENGTH);
     while password.len() < LENGTH {

@@ -349,7 +349,9 @@ fn left(
     let hindrance = look().unwrap_or_else(|error| Some(error.one_line()));
     let same = difference(repository, record, fingerprint, said).map(|found| found.changed);
     let same_schema = same.is_ok_and(|changed| changed == schema::Changed::No);
-    Some(LeftVersion { version, database, same_schema, hindrance })
+    let fits = || crossing::fits(app, live, &database, &settings.database);
+    let returns = same_schema && hindrance.is_none() && fits().unwrap_or(false);
+    Some(LeftVersion { version, database, returns, hindrance })
 }
 
 fn difference(

@@ -50,8 +50,8 @@ pub struct LeftVersion {
     pub version: Version,
     /// Its database.
     pub database: DatabaseRecord,
-    /// Whether the schema of the revision is its own.
-    pub same_schema: bool,
+    /// Whether the schema of the revision is its own, and has room for what was written since.
+    pub returns: bool,
     /// Why nothing can be carried between it and the live one; `None` where it can.
     pub hindrance: Option<String>,
 }
@@ -214,10 +214,7 @@ pub fn decide(facts: &Facts) -> Result<Plan> {
 /// The version that a rollback left, where the revision's schema is its own: it is live again, with what was
 /// written since.
 fn returned(facts: &Facts) -> Option<(Version, Data)> {
-    let left = facts
-        .left
-        .as_ref()
-        .filter(|left| left.same_schema && left.hindrance.is_none() && facts.options.schema.is_none())?;
+    let left = facts.left.as_ref().filter(|left| left.returns && facts.options.schema.is_none())?;
     let from = facts.live?.database.clone()?;
     Some((left.version, Data::Returned { from, to: left.database.clone() }))
 }

@@ -66,7 +66,8 @@ fn refused(app: &App, error: Error) -> Error {
 
 fn quarantine(app: &App) -> String {
     format!(
-        "`receiver config {0} database.on_conflict quarantine` leaves such rows behind, then `receiver deploy {0}`",
+        "`receiver deploy {0} -o schema=new` opens a new version for all of them; `receiver config {0} \
+         database.on_conflict quarantine` leaves such rows behind",
         app.name()
     )
 }

@@ -133,8 +133,11 @@ pub fn plan(app: &App, scene: &Scene, target: &Target) -> Result<RollbackPlan> {
     };
     match (&old, &new) {
         (Some(_), Some(_)) if crosses => plan.hindrance = crossing(app, scene, &plan)?.hindrance,
-        (None, Some(_)) => {
-            plan.hindrance = Some(format!("receiver keeps no database for version {}", to.version));
+        (None, Some(new)) => {
+            plan.hindrance = Some(format!(
+                "receiver keeps no database for version {}; everything in {} stays there",
+                to.version, new.name
+            ));
         }
         _ => {}
     }

@@ -1,5 +1,6 @@
 //! A real server, with an administrator that is no superuser, and roles that log in by their passwords.
 
+mod capture;
 mod carry;
 mod dump;
 mod fence;
@@ -7,6 +8,8 @@ mod hold;
 mod place;
 mod script;
 mod speed;
+mod two;
+mod way;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
