@@ -3,7 +3,6 @@
 mod copy;
 mod dump;
 mod fence;
-mod figures;
 mod hold;
 mod place;
 mod proof;
