@@ -70,6 +70,15 @@ impl Credentials {
         }
     }
 
+    /// Those of the database of this name, also where they are the lender's. Only for who reads: what is the
+    /// lender's is neither made nor removed here.
+    pub fn lent(secrets: &Path, lender: Option<&Path>, name: &str) -> Result<Option<Credentials>> {
+        match (Credentials::read(secrets, name)?, lender) {
+            (None, Some(lender)) => Credentials::read(lender, name),
+            (own, _) => Ok(own),
+        }
+    }
+
     /// All that are known, in order of names.
     pub fn all(secrets: &Path) -> Result<Vec<Credentials>> {
         let names = files::names_in(secrets)?;
@@ -92,7 +101,8 @@ impl std::fmt::Debug for Credentials {
     }
 }
 
-fn password() -> Result<String> {
+/// A new password.
+pub(super) fn password() -> Result<String> {
     let mut source = std::fs::File::open("/dev/urandom").context(|| "cannot read /dev/urandom")?;
     let mut password = String::with_capacity(LENGTH);
     while password.len() < LENGTH {

@@ -11,6 +11,9 @@ use crate::support::{Error, Result};
 pub struct Ground {
     /// The directory (0700) of [`Credentials`](super::Credentials), a file (0600) for each database on a server.
     pub secrets: PathBuf,
+    /// Where the passwords of databases are that are another app's, and only read here: those that a preview
+    /// begins with.
+    pub lender: Option<PathBuf>,
     /// The server's socket (MySQL, MariaDB) or the directory of it (PostgreSQL); the engine's usual place where
     /// nothing is said.
     pub server: Option<PathBuf>,

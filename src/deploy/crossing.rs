@@ -15,7 +15,7 @@ use super::joblog::JobLog;
 use crate::app::App;
 use crate::app::record::DatabaseRecord;
 use crate::app::settings::{self, TableMap};
-use crate::data::way::{Capture, Carried, Expressions, OnConflict, Way};
+use crate::data::way::{Capture, Carried, Expressions, OnConflict, Way, What};
 use crate::data::{Database, Hold, Limit};
 use crate::support::text::{grouped, plural};
 use crate::support::{Result, clock};
@@ -100,8 +100,35 @@ impl Crossing {
     }
 }
 
+/// Whether what was written to the live database has room in the one that a rollback left: not where a column of
+/// that must not be null, and nothing gives it to new rows. A migration would; so a version opens, which has one.
+pub fn fits(
+    app: &App,
+    from: &DatabaseRecord,
+    to: &DatabaseRecord,
+    settings: &settings::Database,
+) -> Result<bool> {
+    let (from, to) = (databases::of(app, from)?, databases::of(app, to)?);
+    let up = expressions(&settings.map, |map| &map.up);
+    let way = Way::plan(&from.tables()?, &to.tables()?, &up);
+    let lacking = way.left.0.iter().filter(|stay| matches!(stay.what, What::Required(_)));
+    let lacking: Vec<&str> = lacking.map(|stay| stay.table.as_str()).collect();
+    if lacking.is_empty() {
+        return Ok(true);
+    }
+    let changes = from.changes(&Limit::within(LOOKING))?;
+    Ok(!lacking.iter().any(|table| changes.get(*table).is_some_and(|changes| changes.written > 0)))
+}
+
+/// How long a look at what changed may take.
+const LOOKING: Duration = Duration::from_secs(60);
+
 /// Why what changed in one database cannot be carried into the other.
-fn hindrance(capture: Option<&Capture>, (from, to): (&String, &String), window: Duration) -> Option<String> {
+pub fn hindrance(
+    capture: Option<&Capture>,
+    (from, to): (&String, &String),
+    window: Duration,
+) -> Option<String> {
     let Some(capture) = capture else { return Some(format!("it was not noted what changes in {from}")) };
     if capture.peer != *to {
         return Some(format!("what changes in {from} is noted for {}, not for {to}", capture.peer));
@@ -159,7 +186,7 @@ pub fn words_of_left(carried: &Carried) -> Vec<String> {
 pub fn tell(log: &JobLog, crossing: &Crossing, fresh: Fresh, carried: &Carried, begun: Instant) {
     let (from, to) = (&crossing.from.spot().name, &crossing.to.spot().name);
     if fresh == Fresh::LeftBehind {
-        log.note(format!("what was written since stays in {from}"));
+        log.note(format!("{to} is as it was left; what was written since stays in {from}"));
         return;
     }
     log.timed("carry", format!("{from} → {to}: what changed came along"), begun);

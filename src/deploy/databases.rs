@@ -24,7 +24,9 @@ pub fn of(app: &App, database: &DatabaseRecord) -> Result<Box<dyn Database>> {
 /// A database of the app that `app` is a preview of, reached as `app` reaches its own.
 pub fn of_parent(app: &App, database: &DatabaseRecord) -> Result<Box<dyn Database>> {
     let parent = app.name().parent().ok_or_else(|| Error::new("only a preview has a parent"))?;
-    ground(app)?.database(&database.engine, spot_of(&app.sibling(&parent), database))
+    let parent = app.sibling(&parent);
+    let ground = Ground { lender: Some(parent.database_secrets()), ..ground(app)? };
+    ground.database(&database.engine, spot_of(&parent, database))
 }
 
 /// The database of a release; `None` where receiver keeps none for it.
@@ -43,6 +45,7 @@ fn ground(app: &App) -> Result<Ground> {
     let server = look::server_settings(app)?.database_server;
     Ok(Ground {
         secrets: app.database_secrets(),
+        lender: None,
         server: server.socket,
         admin: server.admin,
         password_file: server.password_file,

@@ -133,7 +133,14 @@ pub fn load(guard: &mut Guard, version: Option<Version>, by: &str, streams: &mut
 /// Statements in, rows out.
 pub fn shell(app: &App, version: Option<Version>, read_only: bool, streams: &mut Streams) -> Result<Reply> {
     let (_, database) = find(app, version)?;
-    let access = if read_only { Access::Read } else { Access::Write };
+    let mut access = if read_only { Access::Read } else { Access::Write };
+    if access == Access::Write && database.has_reader() && database.fence()? != Fence::Open {
+        // Its own role cannot even come in any more.
+        let name = &database.spot().name;
+        writeln!(streams.talk, "{name} is retired: it can be read, and not written")
+            .context(|| "cannot speak")?;
+        access = Access::Read;
+    }
     let mut input = BufReader::new(&mut streams.input);
     let talk = Talk { input: &mut input, output: streams.output, errors: streams.talk };
     if database.shell(access, talk)? {

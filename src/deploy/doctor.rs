@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use super::environment::Kept;
 use super::look::{self, Scene};
-use super::{branches, databases, found, processes, queue, recovery, worker};
-use crate::app::{App, guard};
+use super::{branches, databases, found, plan, processes, queue, recovery, worker};
+use crate::app::{App, Version, guard};
 use crate::data::{Database, Fence};
 use crate::serve::door;
 use crate::support::text::{bytes, grouped, plural};
@@ -258,6 +258,9 @@ fn databases(app: &App) -> Vec<Finding> {
     records.sort_by_key(|database| database.home);
     records.dedup();
     let mut findings = Vec::new();
+    if live.is_none() {
+        findings.extend(before_the_first(app));
+    }
     for record in &records {
         let is_live = live == Some(record);
         let looked = databases::of(app, record).and_then(|database| look_at(app, &*database, is_live));
@@ -270,6 +273,26 @@ fn databases(app: &App) -> Vec<Finding> {
         }));
     }
     findings
+}
+
+/// What the server lacks that the server's file names, before anything is there.
+fn before_the_first(app: &App) -> Vec<Finding> {
+    let Ok(settings) = look::server_settings(app) else { return Vec::new() };
+    let engine = plan::engine_name(settings.database.engine);
+    if engine == "none" {
+        return Vec::new();
+    }
+    let found = databases::record_for(app, engine, Version(0))
+        .and_then(|record| databases::of(app, &record))
+        .and_then(|database| database.findings());
+    match found {
+        Ok(found) => found.into_iter().map(|one| Finding::trouble("database", one.what, one.cure)).collect(),
+        Err(error) => vec![Finding::trouble(
+            "database",
+            error.one_line(),
+            error.innermost_hint().unwrap_or("see that the server runs, and that it lets receiver in"),
+        )],
+    }
 }
 
 /// One version's database: whether it takes writes as it should, who is connected, and what its server lacks.

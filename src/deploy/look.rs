@@ -327,8 +327,7 @@ fn refuse_lfs(repository: &Repository, tree: &Tree) -> Result<()> {
     Ok(())
 }
 
-/// The version that a rollback left, if what was written since can be carried into it. Where that cannot be
-/// found out, as its server is away, it is as if there were none.
+/// The version that a rollback left, and whether what was written since can be carried into it.
 fn left(
     app: &App,
     repository: &Repository,
@@ -342,25 +341,17 @@ fn left(
     let of_it = |record: &&Record| record.id.version == version && record.sealed.is_some();
     let record = scene.releases.standing.iter().rev().find(of_it)?;
     let database = record.database.clone()?;
-    let look = || -> Result<bool> {
+    let window = settings.database.rollback_window;
+    let look = || -> Result<Option<String>> {
         let capture = databases::of(app, live)?.captured()?;
-        Ok(capture.is_some_and(|capture| {
-            capture.peer == database.name
-                && capture.is_whole()
-                && !crossing::is_over(&capture, settings.database.rollback_window)
-        }))
+        Ok(crossing::hindrance(capture.as_ref(), (&live.name, &database.name), window))
     };
-    match look() {
-        Ok(true) => {}
-        Ok(false) => return None,
-        Err(error) => {
-            log::info!("version {version}: {}", error.one_line());
-            return None;
-        }
-    }
+    let hindrance = look().unwrap_or_else(|error| Some(error.one_line()));
     let same = difference(repository, record, fingerprint, said).map(|found| found.changed);
     let same_schema = same.is_ok_and(|changed| changed == schema::Changed::No);
-    Some(LeftVersion { version, database, same_schema })
+    let fits = || crossing::fits(app, live, &database, &settings.database);
+    let returns = same_schema && hindrance.is_none() && fits().unwrap_or(false);
+    Some(LeftVersion { version, database, returns, hindrance })
 }
 
 fn difference(

@@ -154,6 +154,11 @@ impl<'a> Making<'a> {
         self.look.plan.merges.as_ref()
     }
 
+    /// What is not brought along from a version that a rollback left.
+    pub fn stays(&self) -> Option<&str> {
+        self.look.plan.stays.as_deref()
+    }
+
     /// What there is to do for its data.
     pub fn opening(&self) -> Result<Opening> {
         Opening::of(self.app(), self.look)

@@ -105,6 +105,9 @@ pub fn open(making: &mut Making, opening: &Opening) -> Result<()> {
         }
         (Source::Carried(carry, from), Some(database)) => {
             let (live, own) = (databases::of(&app, from)?, databases::of(&app, database)?);
+            if let Some(stays) = making.stays() {
+                making.log.note(stays);
+            }
             let pause = rehearse(making, *carry, &*live, &*own)?;
             refuse_long_pause(making, pause)?;
             carry_over(making, *carry, &*live, own)
@@ -303,7 +306,7 @@ pub(super) fn refuse_long_pause(making: &Making, pause: Duration) -> Result<()> 
 /// Holds the writers, carries the data over, migrates and proves it, and fences the old database.
 fn carry_over(making: &mut Making, carry: Carry, live: &dyn Database, own: Box<dyn Database>) -> Result<()> {
     let most = making.max_pause();
-    live.prepare_hold(&Limit::within(UNHURRIED))?;
+    live.prepare_hold(&Limit::within(most))?;
     making.stopper.check()?;
     making.stopper.pass();
     let limit = Limit::within(most);

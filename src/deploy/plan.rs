@@ -29,7 +29,7 @@ pub struct Facts<'a> {
     pub seed: Option<DatabaseRecord>,
     /// The number that a version gets which opens now.
     pub next_version: Version,
-    /// The version that a rollback left, while what was written since can be carried into it.
+    /// The version that a rollback left, while what it went back to is live.
     pub left: Option<LeftVersion>,
     /// What keeps the schema in the revision; `none` where nothing does.
     pub detector: String,
@@ -50,8 +50,10 @@ pub struct LeftVersion {
     pub version: Version,
     /// Its database.
     pub database: DatabaseRecord,
-    /// Whether the schema of the revision is its own.
-    pub same_schema: bool,
+    /// Whether the schema of the revision is its own, and has room for what was written since.
+    pub returns: bool,
+    /// Why nothing can be carried between it and the live one; `None` where it can.
+    pub hindrance: Option<String>,
 }
 
 /// Whether a schema changed.
@@ -137,6 +139,9 @@ pub struct Plan {
     /// Whether the push itself said whether the schema changed.
     #[serde(skip)]
     pub schema_said: bool,
+    /// What is not brought along from a version that a rollback left, in a sentence.
+    #[serde(skip)]
+    pub stays: Option<String>,
     /// The database of a version that a rollback left, which may alone hold what the opening version can hold.
     #[serde(skip)]
     pub merges: Option<DatabaseRecord>,
@@ -170,7 +175,12 @@ pub fn decide(facts: &Facts) -> Result<Plan> {
         Some((_, data)) => data,
         None => data(facts, opens)?,
     };
-    let merges = facts.left.as_ref().filter(|_| opens).map(|left| left.database.clone());
+    let left = facts.left.as_ref().filter(|_| opens);
+    let merges = left.filter(|left| left.hindrance.is_none()).map(|left| left.database.clone());
+    let stays = left.and_then(|left| {
+        let why = left.hindrance.as_ref()?;
+        Some(format!("what {} alone holds, which a rollback left, stays there: {why}", left.database.name))
+    });
     let is_live = facts.live.is_some_and(|live| live.revision == *facts.revision);
     let (action, reason) = if is_live && !facts.again {
         (Action::Skip, "it is live already".to_owned())
@@ -196,6 +206,7 @@ pub fn decide(facts: &Facts) -> Result<Plan> {
         opens,
         data,
         schema_said: facts.options.schema.is_some(),
+        stays,
         merges,
     })
 }
@@ -203,7 +214,7 @@ pub fn decide(facts: &Facts) -> Result<Plan> {
 /// The version that a rollback left, where the revision's schema is its own: it is live again, with what was
 /// written since.
 fn returned(facts: &Facts) -> Option<(Version, Data)> {
-    let left = facts.left.as_ref().filter(|left| left.same_schema && facts.options.schema.is_none())?;
+    let left = facts.left.as_ref().filter(|left| left.returns && facts.options.schema.is_none())?;
     let from = facts.live?.database.clone()?;
     Some((left.version, Data::Returned { from, to: left.database.clone() }))
 }

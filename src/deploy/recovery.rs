@@ -64,6 +64,9 @@ pub fn foresee(app: &App) -> Result<Vec<String>> {
     if let Some(underway) = Underway::read(app)? {
         let live = record::live(app)?;
         told.push(match (&underway.step, underway.goal()) {
+            _ if underway.unfinished => {
+                format!("{} had failed, and could not wholly be undone: it is tried again", underway.job.id)
+            }
             (_, Some(goal)) if live.as_ref() == Some(goal) => {
                 format!("a worker died after the switch to {goal}: it will be finished")
             }

@@ -10,10 +10,12 @@ use super::databases::Passing;
 use super::making::Making;
 use super::opening::{self, rehearse_start};
 use super::{databases, doorway};
+use crate::app::App;
 use crate::app::record::DatabaseRecord;
-use crate::app::settings::StageName;
+use crate::app::settings::{OnConflict, StageName};
+use crate::data::way::{Carried, Refusal};
 use crate::data::{Access, Limit};
-use crate::support::{Context, Error, Result, death};
+use crate::support::{Context, Error, Result, death, text};
 
 /// How long anything may take that nobody waits for.
 const UNHURRIED: Duration = Duration::from_secs(24 * 3600);
@@ -31,7 +33,7 @@ pub fn to(making: &mut Making, from: &DatabaseRecord, to: &DatabaseRecord) -> Re
     let pause = rehearse(making, &crossing)?;
     opening::refuse_long_pause(making, pause)?;
     let most = making.max_pause();
-    crossing.from.prepare_hold(&Limit::within(UNHURRIED))?;
+    crossing.from.prepare_hold(&Limit::within(most))?;
     making.stopper.check()?;
     making.stopper.pass();
     let limit = Limit::within(most);
@@ -40,13 +42,7 @@ pub fn to(making: &mut Making, from: &DatabaseRecord, to: &DatabaseRecord) -> Re
     let hold = crossing.from.hold(&Limit::within(most / 2))?;
     death::point("held");
     let fresh = Fresh::Carried(crossing::on_conflict(settings.on_conflict));
-    let carried = crossing.open(&*hold, fresh, true, &limit).map_err(|error| {
-        error.hint(format!(
-            "`receiver config {0} database.on_conflict quarantine` leaves rows behind that cannot go, then \
-             `receiver deploy {0}`",
-            app.name()
-        ))
-    })?;
+    let carried = crossing.open(&*hold, fresh, true, &limit).map_err(|error| refused(&app, error))?;
     death::point("carried");
     opening::start_held(making, most.saturating_sub(begun.elapsed()))?;
     if let Some(door) = making.hold.as_ref() {
@@ -62,12 +58,37 @@ pub fn to(making: &mut Making, from: &DatabaseRecord, to: &DatabaseRecord) -> Re
     Ok(())
 }
 
+/// A row that the version which was left refuses is what is said, with the command that goes on without it.
+fn refused(app: &App, error: Error) -> Error {
+    let Some(refusal) = Refusal::of(&error) else { return error };
+    Error::new(refusal.to_string()).hint(quarantine(app))
+}
+
+fn quarantine(app: &App) -> String {
+    format!(
+        "`receiver deploy {0} -o schema=new` opens a new version for all of them; `receiver config {0} \
+         database.on_conflict quarantine` leaves such rows behind",
+        app.name()
+    )
+}
+
+/// The first row that would be refused: its table, its key, and why.
+fn first_refused(foreseen: &Carried) -> Option<(&str, &str, &str)> {
+    let (table, refused) = foreseen.refused.iter().next()?;
+    refused.first.first().map(|(key, why)| (table.as_str(), key.as_str(), why.as_str()))
+}
+
 /// Counts what will be carried, and starts the web process on a copy, with nobody waiting. Answers how long
 /// requests would have waited.
 fn rehearse(making: &mut Making, crossing: &Crossing) -> Result<Duration> {
     let begun = Instant::now();
-    crossing.foresee(&Limit::within(UNHURRIED))?;
+    let foreseen = crossing.foresee(&Limit::within(UNHURRIED))?;
     let counted = begun.elapsed();
+    let aborts = making.settings().database.on_conflict == OnConflict::Abort;
+    if let Some((table, key, why)) = first_refused(&foreseen).filter(|_| aborts) {
+        let refused = format!("the row of table '{table}' with {key} is refused: {why}");
+        return Err(Error::new(text::printable(&refused)).hint(quarantine(making.app())));
+    }
     let copy = crossing.to.beside(Passing::Rehearsal.spot(making.app(), making.version())?);
     crossing.to.snapshot(copy.spot(), &Limit::within(UNHURRIED), &mut |_| {})?;
     let environment = making

@@ -18,7 +18,7 @@ use crate::app::guard::Guard;
 use crate::app::journal::Outcome;
 use crate::app::record::{self, Record};
 use crate::app::{App, ReleaseId, Version};
-use crate::data::way::OnConflict;
+use crate::data::way::{OnConflict, Refusal};
 use crate::data::{Database, Limit};
 use crate::serve::hold::Hold;
 use crate::serve::start::Purpose;
@@ -54,8 +54,6 @@ pub struct Wish {
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long it may take to count what would come along: nobody waits for it.
 const COUNTING: Duration = Duration::from_secs(3600);
-/// How long anything may take that nobody waits for, and that cannot be done without.
-const UNHURRIED: Duration = Duration::from_secs(3600);
 
 /// Where a rollback goes to.
 #[derive(Clone, Debug)]
@@ -135,8 +133,11 @@ pub fn plan(app: &App, scene: &Scene, target: &Target) -> Result<RollbackPlan> {
     };
     match (&old, &new) {
         (Some(_), Some(_)) if crosses => plan.hindrance = crossing(app, scene, &plan)?.hindrance,
-        (None, Some(_)) => {
-            plan.hindrance = Some(format!("receiver keeps no database for version {}", to.version));
+        (None, Some(new)) => {
+            plan.hindrance = Some(format!(
+                "receiver keeps no database for version {}; everything in {} stays there",
+                to.version, new.name
+            ));
         }
         _ => {}
     }
@@ -380,14 +381,14 @@ fn cross(
         _ => Fresh::LeftBehind,
     };
     let begun = Instant::now();
-    crossing.from.prepare_hold(&Limit::within(UNHURRIED))?;
+    crossing.from.prepare_hold(&Limit::within(PATIENCE))?;
     close()?;
     let hold = crossing.from.hold(&Limit::within(PATIENCE))?;
     death::point("rollback-held");
     let limit = Limit::within(settings.max_pause);
     let carried = crossing
         .open(&*hold, fresh, !settings.rollback_window.is_zero(), &limit)
-        .map_err(|error| quarantine_hint(app, plan, error))?;
+        .map_err(|error| refused(app, plan, error))?;
     death::point("rollback-opened");
     crossing::tell(log, &crossing, fresh, &carried, begun);
     start()?;
@@ -397,9 +398,11 @@ fn cross(
     Ok(())
 }
 
-fn quarantine_hint(app: &App, plan: &RollbackPlan, error: Error) -> Error {
+/// A row that the older database refuses is what is said, with the command that goes on without it.
+fn refused(app: &App, plan: &RollbackPlan, error: Error) -> Error {
+    let Some(refusal) = Refusal::of(&error) else { return error };
     let (name, to) = (app.name(), &plan.to);
-    error.hint(format!(
+    Error::new(refusal.to_string()).hint(format!(
         "`receiver rollback {name} {to} --quarantine` leaves rows behind that the older version cannot hold; \
          `receiver rollback {name} {to} --dry-run` counts them"
     ))

@@ -168,12 +168,18 @@ fn perform(guard: &mut Guard, job: &Job) -> Result<()> {
         return job.remove(&app);
     }
     guard.doing(&format!("{} {}", describe(job), job.id))?;
-    if let Err(error) = finish_undoing(guard) {
-        let live = record::live(&app)?;
-        return close(guard, job, &log, &Verdict::not_live(&app, live.as_ref(), Outcome::Failed, &error));
-    }
     let mut underway = Underway::new(guard, job, record::live(&app).ok().flatten());
-    underway.write(guard)?;
+    if is_unfinished(&app) {
+        // What only says or stops something does not have to wait for a database server.
+        let deploys = matches!(job.order, Order::Push { .. } | Order::Deploy { .. } | Order::Rollback { .. });
+        if deploys && let Err(error) = recovery::recover(guard) {
+            let live = record::live(&app)?;
+            return close(guard, job, &log, &Verdict::not_live(&app, live.as_ref(), Outcome::Failed, &error));
+        }
+    }
+    if !is_unfinished(&app) {
+        underway.write(guard)?;
+    }
     death::point("job-taken");
     let verdict = match &job.order {
         Order::Push { .. } | Order::Deploy { .. } => {
@@ -205,12 +211,9 @@ fn perform(guard: &mut Guard, job: &Job) -> Result<()> {
     Ok(())
 }
 
-/// What an earlier job could not undo is undone first.
-fn finish_undoing(guard: &mut Guard) -> Result<()> {
-    match Underway::read(guard.app()) {
-        Ok(Some(underway)) if underway.unfinished => recovery::recover(guard).map(drop),
-        _ => Ok(()),
-    }
+/// Whether an earlier job could not wholly be undone.
+fn is_unfinished(app: &App) -> bool {
+    matches!(Underway::read(app), Ok(Some(underway)) if underway.unfinished)
 }
 
 /// What a job does, in a few words.
@@ -289,10 +292,7 @@ pub fn close(guard: &mut Guard, job: &Job, log: &JobLog, verdict: &Verdict) -> R
     say(log, verdict);
     job.remove(guard.app())?;
     death::point("job-removed");
-    match Underway::read(guard.app()) {
-        Ok(Some(underway)) if underway.unfinished => Ok(()),
-        _ => Underway::clear(guard),
-    }
+    if is_unfinished(guard.app()) { Ok(()) } else { Underway::clear(guard) }
 }
 
 /// Says a verdict, to who follows.

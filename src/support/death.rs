@@ -29,6 +29,8 @@ pub const POINTS: &[&str] = &[
     "pruned",
     "job-removed",
     "rollback-begun",
+    "rollback-held",
+    "rollback-opened",
     "rollback-fenced",
     "rollback-switched",
     "app-made",

@@ -52,10 +52,12 @@ const OPENS: [&str; 20] = [
 ];
 
 /// Those of a rollback that changes the database.
-const BACK: [&str; 9] = [
+const BACK: [&str; 11] = [
     "locked",
     "job-taken",
     "rollback-begun",
+    "rollback-held",
+    "rollback-opened",
     "rollback-fenced",
     "rollback-switched",
     "last-moved",

@@ -112,7 +112,7 @@ pub(super) fn prepare(database: &Mysql, limit: &Limit<'_>) -> Result<()> {
             match patiently(database, &mut session, &statement, limit) {
                 Ok(()) => {}
                 Err(None) => return Ok(()),
-                Err(Some(why)) => return Err(cannot(why)),
+                Err(Some(why)) => return Err(why),
             }
         }
     }
@@ -130,9 +130,8 @@ pub(super) fn patiently(
     let mut tries = 0;
     loop {
         if let Err(why) = limit.check() {
-            // Once it was tried, who is in the way says more than that time is over.
-            let tried = tries > 0 && limit.is_over();
-            return Err(Some(if tried { hold::in_the_way(database, session, limit) } else { why }));
+            let over = limit.is_over();
+            return Err(Some(if over { hold::in_the_way(database, session, limit) } else { why }));
         }
         tries += 1;
         // A statement that waits makes all behind it wait. MariaDB can ask without waiting; for MySQL a second
@@ -149,9 +148,6 @@ pub(super) fn patiently(
                 Some(codes::BINLOG_TRIGGER) => return Err(None),
                 _ => return Err(Some(session.told(&error))),
             },
-        }
-        if limit.is_over() {
-            return Err(Some(hold::in_the_way(database, session, limit)));
         }
         thread::sleep(Duration::from_millis(if at_once { 10 } else { 1000 }));
     }

@@ -8,7 +8,7 @@ use crate::data::Finding;
 use crate::support::{Result, text};
 
 /// What is needed in every database that receiver makes, with the right to pass it on.
-const IN_DATABASES: &[&str] = &[
+pub(super) const IN_DATABASES: &[&str] = &[
     "SELECT",
     "INSERT",
     "UPDATE",

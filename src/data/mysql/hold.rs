@@ -42,7 +42,12 @@ impl Held {
         // In seconds; a second is the least that MySQL and MariaDB both take as a time to wait.
         session.run("SET SESSION lock_wait_timeout = 1")?;
         loop {
-            limit.check().map_err(|why| Error::new(cannot()).caused_by(why))?;
+            if let Err(why) = limit.check() {
+                // That it was cancelled is told as that; who is in the way says more than that time is over.
+                let over = limit.is_over();
+                let cancelled = || Error::new(cannot()).caused_by(why);
+                return Err(if over { in_the_way(database, &mut session, limit) } else { cancelled() });
+            }
             let tables = lockable(&mut session, database.name())?;
             let statement = statement(&tables);
             let taken = database.server.within(&mut session, limit, |session| Ok(session.raw(&statement)));
@@ -62,9 +67,6 @@ impl Held {
                     _ => return Err(Error::new(cannot()).caused_by(session.told(&error))),
                 },
                 Err(_) => {}
-            }
-            if limit.is_over() {
-                return Err(in_the_way(database, &mut session, limit));
             }
             thread::sleep(PAUSE);
         }
@@ -159,7 +161,7 @@ fn statement(tables: &[String]) -> String {
 pub(super) fn in_the_way(database: &Mysql, session: &mut Session, limit: &Limit<'_>) -> Error {
     let who = blocker(session, database.name()).ok().flatten();
     let spent = limit.spent().as_secs_f32();
-    let says = format!("cannot get a lock on {}: after {spent:.1} s", database.name());
+    let says = format!("cannot hold the writers of {}: after {spent:.1} s", database.name());
     match who {
         Some((id, who)) => Error::new(format!("{says} {who}"))
             .hint(format!("let it end, or end it (KILL {id}), then try again")),

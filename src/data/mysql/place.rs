@@ -33,7 +33,8 @@ pub(super) fn credentials(server: &Server, database: &str) -> Result<Option<Cred
 
 /// The passwords of a database that must be receiver's.
 pub(super) fn known(server: &Server, database: &str) -> Result<Credentials> {
-    credentials(server, database)?.ok_or_else(|| {
+    credentials(server, database)?;
+    Credentials::lent(&server.secrets, server.lender.as_deref(), database)?.ok_or_else(|| {
         Error::new(format!("the database {database} is not one of receiver's"))
             .hint(format!("its passwords would be in {}", server.secrets.join(database).display()))
     })

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use sha1::{Digest, Sha1};
 
-use super::quote;
 use super::session::{Session, code, codes};
+use super::{findings, quote};
 use crate::data::{Credentials, derived_name};
 use crate::support::{Error, Result};
 
@@ -31,8 +31,10 @@ pub(super) fn is_there(session: &mut Session, role: &str) -> Result<bool> {
 /// are there get the same passwords and rights, and are unlocked.
 pub(super) fn make(session: &mut Session, database: &str, credentials: &Credentials) -> Result<()> {
     let place = place(session, database)?;
+    // One by one: who grants ALL has to have what the next release of the server adds, too.
+    let all = findings::IN_DATABASES.join(", ");
     let roles = [
-        (database.to_owned(), &credentials.password, "ALL PRIVILEGES"),
+        (database.to_owned(), &credentials.password, all.as_str()),
         (reader(database)?, &credentials.reader, "SELECT, SHOW VIEW"),
     ];
     for (role, password, rights) in roles {

@@ -20,6 +20,7 @@ const LOOK: Duration = Duration::from_millis(20);
 pub(super) struct Server {
     pub(super) socket: PathBuf,
     pub(super) secrets: PathBuf,
+    pub(super) lender: Option<PathBuf>,
     admin: String,
     password_file: Option<PathBuf>,
 }
@@ -29,6 +30,7 @@ impl Server {
         Server {
             socket: ground.server.clone().unwrap_or_else(|| PathBuf::from(SOCKET)),
             secrets: ground.secrets.clone(),
+            lender: ground.lender.clone(),
             admin: ground.admin.clone().unwrap_or_else(user_name),
             password_file: ground.password_file.clone(),
         }

@@ -197,7 +197,11 @@ impl Transfer<'_> {
         let copied = {
             let out = format!("COPY {} {columns} TO STDOUT ({how})", table.sql);
             let into = format!("COPY {} {columns} FROM STDIN (FREEZE, {how})", table.sql);
-            to.within(limit, |to| pour(from, &out, to, &into, shared))?
+            let mut on_moved = |bytes| {
+                shared.moved.fetch_add(bytes, Ordering::Relaxed);
+                shared.check()
+            };
+            to.within(limit, |to| pour(from, &out, to, &into, &mut on_moved))?
         };
         to.run("COMMIT")?;
         if copied > 0 {
@@ -225,8 +229,14 @@ impl Transfer<'_> {
     }
 }
 
-/// Sends what one server gives to the other. Answers how many rows there were.
-fn pour(from: &mut Session, out: &str, to: &mut Session, into: &str, shared: &Shared<'_>) -> Result<u64> {
+/// Sends what one server gives to the other, and tells of each of its megabytes. Answers how many rows there were.
+pub(super) fn pour(
+    from: &mut Session,
+    out: &str,
+    to: &mut Session,
+    into: &str,
+    on_moved: &mut dyn FnMut(u64) -> Result<()>,
+) -> Result<u64> {
     let (here, there) = (from.socket().to_owned(), to.socket().to_owned());
     let told = |error: &postgres::Error| super::server::told(error, &here);
     let mut reader = from.client.copy_out(out).map_err(|error| told(&error))?;
@@ -249,12 +259,11 @@ fn pour(from: &mut Session, out: &str, to: &mut Session, into: &str, shared: &Sh
         reader.consume(length);
         unsaid += length as u64;
         if unsaid > 1 << 20 {
-            shared.check()?;
-            shared.moved.fetch_add(unsaid, Ordering::Relaxed);
+            on_moved(unsaid)?;
             unsaid = 0;
         }
     }
-    shared.moved.fetch_add(unsaid, Ordering::Relaxed);
+    on_moved(unsaid)?;
     writer.finish().map_err(|error| super::server::told(&error, &there))
 }
 

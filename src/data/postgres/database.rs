@@ -1,12 +1,14 @@
 //! A PostgreSQL database as [`Database`] has it.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::names::{self, ident};
 use super::place::{self, LOBBY, reader_of};
 use super::server::Server;
 use super::session::{Session, text};
-use super::{canon, copy, dump, fence, findings, hold, load, proof, script, shell};
+use super::{canon, copy, dump, fence, findings, hold, load, proof, script, shell, way};
+use crate::data::way::{Capture, Carried, Changes, Table, Way};
 use crate::data::{
     Access, Census, Credentials, Database, Fence, Finding, Ground, Hold, Limit, Progress, Rows, Schema,
     Script, Spot, Talk,
@@ -48,7 +50,7 @@ impl Postgres {
 
 /// The passwords of a database; one that has none is not receiver's.
 pub(super) fn secret_of(server: &Server, name: &str) -> Result<Credentials> {
-    Credentials::read(&server.secrets, names::checked(name)?)?.ok_or_else(|| {
+    Credentials::lent(&server.secrets, server.lender.as_deref(), names::checked(name)?)?.ok_or_else(|| {
         let file = server.secrets.join(name);
         Error::new(format!(
             "the database '{}' is not receiver's: there is no {}",
@@ -260,5 +262,42 @@ impl Database for Postgres {
             }
         };
         shell::shell(session?, talk)
+    }
+
+    fn tables(&self) -> Result<Vec<Table>> {
+        self.secret()?;
+        way::tables(&self.server, self.name()).context(self.cannot("read the tables of"))
+    }
+
+    fn capture(&self, peer: &str, limit: &Limit<'_>) -> Result<Capture> {
+        self.secret()?;
+        way::capture(&self.server, self.name(), peer, limit)
+    }
+
+    fn captured(&self) -> Result<Option<Capture>> {
+        self.secret()?;
+        way::captured(&self.server, self.name())
+    }
+
+    fn end_capture(&self) -> Result<()> {
+        self.secret()?;
+        way::end_capture(&self.server, self.name())
+    }
+
+    fn changes(&self, limit: &Limit<'_>) -> Result<BTreeMap<String, Changes>> {
+        self.secret()?;
+        way::changes(&self.server, self.name(), limit)
+    }
+
+    fn foresee(&self, target: &Spot, way: &Way, limit: &Limit<'_>) -> Result<Carried> {
+        self.secret()?;
+        secret_of(&self.server, &target.name)?;
+        way::foresee(&self.server, [self.name(), &target.name], way, limit)
+    }
+
+    fn merge(&self, left: &Spot, way: &Way, limit: &Limit<'_>) -> Result<Carried> {
+        self.secret()?;
+        secret_of(&self.server, &left.name)?;
+        way::merge(&self.server, self.name(), &left.name, way, limit)
     }
 }

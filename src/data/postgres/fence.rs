@@ -28,11 +28,13 @@ const NAME: &str = "receiver_fence";
 /// How long connections may take to end.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Where everything of receiver's own is: the administrator's, and nobody else's.
+pub(super) const SCHEMA: &str =
+    "CREATE SCHEMA IF NOT EXISTS receiver; REVOKE ALL ON SCHEMA receiver FROM PUBLIC";
+
 /// The function refuses with the words that its trigger was made with. 25006 (`read_only_sql_transaction`)
 /// is what pools and drivers know as a server that takes no writes.
-const FUNCTION: &str = "CREATE SCHEMA IF NOT EXISTS receiver;
-    REVOKE ALL ON SCHEMA receiver FROM PUBLIC;
-    CREATE OR REPLACE FUNCTION receiver.refuse() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS
+const FUNCTION: &str = "CREATE OR REPLACE FUNCTION receiver.refuse() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS
     $$ BEGIN RAISE EXCEPTION USING ERRCODE = '25006', MESSAGE = 'receiver: ' || TG_ARGV[0]; END $$";
 
 /// The triggers of the fence that are up: tables by number.
@@ -52,6 +54,7 @@ pub(super) fn raise(
         return Err(Error::new(format!("the table '{}' was made during the hold", new.name.escape_debug()))
             .hint("nothing may change the schema while a version opens; then try again"));
     }
+    session.run(SCHEMA)?;
     session.run(FUNCTION)?;
     // One that unfence could not drop, as somebody read, is there, and switched off.
     let there: BTreeSet<u32> = session.query(UP, &[])?.iter().map(|row| row.get(0)).collect();

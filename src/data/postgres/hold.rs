@@ -9,6 +9,7 @@ use super::catalog::{self, Table};
 use super::server::Server;
 use super::session::{Session, text};
 use super::{copy, fence};
+use crate::data::way::{Carried, OnConflict, Way};
 use crate::data::{Hold, Limit, Progress, Spot};
 use crate::support::{Context, Error, Result};
 
@@ -154,6 +155,11 @@ pub(super) fn in_the_way(session: &mut Session) -> Result<String> {
 }
 
 impl Held {
+    /// The session whose transaction is the hold, for what is to be committed with it.
+    pub(super) fn into_session(self) -> Session {
+        self.session.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn session(&self) -> MutexGuard<'_, Session> {
         self.session.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -169,6 +175,18 @@ impl Hold for Held {
         copy::copy(&self.server, &self.name, to, limit, on_progress)?;
         // Only what was held to its end is exact.
         self.check()
+    }
+
+    fn carry_to(
+        &self,
+        target: &Spot,
+        way: &Way,
+        on_conflict: OnConflict,
+        limit: &Limit<'_>,
+    ) -> Result<Carried> {
+        super::database::secret_of(&self.server, &target.name)?;
+        let names = [self.name.as_str(), &target.name];
+        super::way::carry(&self.server, names, way, on_conflict, limit, &|| self.check())
     }
 
     fn fence(self: Box<Self>, why: &str) -> Result<()> {

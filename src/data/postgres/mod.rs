@@ -5,7 +5,8 @@
 //! and removes databases and roles, reads catalogs and tables, holds and fences. Whatever may call a function
 //! of the app (its SQL, defaults, checks, indexes, views) runs as the version's own role, by its password:
 //! `SET ROLE` could be taken back by such a function. So no statement of ours that runs as the administrator
-//! names an object of the app without its schema, and row security is off there.
+//! names an object of the app without its schema, and row security is off there. Rows on their way between two
+//! versions go through a role made for it, `NAME_way`, as the role of a retired one cannot log in.
 //!
 //! **The hold** is one transaction with `LOCK TABLE … IN EXCLUSIVE MODE` on every table: readers go on, writers
 //! wait, and a death ends it. **The fence** is a statement trigger on every table, made in that same
@@ -36,6 +37,7 @@ mod script;
 mod server;
 mod session;
 mod shell;
+mod way;
 
 pub use database::Postgres;
 

@@ -15,6 +15,12 @@ pub(super) fn reader_of(name: &str) -> Result<String> {
     derived_name(name, "ro")
 }
 
+/// The role that rows go through, while they do: one that may what the database's own role may, and has nothing else
+/// to go back to.
+pub(super) fn carrier_of(name: &str) -> Result<String> {
+    derived_name(name, "way")
+}
+
 /// Whether a database of that name is there.
 pub(super) fn is_there(session: &mut Session, name: &str) -> Result<bool> {
     session.any("SELECT FROM pg_database WHERE datname = $1", &[&name])
@@ -85,12 +91,16 @@ pub(super) fn create(server: &Server, spot: &Spot, making: Option<&str>) -> Resu
     let secret = Credentials::make(&server.secrets, "postgres", spot)?;
     let mut made = || -> Result<()> {
         alone(&mut session, name)?;
-        drop_database(&mut session, name)?;
-        let making = match making {
-            Some(making) => making.to_owned(),
-            None => usual_making(&mut session)?,
-        };
-        make(&mut session, &server.admin, name, &reader, &secret, &making)?;
+        make_roles(&mut session, &server.admin, name, &reader, &secret)?;
+        let fresh = making.is_some_and(|making| is_fresh(server, &mut session, name, making));
+        if !fresh {
+            drop_database(&mut session, name)?;
+            let making = match making {
+                Some(making) => making.to_owned(),
+                None => usual_making(&mut session)?,
+            };
+            make(&mut session, name, &reader, &making)?;
+        }
         settle(server, name, name, &secret)
     };
     let made = made().context(cannot);
@@ -130,15 +140,49 @@ fn refuse_strangers(session: &mut Session, name: &str, reader: &str) -> Result<(
     }
 }
 
-/// The roles, then the database, which nobody else ever could connect to. The server sees no password, only
-/// what proves one.
-fn make(
+/// Whether a database is as it was made: to drop it, and make it again, would be a checkpoint twice, which writers
+/// who are held would wait for. What cannot be known is no.
+fn is_fresh(server: &Server, lobby: &mut Session, name: &str, making: &str) -> bool {
+    let used = "SELECT FROM pg_database d WHERE d.datname = $1 AND (NOT d.datallowconn OR pg_get_userbyid(d.datdba) <> $1
+                    OR EXISTS (SELECT FROM pg_db_role_setting s WHERE s.setdatabase = d.oid)
+                    OR EXISTS (SELECT FROM pg_stat_activity a WHERE a.datid = d.oid))";
+    // Numbers of objects that a database has not from its template begin here.
+    let kinds = [
+        "class",
+        "proc",
+        "type",
+        "namespace",
+        "extension",
+        "collation",
+        "operator",
+        "opclass",
+        "cast",
+        "conversion",
+        "event_trigger",
+        "publication",
+        "foreign_data_wrapper",
+        "language",
+        "largeobject_metadata",
+        "ts_config",
+    ];
+    let any = kinds.map(|kind| format!("SELECT FROM pg_{kind} WHERE oid >= 16384")).join(" UNION ALL ");
+    let mut look = || -> Result<bool> {
+        let alike = is_there(lobby, name)? && making_of(lobby, name)? == making;
+        if !alike || lobby.any(used, &[&name])? {
+            return Ok(false);
+        }
+        Ok(!server.session(name)?.any(&any, &[])?)
+    };
+    look().unwrap_or(false)
+}
+
+/// The roles. The server sees no password, only what proves one.
+fn make_roles(
     session: &mut Session,
     admin: &str,
     name: &str,
     reader: &str,
     secret: &Credentials,
-    making: &str,
 ) -> Result<()> {
     for (role, password) in [(name, &secret.password), (reader, &secret.reader)] {
         let proof = literal(&postgres_protocol::password::scram_sha_256(password.as_bytes()));
@@ -148,9 +192,17 @@ fn make(
     }
     let (name, reader) = (ident(name), ident(reader));
     session.run(&format!("ALTER ROLE {reader} SET default_transaction_read_only = on"))?;
+    // A write is refused only once it has its lock: under a hold it would wait for whoever waits for it.
+    session.run(&format!("ALTER ROLE {reader} SET lock_timeout = '5s'"))?;
     for role in [&name, &reader] {
         session.run(&format!("GRANT {role} TO {}", ident(admin)))?;
     }
+    Ok(())
+}
+
+/// The database, which nobody else ever could connect to.
+fn make(session: &mut Session, name: &str, reader: &str, making: &str) -> Result<()> {
+    let (name, reader) = (ident(name), ident(reader));
     session.run(&format!(
         "CREATE DATABASE {name} OWNER {name} TEMPLATE template0{making} ALLOW_CONNECTIONS false"
     ))?;
@@ -192,8 +244,11 @@ pub(super) fn remove(server: &Server, name: &str) -> Result<()> {
         let mut session = server.session(LOBBY)?;
         alone(&mut session, name)?;
         drop_database(&mut session, name)?;
-        for role in [reader_of(name)?.as_str(), name] {
-            session.run(&format!("DROP ROLE IF EXISTS {}", ident(role)))?;
+        for role in [carrier_of(name)?.as_str(), reader_of(name)?.as_str(), name] {
+            // Who may drop none is refused also where there is none.
+            if session.any("SELECT FROM pg_roles WHERE rolname = $1", &[&role])? {
+                session.run(&format!("DROP ROLE IF EXISTS {}", ident(role)))?;
+            }
         }
         Ok(())
     };

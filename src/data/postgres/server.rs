@@ -40,6 +40,8 @@ pub(super) struct Server {
     password_file: Option<PathBuf>,
     /// The directory of the passwords of roles.
     pub(super) secrets: PathBuf,
+    /// That of the passwords of another app's databases, which are only read.
+    pub(super) lender: Option<PathBuf>,
 }
 
 impl Server {
@@ -58,6 +60,7 @@ impl Server {
             admin: ground.admin.clone().unwrap_or_else(support::user_name),
             password_file: ground.password_file.clone(),
             secrets: ground.secrets.clone(),
+            lender: ground.lender.clone(),
         }
     }
 

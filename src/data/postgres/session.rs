@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use postgres::types::ToSql;
-use postgres::{Client, NoTls, Row};
+use postgres::{CancelToken, Client, NoTls, Row};
 
 use super::server::told;
 use crate::data::Limit;
@@ -86,25 +86,41 @@ impl Session {
         limit: &Limit<'_>,
         work: impl FnOnce(&mut Session) -> Result<T>,
     ) -> Result<T> {
-        limit.check()?;
-        let token = self.client.cancel_token();
-        let (done, ended) = channel::<()>();
-        let result = thread::scope(|scope| {
-            scope.spawn(move || {
-                while ended.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
-                    if limit.check().is_err() {
-                        // A cancel that comes too early is lost: it is sent again.
+        let canceller = [self.canceller()];
+        within_all(&canceller, limit, || work(self))
+    }
+
+    /// What ends the statement that it is in.
+    pub(super) fn canceller(&self) -> CancelToken {
+        self.client.cancel_token()
+    }
+}
+
+/// Runs `work`, and cancels the statements that sessions are in when the limit is over.
+pub(super) fn within_all<T>(
+    tokens: &[CancelToken],
+    limit: &Limit<'_>,
+    work: impl FnOnce() -> Result<T>,
+) -> Result<T> {
+    limit.check()?;
+    let (done, ended) = channel::<()>();
+    let result = thread::scope(|scope| {
+        scope.spawn(move || {
+            while ended.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
+                if limit.check().is_err() {
+                    // A cancel that comes too early is lost: it is sent again.
+                    for token in tokens {
                         let _ = token.cancel_query(NoTls);
                     }
                 }
-            });
-            let result = work(self);
-            drop(done);
-            result
+            }
         });
-        // The limit is the better reason than the statement that it cancelled.
-        result.map_err(|error| limit.check().err().unwrap_or(error))
-    }
+        let result = work();
+        drop(done);
+        result
+    });
+    // The limit is the better reason than the statement that it cancelled.
+    result.map_err(|error| limit.check().err().unwrap_or(error))
 }
 
 /// A column as text that is not NULL.

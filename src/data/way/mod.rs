@@ -13,12 +13,14 @@ mod expression;
 mod left;
 mod order;
 mod plan;
+mod settle;
 mod table;
 
 pub use account::{Capture, Carried, Changes, Moved, OnConflict, Refusal, Refused};
 pub use left::{Left, Stay, What};
 pub use order::{Order, order};
 pub use plan::{Expressions, Link, Passage, Value, Way};
+pub use settle::{Attempt, Found, Row, Settled, Wanted, settle};
 pub use table::{Action, Column, Reference, Table};
 
 #[cfg(test)]

@@ -35,6 +35,7 @@ impl World {
 
     fn ground(&self) -> Ground {
         Ground {
+            lender: None,
             secrets: self.place.path().join("secrets"),
             server: Some(self.server.socket.clone()),
             admin: Some("root".into()),

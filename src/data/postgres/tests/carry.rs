@@ -309,3 +309,25 @@ fn a_view_in_the_place_of_a_table_calls_nothing_as_the_administrator() {
         .unwrap();
     assert_eq!(number(&mut sandbox.app("trojan_v1"), "SELECT count(*) FROM seen"), 0);
 }
+
+#[test]
+fn a_database_that_was_just_made_is_filled_as_it_is_and_any_other_is_made_anew() {
+    let sandbox = Sandbox::new();
+    let database = sandbox.database("fresh_v1", "CREATE TABLE t (n int); INSERT INTO t VALUES (1)");
+    let copy = sandbox.at("fresh_v2");
+    copy.create().unwrap();
+    let mut postgres = sandbox.server.postgres("postgres");
+    let mut which =
+        || number(&mut postgres, "SELECT oid::bigint FROM pg_database WHERE datname = 'fresh_v2'");
+    let first = which();
+    database.snapshot(copy.spot(), &patience(), &mut silent).unwrap();
+    copy.verify(database.spot(), &patience()).unwrap();
+    assert_eq!(which(), first, "it was empty");
+    database.snapshot(copy.spot(), &patience(), &mut silent).unwrap();
+    copy.verify(database.spot(), &patience()).unwrap();
+    let second = which();
+    assert_ne!(second, first, "it had a table");
+    sandbox.app("fresh_v2").batch_execute("DROP TABLE t; CREATE TYPE mood AS ENUM ()").unwrap();
+    database.snapshot(copy.spot(), &patience(), &mut silent).unwrap();
+    assert_ne!(which(), second, "it had a type");
+}

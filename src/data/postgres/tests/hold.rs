@@ -75,10 +75,11 @@ fn a_long_transaction_that_ends_in_time_is_waited_for() {
 const HELD: &str = "RECEIVER_TEST_PG_HOLD";
 
 /// What it finds there: the socket's directory, then the secrets.
-fn as_told(value: &std::ffi::OsStr, name: &str) -> Postgres {
+pub(super) fn as_told(value: &std::ffi::OsStr, name: &str) -> Postgres {
     let value = value.to_string_lossy().into_owned();
     let (server, secrets) = value.split_once('|').unwrap();
     let ground = Ground {
+        lender: None,
         server: Some(server.into()),
         secrets: secrets.into(),
         admin: Some(ADMIN.into()),
@@ -87,7 +88,7 @@ fn as_told(value: &std::ffi::OsStr, name: &str) -> Postgres {
     Postgres::at(&ground, spot(name))
 }
 
-fn told(sandbox: &Sandbox) -> PathBuf {
+pub(super) fn told(sandbox: &Sandbox) -> PathBuf {
     format!("{}|{}", sandbox.server.directory.display(), sandbox.ground.secrets.display()).into()
 }
 

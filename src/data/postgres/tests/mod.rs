@@ -1,5 +1,6 @@
 //! A real server, with an administrator that is no superuser, and roles that log in by their passwords.
 
+mod capture;
 mod carry;
 mod dump;
 mod fence;
@@ -7,6 +8,8 @@ mod hold;
 mod place;
 mod script;
 mod speed;
+mod two;
+mod way;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -128,6 +131,7 @@ impl Sandbox {
     pub(super) fn on(server: &'static Server) -> Sandbox {
         let secrets = tempfile::tempdir().unwrap();
         let ground = Ground {
+            lender: None,
             secrets: secrets.path().join("databases"),
             server: Some(server.directory.clone()),
             admin: Some(ADMIN.to_owned()),

@@ -195,7 +195,7 @@ fn keys_of_every_kind_are_noted_as_they_are() {
 fn a_capture_is_no_part_of_what_the_app_has() {
     let sandbox = Sandbox::new();
     let path = sandbox.database("4", "CREATE TABLE receiver_log_0 (id INTEGER PRIMARY KEY); CREATE TABLE t (id INTEGER PRIMARY KEY, u UNIQUE);
-        CREATE TRIGGER receiver_log_5_insert AFTER INSERT ON t BEGIN INSERT INTO receiver_log_0 VALUES (new.id); END");
+        CREATE TRIGGER receiver_log_5_insert AFTER INSERT ON t BEGIN INSERT INTO \"receiver_log_0\" VALUES (new.id); END");
     let before = (schema(&path).unwrap(), rows(&path, &patience()).unwrap(), super::tables(&path).unwrap());
     let objects = "SELECT count(*) FROM sqlite_schema";
     let count = number(&path, objects);

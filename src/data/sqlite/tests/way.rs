@@ -97,6 +97,7 @@ fn keys_of_every_kind_go_back() {
         CREATE TABLE loose (k PRIMARY KEY, v, rowid);
         CREATE TABLE \"odd \"\" name\" (\"the \"\" key\" INTEGER PRIMARY KEY, \"a \"\"b\" TEXT);
         CREATE TABLE receiver_thing (id INTEGER PRIMARY KEY, receiver_x);
+        CREATE TABLE numbered (k TEXT PRIMARY KEY, v); INSERT INTO numbered VALUES ('a', 1), ('b', 2), ('c', 3);
         INSERT INTO two VALUES (1, 'x', 0), (2, 'x', 0), (1, 'y', 0); INSERT INTO folded VALUES ('Key', 1), ('other', 2);
         INSERT INTO bytes VALUES (x'00', 1), (x'01', 2); INSERT INTO strict (k, i) VALUES (1, 1), ('1', 2), (x'31', 3);
         INSERT INTO loose VALUES (1, 1, 1), ('1', 2, 2), (NULL, 3, 3); INSERT INTO \"odd \"\" name\" VALUES (1, 'a'), (2, 'b')";
@@ -109,9 +110,12 @@ fn keys_of_every_kind_go_back() {
          UPDATE strict SET i = i + 10; DELETE FROM strict WHERE k = '1';
          UPDATE loose SET v = 10 WHERE k = '1'; INSERT INTO loose VALUES (2, 4, 4);
          UPDATE \"odd \"\" name\" SET \"a \"\"b\" = 'c' WHERE \"the \"\" key\" = 2; INSERT INTO \"odd \"\" name\" VALUES (3, 'd');
-         INSERT INTO receiver_thing VALUES (1, 2)",
+         INSERT INTO receiver_thing VALUES (1, 2);
+         INSERT INTO numbered VALUES ('0', 0); UPDATE numbered SET v = 9 WHERE k = 'c'",
     );
     let carried = two.back();
+    let numbers = "SELECT k, rowid FROM numbered ORDER BY k";
+    assert_eq!(content(&two.old, numbers), ["0|4", "a|1", "b|2", "c|3"], "a row keeps its number");
     assert_eq!(carried.moved["folded"], Moved { written: 2, deleted: 0, along: 0 });
     assert_eq!(carried.moved["two"], Moved { written: 1, deleted: 2, along: 0 });
     for table in ["two", "folded", "bytes", "strict", "loose", "\"odd \"\" name\"", "receiver_thing"] {
@@ -141,18 +145,18 @@ fn what_the_migration_made_comes_along_where_it_is_needed() {
 fn a_circle_of_references_goes_back_and_what_leads_nowhere_stays_so() {
     let sql = "CREATE TABLE a (id INTEGER PRIMARY KEY, b REFERENCES b); CREATE TABLE b (id INTEGER PRIMARY KEY, a REFERENCES a);
         CREATE TABLE self (id INTEGER PRIMARY KEY, up REFERENCES self ON DELETE CASCADE);
-        PRAGMA foreign_keys=OFF; INSERT INTO a VALUES (1, 1), (2, 99); INSERT INTO b VALUES (1, 1); INSERT INTO self VALUES (1, NULL), (2, 1), (3, 2)";
+        PRAGMA foreign_keys=OFF; INSERT INTO a VALUES (1, 1), (2, 99), (5, 5); INSERT INTO b VALUES (5, NULL); INSERT INTO b VALUES (1, 1); INSERT INTO self VALUES (1, NULL), (2, 1), (3, 2)";
     let two = Two::new(sql, "");
     run(
         &two.new,
         "PRAGMA foreign_keys=ON; PRAGMA defer_foreign_keys=ON; BEGIN; PRAGMA defer_foreign_keys=ON;
          INSERT INTO a VALUES (10, 10); INSERT INTO b VALUES (10, 10); DELETE FROM a WHERE id = 1; DELETE FROM b WHERE id = 1; COMMIT;
-         DELETE FROM self WHERE id = 1; PRAGMA foreign_keys=OFF; INSERT INTO a VALUES (11, 77)",
+         DELETE FROM self WHERE id = 1; PRAGMA foreign_keys=OFF; INSERT INTO a VALUES (11, 77); DELETE FROM b WHERE id = 5",
     );
     assert_eq!(two.way(&Expressions::new()).cycles, [["a", "b"]]);
     let carried = two.back_with(&Expressions::new(), OnConflict::Abort, 1);
-    assert_eq!(carried.dangling, 1);
-    assert_eq!(content(&two.old, "SELECT * FROM a ORDER BY id"), ["2|99", "10|10", "11|77"]);
+    assert_eq!(carried.dangling, 2);
+    assert_eq!(content(&two.old, "SELECT * FROM a ORDER BY id"), ["2|99", "5|5", "10|10", "11|77"]);
     assert_eq!(content(&two.old, "SELECT * FROM b"), ["10|10"]);
     assert_eq!(content(&two.old, "SELECT count(*) FROM self"), ["0"]);
 }
@@ -160,11 +164,13 @@ fn a_circle_of_references_goes_back_and_what_leads_nowhere_stays_so() {
 const STRICTER: &str = "CREATE TABLE u (id INTEGER PRIMARY KEY, mail TEXT UNIQUE, age INT CHECK (age < 200), name TEXT NOT NULL);
     CREATE TABLE c (id INTEGER PRIMARY KEY, u REFERENCES u (id), s REFERENCES s (id));
     CREATE TABLE s (id INTEGER PRIMARY KEY, n INT) STRICT;
-    INSERT INTO u VALUES (1, 'a', 1, 'A'), (2, 'b', 2, 'B'); INSERT INTO c VALUES (1, 1, NULL), (2, 2, NULL); INSERT INTO s VALUES (1, 1);";
+    INSERT INTO u VALUES (1, 'a', 1, 'A'), (2, 'b', 2, 'B'); INSERT INTO c VALUES (1, 1, NULL), (2, 2, NULL); INSERT INTO s VALUES (1, 1);
+    CREATE TABLE r (id INTEGER PRIMARY KEY, k UNIQUE ON CONFLICT REPLACE); INSERT INTO r VALUES (1, 'x');";
 
 const LOOSER: &str = "CREATE TABLE new_u (id INTEGER PRIMARY KEY, mail TEXT, age INT, name TEXT); INSERT INTO new_u SELECT * FROM u;
     DROP TABLE u; ALTER TABLE new_u RENAME TO u; CREATE TABLE new_s (id INTEGER PRIMARY KEY, n); INSERT INTO new_s SELECT * FROM s;
-    DROP TABLE s; ALTER TABLE new_s RENAME TO s; DELETE FROM c WHERE id = 2;";
+    DROP TABLE s; ALTER TABLE new_s RENAME TO s;
+    DROP TABLE r; CREATE TABLE r (id INTEGER PRIMARY KEY, k); DELETE FROM c WHERE id = 2;";
 
 #[test]
 fn one_refused_row_keeps_all_back_and_is_named() {
@@ -184,6 +190,10 @@ fn one_refused_row_keeps_all_back_and_is_named() {
         (
             "UPDATE s SET n = 'x'",
             "the row of table 's' with id = 1 is refused: cannot store TEXT value in INT column s.n",
+        ),
+        (
+            "INSERT INTO r VALUES (7, 'x')",
+            "the row of table 'r' with id = 7 is refused: UNIQUE constraint failed: r.k",
         ),
         (
             "DELETE FROM u WHERE id = 2",

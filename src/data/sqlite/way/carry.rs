@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use rusqlite::types::Value as Cell;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use super::links::{Found, Links};
 use super::stage::Stage;
 use super::{between, capture, open, stays, tables};
 use crate::data::Limit;
-use crate::data::way::{Carried, OnConflict, Refusal, Way};
+use crate::data::way::{self, Attempt, Carried, OnConflict, Row, Settled, Way};
 use crate::support::{Context, Error, Result};
 
 /// Which rows go.
@@ -93,10 +94,10 @@ fn bring(connection: &Connection, which: Which<'_>, way: &Way, on_conflict: OnCo
     let source = tables::tables(connection, "main").context(cannot)?;
     let left = stays::count(connection, &way.left, &source, logs.as_ref(), &stages);
     let links = Links::new(connection, way).context(cannot)?;
-    let mut settling = Settling { connection, stages, links, on_conflict, refused: BTreeMap::new() };
-    let dangling = settling.settle()?;
-    let mut carried = Carried { dangling, left, ..Carried::default() };
-    settling.account(&mut carried).context(|| "cannot count what was carried")?;
+    let mut journey = Journey { connection, stages, links };
+    let settled = way::settle(&mut journey, on_conflict)?;
+    let mut carried = Carried { dangling: settled.dangling, left, ..Carried::default() };
+    journey.account(&settled, &mut carried)?;
     Ok(carried)
 }
 
@@ -116,46 +117,16 @@ fn proved(connection: &Connection, peer: &str) -> Result<BTreeMap<String, String
     Ok(state.logs())
 }
 
-/// Everything on its way, tried until it stands.
-struct Settling<'a> {
+/// Everything on its way.
+struct Journey<'a> {
     connection: &'a Connection,
     stages: Vec<Stage<'a>>,
     links: Links<'a>,
-    on_conflict: OnConflict,
-    /// What is left out, and why.
-    refused: BTreeMap<(usize, i64), String>,
 }
 
-impl Settling<'_> {
-    /// Goes until nothing is refused any more. Each time something is left out, or a parent taken along, so
-    /// it ends. Answers how many references lead nowhere in both.
-    fn settle(&mut self) -> Result<u64> {
-        let cannot = || "cannot write what is carried";
-        let connection = self.connection;
-        loop {
-            connection.execute_batch("SAVEPOINT receiver_pass").context(cannot)?;
-            let found = self.pass().context(cannot)?;
-            if found.refused.is_empty() && found.wanted.is_empty() {
-                connection.execute_batch("RELEASE receiver_pass").context(cannot)?;
-                return Ok(found.dangling);
-            }
-            connection.execute_batch("ROLLBACK TO receiver_pass; RELEASE receiver_pass").context(cannot)?;
-            let missing = self.take_along(&found).context(cannot)?;
-            let refused: Vec<_> = found.refused.into_iter().chain(missing).collect();
-            if let (OnConflict::Abort, Some((at, n, why))) = (self.on_conflict, refused.first()) {
-                return Err(self.refusal(*at, *n, why));
-            }
-            for (at, n, why) in refused {
-                self.stages[at].leave(connection, n).context(cannot)?;
-                self.refused.entry((at, n)).or_insert(why);
-            }
-            for stage in &mut self.stages {
-                stage.fill(connection)?;
-            }
-        }
-    }
-
-    fn pass(&self) -> rusqlite::Result<Found> {
+impl Journey<'_> {
+    fn go_through(&self) -> rusqlite::Result<Found> {
+        self.connection.execute_batch("SAVEPOINT receiver_pass")?;
         self.links.before(&self.stages)?;
         for stage in self.stages.iter().rev() {
             stage.delete(self.connection)?;
@@ -163,46 +134,59 @@ impl Settling<'_> {
         let mut found = Found::default();
         for stage in &self.stages {
             let refused = stage.insert(self.connection)?;
-            found.refused.extend(refused.into_iter().map(|(n, why)| (stage.at, n, why)));
+            found.refused.extend(refused.into_iter().map(|(n, why)| ((stage.at, n), why)));
         }
         if found.refused.is_empty() { self.links.after(&self.stages) } else { Ok(found) }
     }
 
-    /// Takes parents along. Answers the rows that refer to one that was on its way already, and did not
-    /// arrive.
-    fn take_along(&self, found: &Found) -> rusqlite::Result<Vec<(usize, i64, String)>> {
-        let before: Vec<i64> =
-            self.stages.iter().map(|stage| stage.last(self.connection)).collect::<rusqlite::Result<_>>()?;
-        let mut missing = Vec::new();
-        for wanted in &found.wanted {
-            let n = self.stages[wanted.at].take(self.connection, &wanted.key)?;
-            if n <= before[wanted.at] {
-                missing.push((wanted.child.0, wanted.child.1, wanted.why.clone()));
-            }
-        }
-        Ok(missing)
-    }
-
-    fn refusal(&self, at: usize, n: i64, why: &str) -> Error {
-        let stage = &self.stages[at];
-        let key = stage.told(self.connection, n).unwrap_or_default();
-        let refusal = Refusal { table: stage.passage.table.clone(), key, why: why.to_owned() };
-        Error::new("the other version cannot hold a row").caused_by(refusal)
-    }
-
-    fn account(&self, carried: &mut Carried) -> rusqlite::Result<()> {
+    fn account(&self, settled: &Settled, carried: &mut Carried) -> Result<()> {
+        let cannot = || "cannot count what was carried";
         for stage in &self.stages {
-            stage.count_on(self.connection)?;
-            let moved = stage.moved(self.connection)?;
+            stage.count_on(self.connection).context(cannot)?;
+            let moved = stage.moved(self.connection).context(cannot)?;
             if moved.written + moved.deleted > 0 {
                 carried.moved.insert(stage.passage.table.clone(), moved);
             }
         }
-        for ((at, n), why) in &self.refused {
-            let stage = &self.stages[*at];
-            let key = stage.told(self.connection, *n)?;
-            carried.refused.entry(stage.passage.table.clone()).or_default().add(key, why.clone());
+        for (row, why) in &settled.refused {
+            let (table, key) = self.told(*row)?;
+            carried.refused.entry(table).or_default().add(key, why.clone());
         }
         Ok(())
+    }
+}
+
+impl Attempt for Journey<'_> {
+    type Key = Vec<Cell>;
+
+    fn pass(&mut self) -> Result<Found> {
+        for stage in &mut self.stages {
+            stage.fill(self.connection)?;
+        }
+        self.go_through().context(|| "cannot write what is carried")
+    }
+
+    fn undo(&mut self) -> Result<()> {
+        self.connection
+            .execute_batch("ROLLBACK TO receiver_pass; RELEASE receiver_pass")
+            .context(|| "cannot take back what was tried")
+    }
+
+    fn last(&self, at: usize) -> Result<i64> {
+        self.stages[at].last(self.connection).context(|| "cannot count the keys")
+    }
+
+    fn take_along(&mut self, at: usize, key: &Vec<Cell>) -> Result<i64> {
+        self.stages[at].take(self.connection, key).context(|| "cannot take a row along")
+    }
+
+    fn leave(&mut self, (at, n): Row) -> Result<()> {
+        self.stages[at].leave(self.connection, n).context(|| "cannot leave a row out")
+    }
+
+    fn told(&self, (at, n): Row) -> Result<(String, String)> {
+        let stage = &self.stages[at];
+        let key = stage.told(self.connection, n).context(|| "cannot read a key")?;
+        Ok((stage.passage.table.clone(), key))
     }
 }

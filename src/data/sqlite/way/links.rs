@@ -11,27 +11,10 @@ use rusqlite::{Connection, Row};
 use super::open;
 use super::stage::Stage;
 use super::tables;
-use crate::data::way::{Link, Table, Value, Way};
+use crate::data::way::{self, Link, Table, Value, Wanted, Way};
 
-/// What one pass found.
-#[derive(Default)]
-pub(super) struct Found {
-    /// Rows to leave out: place of the table, number of the key, and why.
-    pub(super) refused: Vec<(usize, i64, String)>,
-    /// Parents to take along.
-    pub(super) wanted: Vec<Wanted>,
-    /// References that lead nowhere in the source either.
-    pub(super) dangling: u64,
-}
-
-/// A parent that the source has, and the target lacks.
-pub(super) struct Wanted {
-    pub(super) at: usize,
-    pub(super) key: Vec<Cell>,
-    /// Who refers to it: left out, if it cannot come.
-    pub(super) child: (usize, i64),
-    pub(super) why: String,
-}
+/// What is found here: keys as SQLite has them.
+pub(super) type Found = way::Found<Vec<Cell>>;
 
 /// The references of the target, and who is on the way.
 pub(super) struct Links<'a> {
@@ -151,7 +134,7 @@ impl<'a> Links<'a> {
                     let key = cells(row, 1..width)?;
                     found.wanted.push(Wanted { at: parent.at, key, child: (child.at, n), why });
                 }
-                _ => found.refused.push((child.at, n, why)),
+                _ => found.refused.push(((child.at, n), why)),
             }
         }
         Ok(())
@@ -200,7 +183,7 @@ impl<'a> Links<'a> {
             let which: String = row.get(2)?;
             let which = if which.is_empty() { String::new() } else { format!(" with {which}") };
             let why = format!("a row of '{}'{which} still refers to it", link.table);
-            found.refused.push((parent.at, row.get(0)?, why));
+            found.refused.push(((parent.at, row.get(0)?), why));
         }
         Ok(())
     }

@@ -320,9 +320,7 @@ fn numbered(letter: &str, count: usize) -> impl Iterator<Item = String> {
 /// The name of the hidden number of the target's rows, if it has one that is no column.
 fn rowid(connection: &Connection, passage: &Passage) -> rusqlite::Result<Option<&'static str>> {
     let without: bool = connection
-        .prepare_cached(
-            "SELECT wr FROM pragma_table_list WHERE schema = 'peer' AND name = ?1 COLLATE NOCASE",
-        )?
+        .prepare_cached("SELECT wr FROM pragma_table_list(?1) WHERE schema = 'peer'")?
         .query_row([&passage.table], |row| row.get(0))?;
     // A key without an index is the number itself.
     let indexed = connection

@@ -94,9 +94,7 @@ pub(super) fn key(connection: &Connection, schema: &str, table: &str) -> rusqlit
 
 fn is_strict(connection: &Connection, schema: &str, table: &str) -> rusqlite::Result<bool> {
     connection
-        .prepare_cached(
-            "SELECT strict FROM pragma_table_list WHERE schema = ?2 AND name = ?1 COLLATE NOCASE",
-        )?
+        .prepare_cached("SELECT strict FROM pragma_table_list(?1) WHERE schema = ?2")?
         .query_row([table, schema], |row| row.get(0))
 }
 
