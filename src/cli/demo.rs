@@ -99,9 +99,11 @@ impl Stage {
         self.push("A note has an owner", false)?;
         self.receiver(&["list"])?;
 
-        self.title("And back: code and database, in milliseconds");
+        self.title("And back: code and database, with what was written since");
+        self.sql("INSERT INTO note (text, done) VALUES ('eggs', 1);")?;
         self.receiver(&["rollback", "--dry-run"])?;
-        self.receiver(&["rollback", "--without-new-data"])?;
+        self.receiver(&["rollback"])?;
+        self.sql("SELECT * FROM note;")?;
         self.receiver(&["list"])?;
 
         self.title("What is on disk now");

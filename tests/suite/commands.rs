@@ -113,13 +113,15 @@ fn list_and_status_read_as_they_should() {
     );
     let words = world.receiver(&["status", "app"]).ok().stdout;
     let lines: Vec<&str> = words.lines().collect();
+    let bytes = std::fs::metadata(world.database(1)).unwrap().len();
+    let size = receiver::support::text::bytes(bytes);
     assert_eq!(
         lines[..4],
         [
             "app".to_owned(),
             format!("  live       {}", world.live().unwrap()),
             format!("  branch     main at {}, which is live", &tip[..7]),
-            "  database   app_v1 (sqlite)".to_owned(),
+            format!("  database   app_v1 (sqlite, {size})"),
         ]
     );
     assert!(lines.len() == 5 && lines[4].starts_with("  disk       "), "{words}");

@@ -311,7 +311,19 @@ fn no_acknowledged_write_is_lost_wherever_a_deploy_that_copies_a_version_dies() 
     in_several_worlds(&OF_DATA, copied, dies_while_a_version_opens);
 }
 
-fn dies_in_a_rollback(world: &mut World, point: &str, times: usize, crosses: bool) {
+/// What a rollback does with data.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Data {
+    /// Nothing: it stays within the version.
+    Stays,
+    /// What was written since stays behind.
+    Behind,
+    /// It comes along.
+    Along,
+}
+
+fn dies_in_a_rollback(world: &mut World, point: &str, times: usize, data: Data) {
+    let crosses = data != Data::Stays;
     let old = format!("old {point} {times}");
     next_push_deploys(world, &old);
     if crosses {
@@ -323,7 +335,15 @@ fn dies_in_a_rollback(world: &mut World, point: &str, times: usize, crosses: boo
     let journal = std::fs::read_to_string(world.app().join("receiver/journal.jsonl")).unwrap();
     let left = world.live().unwrap();
     let withdrawn = journal.matches("\"event\":\"withdraw\"").count();
-    let said = die(world, point, times, PROGRAM, &["rollback", "app", "--without-new-data"]);
+    let fresh = format!("fresh {point} {times}");
+    if crosses {
+        world.sql(&format!("INSERT INTO note (text) VALUES ('{fresh}');"));
+    }
+    let act: &[&str] = match data {
+        Data::Behind => &["rollback", "app", "--without-new-data"],
+        Data::Along | Data::Stays => &["rollback", "app"],
+    };
+    let said = die(world, point, times, PROGRAM, act);
     if times == 2 && !never_fails(point) {
         assert!(said.talk().contains("the worker died for the second time"), "{point}: {}", said.talk());
         assert_eq!(said.code, 1);
@@ -344,13 +364,26 @@ fn dies_in_a_rollback(world: &mut World, point: &str, times: usize, crosses: boo
     }
     if crosses {
         world.sql(&format!("INSERT INTO note (text) VALUES ('after {point}');"));
-        assert!(world.sql("SELECT text FROM note;").lines().any(|row| row == old));
+        let rows = world.sql("SELECT text FROM note;");
+        assert!(rows.lines().any(|row| row == old), "{point}: {rows}");
+        // All of it or nothing, in either database.
+        let wanted = data == Data::Along || world.page_is(&new);
+        assert_eq!(rows.lines().any(|row| row == fresh), wanted, "{point}: {rows}");
     }
 }
 
 #[test]
 fn a_rollback_over_a_version_ends_wherever_it_dies() {
-    in_several_worlds(&BACK, with_rows, |world, point, times| dies_in_a_rollback(world, point, times, true));
+    in_several_worlds(&BACK, with_rows, |world, point, times| {
+        dies_in_a_rollback(world, point, times, Data::Behind);
+    });
+}
+
+#[test]
+fn a_rollback_that_brings_the_data_along_ends_wherever_it_dies() {
+    in_several_worlds(&BACK, with_rows, |world, point, times| {
+        dies_in_a_rollback(world, point, times, Data::Along);
+    });
 }
 
 #[test]
@@ -365,5 +398,7 @@ fn a_rollback_within_a_version_ends_wherever_it_dies() {
         "verdict-written",
         "job-removed",
     ];
-    in_several_worlds(&WITHIN, site, |world, point, times| dies_in_a_rollback(world, point, times, false));
+    in_several_worlds(&WITHIN, site, |world, point, times| {
+        dies_in_a_rollback(world, point, times, Data::Stays)
+    });
 }

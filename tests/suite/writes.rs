@@ -168,20 +168,23 @@ fn a_process_with_the_old_database_open_cannot_write_to_it_after_the_switch_and_
 }
 
 #[test]
-fn a_rollback_over_a_version_is_refused_unless_new_data_may_stay_behind_and_says_what_does() {
+fn a_rollback_that_can_bring_nothing_is_refused_unless_new_data_may_stay_behind_and_says_what_does() {
     let world = with_notes(SQL, "copy");
+    world.receiver(&["config", "app", "database.rollback_window", "0s"]).ok();
     let old = world.live().unwrap();
     add_table(&world, "tag");
     world.push().ok();
     world.sql("INSERT INTO note (text) VALUES ('four'), ('five'); INSERT INTO tag VALUES (1);");
     let new = world.live().unwrap();
-    let said = world.receiver(&["rollback"]).fails(1);
-    let said = said.says("note: 5 rows in the newer, 3 in the older").says("--without-new-data");
+    let said = world.receiver(&["rollback"]).fails(1).says("leaves new data behind");
+    said.says(&format!("`receiver rollback app {old} --without-new-data` goes all the same"));
+    let said = world.receiver(&["rollback", "--dry-run"]).ok().says("nothing comes along");
+    let said = said.says("note: 5 rows in the newer, 3 in the older");
     said.says("tag: a table of the newer version, with 1 rows");
     assert_eq!(world.live().as_deref(), Some(&*new));
     write_into(&world.database(1)).unwrap();
     let said = world.receiver(&["rollback", "--without-new-data"]).ok().says("=====> live: 0/");
-    said.says("note: 6 rows in the newer, 3 in the older");
+    said.says("app_v0 is as it was left; what was written since stays in app_v1");
     assert_eq!(world.live().as_deref(), Some(&*old));
     // The old one takes writes again, and the one that was left refuses them.
     write_into(&world.database(0)).unwrap();
