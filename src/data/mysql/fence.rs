@@ -130,9 +130,8 @@ pub(super) fn patiently(
     let mut tries = 0;
     loop {
         if let Err(why) = limit.check() {
-            // Once it was tried, who is in the way says more than that time is over.
-            let tried = tries > 0 && limit.is_over();
-            return Err(Some(if tried { hold::in_the_way(database, session, limit) } else { why }));
+            let over = limit.is_over();
+            return Err(Some(if over { hold::in_the_way(database, session, limit) } else { why }));
         }
         tries += 1;
         // A statement that waits makes all behind it wait. MariaDB can ask without waiting; for MySQL a second

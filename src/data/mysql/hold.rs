@@ -42,8 +42,11 @@ impl Held {
         // In seconds; a second is the least that MySQL and MariaDB both take as a time to wait.
         session.run("SET SESSION lock_wait_timeout = 1")?;
         loop {
-            if limit.check().is_err() {
-                return Err(in_the_way(database, &mut session, limit));
+            if let Err(why) = limit.check() {
+                // That it was cancelled is told as that; who is in the way says more than that time is over.
+                let over = limit.is_over();
+                let cancelled = || Error::new(cannot()).caused_by(why);
+                return Err(if over { in_the_way(database, &mut session, limit) } else { cancelled() });
             }
             let tables = lockable(&mut session, database.name())?;
             let statement = statement(&tables);
