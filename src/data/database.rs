@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::way::{Capture, Carried, Changes, OnConflict, Table, Way};
 use super::{Census, Limit, Progress, Rows, Schema};
-use crate::support::{Error, Result};
+use crate::support::Result;
 
 /// Where a database is: its name, and the directory of an engine that keeps it in a file of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -194,49 +194,30 @@ pub trait Database: fmt::Debug + Send + Sync {
     }
 
     /// Its tables, as a [`Way`] is planned from them: the app's and its framework's, never receiver's own.
-    fn tables(&self) -> Result<Vec<Table>> {
-        not_yet()
-    }
+    fn tables(&self) -> Result<Vec<Table>>;
 
     /// Notes from now on the key of every row that changes, for the way to the database of the name `peer`. It
     /// begins anew: what was noted before is forgotten. Who writes meanwhile is noted from one moment on, in
     /// all tables. What it installs is no part of the schema, the census, the rows, a copy or a dump.
-    fn capture(&self, _peer: &str, _limit: &Limit<'_>) -> Result<Capture> {
-        not_yet()
-    }
+    fn capture(&self, peer: &str, limit: &Limit<'_>) -> Result<Capture>;
 
     /// Whether changes are noted, and the proof, afresh, that none is missing.
-    fn captured(&self) -> Result<Option<Capture>> {
-        not_yet()
-    }
+    fn captured(&self) -> Result<Option<Capture>>;
 
     /// Notes nothing any more, and forgets what was noted. Cheap where nothing is.
-    fn end_capture(&self) -> Result<()> {
-        not_yet()
-    }
+    fn end_capture(&self) -> Result<()>;
 
     /// How many rows changed since the capture began, for each table in which any did.
-    fn changes(&self, _limit: &Limit<'_>) -> Result<BTreeMap<String, Changes>> {
-        not_yet()
-    }
+    fn changes(&self, limit: &Limit<'_>) -> Result<BTreeMap<String, Changes>>;
 
     /// What [`Hold::carry_to`] would answer now, and leave out by [`OnConflict::Quarantine`]: it is done, and
     /// undone. Nobody waits for it: it sees one moment of this database, and the target is retired.
-    fn foresee(&self, _target: &Spot, _way: &Way, _limit: &Limit<'_>) -> Result<Carried> {
-        not_yet()
-    }
+    fn foresee(&self, target: &Spot, way: &Way, limit: &Limit<'_>) -> Result<Carried>;
 
     /// Takes from `left`, a retired database, what `way` ([`Way::merge`]) says that it alone holds. All rows
     /// are looked at, not only those that were noted. What is refused, or refers to what is gone, is left out
     /// and said. All of it or nothing; nobody may write to this one meanwhile.
-    fn merge(&self, _left: &Spot, _way: &Way, _limit: &Limit<'_>) -> Result<Carried> {
-        not_yet()
-    }
-}
-
-/// An engine that has not learnt the way back.
-fn not_yet<T>() -> Result<T> {
-    Err(Error::new("this engine cannot carry changes back yet"))
+    fn merge(&self, left: &Spot, way: &Way, limit: &Limit<'_>) -> Result<Carried>;
 }
 
 /// A lock on one database that lets readers through and makes writers wait. Dropped, or ended by the death
@@ -258,13 +239,11 @@ pub trait Hold {
     /// It is refused when the capture is not whole, or was meant for another database.
     fn carry_to(
         &self,
-        _target: &Spot,
-        _way: &Way,
-        _on_conflict: OnConflict,
-        _limit: &Limit<'_>,
-    ) -> Result<Carried> {
-        not_yet()
-    }
+        target: &Spot,
+        way: &Way,
+        on_conflict: OnConflict,
+        limit: &Limit<'_>,
+    ) -> Result<Carried>;
 
     /// Makes the database refuse every write, also on connections that were open before, and lets go. Who
     /// waited for the lock meets the refusal, which says `why`, as `version 3 of shop is retired`. When it

@@ -182,7 +182,11 @@ pub fn finish(guard: &mut Guard, by: &str, id: &ReleaseId, rollback: bool) -> Re
         guard.append(Some(by), Event::Live { release: id.clone(), before, rollback })?;
     }
     death::point("journaled");
-    Ok(())
+    // Events of a database come disabled in every copy: they are for the live one.
+    match database_of(&app, id)? {
+        Some(database) => database.begin_events(),
+        None => Ok(()),
+    }
 }
 
 /// The newest release of a version that no rollback left; what is live now is left no longer.
