@@ -127,8 +127,7 @@ fn list_and_status_read_as_they_should() {
     assert!(lines.len() == 5 && lines[4].starts_with("  disk       "), "{words}");
     let status = world.status();
     assert_eq!(status["in_sync"], true);
-    let database =
-        serde_json::json!({ "engine": "sqlite", "name": "app_v1", "version": 1, "bytes": bytes });
+    let database = serde_json::json!({ "engine": "sqlite", "name": "app_v1", "version": 1, "bytes": bytes });
     assert_eq!(status["database"], database);
     assert_eq!(status["processes"], serde_json::json!([]));
     assert_eq!(
