@@ -110,8 +110,7 @@ pub trait Database: fmt::Debug + Send + Sync {
     /// Removes it with its roles, and ends who is connected. What is not there is fine.
     fn remove(&self) -> Result<()>;
 
-    /// Makes `to` a copy of one moment of it, without receiver's own objects, while nobody waits. Roles of
-    /// others, and what they may do, come along.
+    /// Makes `to` a copy of one moment of it, without receiver's own objects, while nobody waits.
     fn snapshot(&self, to: &Spot, limit: &Limit<'_>, on_progress: &mut dyn FnMut(Progress)) -> Result<()>;
 
     /// Makes a copy one that can only be read, from now on, through [`Access::Read`].
@@ -188,6 +187,12 @@ pub trait Database: fmt::Debug + Send + Sync {
     /// Statements in, rows out; whether all of them succeeded.
     fn shell(&self, access: Access, talk: Talk<'_>) -> Result<bool>;
 
+    /// Lets what the database does by itself begin (MySQL's events), as far as it was on in the original: in a copy
+    /// it is off, and off again in a retired one. For the version that is live now.
+    fn begin_events(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// Its tables, as a [`Way`] is planned from them: the app's and its framework's, never receiver's own.
     fn tables(&self) -> Result<Vec<Table>> {
         not_yet()
@@ -240,7 +245,8 @@ pub trait Hold {
     /// Proves that it still holds.
     fn check(&self) -> Result<()>;
 
-    /// Makes `to` an exact copy, without receiver's own objects, the fastest way that the lock allows.
+    /// Makes `to` an exact copy, without receiver's own objects, the fastest way that the lock allows. Roles of
+    /// others, and what they may do, come along.
     fn copy_to(&self, to: &Spot, limit: &Limit<'_>, on_progress: &mut dyn FnMut(Progress)) -> Result<()>;
 
     /// Carries what changed since the capture began into `target`, which is retired, by `way`: what is there

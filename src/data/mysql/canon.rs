@@ -99,7 +99,7 @@ impl Reader<'_> {
 
     fn indexes(&mut self) -> Result<()> {
         type Told = (String, String, u8, Option<String>, Option<u32>, Option<String>, String);
-        // From the manual: MySQL's indexes may be of expressions; MariaDB's (10.11) are of columns alone.
+        // As MySQL's manual is known to say (not tried here): MySQL's indexes may be of expressions; MariaDB's (10.11) are of columns alone.
         let part =
             if self.session.is_mariadb() { "COLUMN_NAME" } else { "COALESCE(COLUMN_NAME, EXPRESSION)" };
         let rows: Vec<Told> = self.rows(&format!(
@@ -145,7 +145,7 @@ impl Reader<'_> {
     }
 
     fn checks(&mut self) -> Result<()> {
-        // From the manual: MySQL's CHECK_CONSTRAINTS do not name their table.
+        // As MySQL's manual is known to say (not tried here): MySQL's CHECK_CONSTRAINTS do not name their table.
         let select = if self.session.is_mariadb() {
             "SELECT TABLE_NAME, CHECK_CLAUSE FROM information_schema.CHECK_CONSTRAINTS \
              WHERE CONSTRAINT_SCHEMA = {schema}"

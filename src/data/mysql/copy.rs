@@ -8,9 +8,9 @@
 //! COMMITTED: in any stricter one the server would lock each row that it reads.
 //!
 //! **A snapshot** is one transaction with one view of all tables. `INSERT … SELECT` in it would lock the rows
-//! that it reads, and read not the view but what is newest; both were seen. But where a `SELECT` calls a function, the
+//! that it reads, and read not the view but what is newest, as the manuals say. But where a `SELECT` calls a function, the
 //! tables that the function reads are read as by that `SELECT`: from the view, and without a lock (MariaDB
-//! 10.11.19: `trx_rows_locked` stays 0, and writers go on; from the source of MySQL 8 the same, not tried). So each
+//! 10.11.19: `trx_rows_locked` stays 0, and writers go on; MySQL 8 was not tried). So each
 //! table has a function in the copy that copies it, gone before the copy is anybody's.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -166,7 +166,7 @@ fn same_character_set(session: &mut Session, from: &str, to: &str) -> Result<()>
 
 /// Where the server writes a binary log, it must be of rows: a log of statements would make every read of
 /// them lock, and cannot be written at READ COMMITTED at all.
-fn write_rows(session: &mut Session) -> Result<()> {
+pub(super) fn write_rows(session: &mut Session) -> Result<()> {
     let (log, format): (u8, String) = session.value("SELECT @@log_bin, @@binlog_format", ())?;
     if log == 1 && format != "ROW" {
         session.run("SET SESSION binlog_format = 'ROW'")?;

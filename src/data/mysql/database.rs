@@ -1,10 +1,12 @@
 //! A database on MariaDB or MySQL as [`Database`] has it.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::canon;
 use super::copy;
 use super::dump;
+use super::events;
 use super::fence;
 use super::findings;
 use super::hold::Held;
@@ -15,6 +17,8 @@ use super::script;
 use super::server::Server;
 use super::session::Session;
 use super::tables;
+use super::way;
+use crate::data::way::{Capture, Carried, Changes, Table, Way};
 use crate::data::{
     Access, Census, Database, Fence, Finding, Ground, Hold, Limit, Progress, Rows, Schema, Script, Spot, Talk,
 };
@@ -47,6 +51,13 @@ impl Mysql {
     pub(super) fn session(&self) -> Result<Session> {
         place::known(&self.server, self.name())?;
         self.server.connect_to(self.name())
+    }
+
+    /// The same, once the triggers are there again that one who died had put aside.
+    pub(super) fn whole(&self) -> Result<Session> {
+        let mut session = self.session()?;
+        way::aside::mend(&mut session, self.name())?;
+        Ok(session)
     }
 
     /// The role for this access, and its password.
@@ -111,6 +122,7 @@ impl Database for Mysql {
     }
 
     fn snapshot(&self, to: &Spot, limit: &Limit<'_>, on_progress: &mut dyn FnMut(Progress)) -> Result<()> {
+        self.whole()?;
         copy::snapshot(self, &self.other(to), limit, on_progress)
     }
 
@@ -123,11 +135,11 @@ impl Database for Mysql {
     }
 
     fn schema(&self) -> Result<Schema> {
-        Ok(canon::read(&mut self.session()?, self.name())?.without_bookkeeping())
+        Ok(canon::read(&mut self.whole()?, self.name())?.without_bookkeeping())
     }
 
     fn census(&self, limit: &Limit<'_>) -> Result<Census> {
-        let mut session = self.session()?;
+        let mut session = self.whole()?;
         self.server.within(&mut session, limit, |session| proof::census(session, self.name()))
     }
 
@@ -167,18 +179,22 @@ impl Database for Mysql {
     }
 
     fn prepare_hold(&self, limit: &Limit<'_>) -> Result<()> {
+        self.whole()?;
         fence::prepare(self, limit)
     }
 
     fn hold(&self, limit: &Limit<'_>) -> Result<Box<dyn Hold>> {
+        self.whole()?;
         Ok(Box::new(Held::take(self, limit)?))
     }
 
     fn fence(&self) -> Result<Fence> {
+        self.whole()?;
         fence::state(self)
     }
 
     fn unfence(&self) -> Result<()> {
+        self.whole()?;
         fence::unfence(self)
     }
 
@@ -195,6 +211,7 @@ impl Database for Mysql {
     }
 
     fn dump(&self, to: &Path, limit: &Limit<'_>, on_progress: &mut dyn FnMut(Progress)) -> Result<()> {
+        self.whole()?;
         dump::dump(self, to, limit, on_progress)
     }
 
@@ -204,5 +221,39 @@ impl Database for Mysql {
 
     fn shell(&self, access: Access, talk: Talk<'_>) -> Result<bool> {
         script::shell(self, access, talk)
+    }
+
+    fn tables(&self) -> Result<Vec<Table>> {
+        way::tables(self)
+    }
+
+    fn capture(&self, peer: &str, limit: &Limit<'_>) -> Result<Capture> {
+        self.whole()?;
+        way::capture::capture(self, peer, limit)
+    }
+
+    fn captured(&self) -> Result<Option<Capture>> {
+        self.whole()?;
+        way::capture::captured(self)
+    }
+
+    fn end_capture(&self) -> Result<()> {
+        way::capture::end_capture(self)
+    }
+
+    fn changes(&self, limit: &Limit<'_>) -> Result<BTreeMap<String, Changes>> {
+        way::capture::changes(self, limit)
+    }
+
+    fn foresee(&self, target: &Spot, way: &Way, limit: &Limit<'_>) -> Result<Carried> {
+        way::carry::foresee(self, &self.other(target), way, limit)
+    }
+
+    fn merge(&self, left: &Spot, way: &Way, limit: &Limit<'_>) -> Result<Carried> {
+        way::carry::merge(self, &self.other(left), way, limit)
+    }
+
+    fn begin_events(&self) -> Result<()> {
+        events::begin(&mut self.session()?, self.name(), None)
     }
 }

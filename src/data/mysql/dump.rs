@@ -107,7 +107,7 @@ fn client(
         "--default-character-set=utf8mb4",
     ]);
     if !session.is_mariadb() {
-        // From the manual: either would need rights, or say something, that is the server's and not the database's.
+        // As MySQL's manual is known to say (not tried here): either would need rights, or say something, that is the server's and not the database's.
         command.args(["--set-gtid-purged=OFF", "--no-tablespaces"]);
     }
     let file = to.try_clone().context(|| "cannot write the dump")?;

@@ -17,6 +17,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::database::Mysql;
+use super::events::{self, Because};
 use super::hold;
 use super::place;
 use super::quote;
@@ -24,6 +25,7 @@ use super::rights;
 use super::roles;
 use super::session::{Session, code, codes};
 use super::tables;
+use super::way;
 use crate::data::{Fence, Limit, digest};
 use crate::support::{Error, Result};
 
@@ -47,7 +49,7 @@ const REMOVAL: Duration = Duration::from_secs(5);
 
 /// Whether a trigger is receiver's own.
 pub(super) fn is_ours(name: &str) -> bool {
-    name.starts_with(OURS)
+    name.starts_with(OURS) || way::is_ours(name)
 }
 
 /// The gates that are there: the name of each, and its table.
@@ -119,7 +121,7 @@ pub(super) fn prepare(database: &Mysql, limit: &Limit<'_>) -> Result<()> {
 
 /// Runs a statement that needs a table for itself for a moment, and must hold nobody up for long. No error where
 /// the server allows no triggers at all.
-fn patiently(
+pub(super) fn patiently(
     database: &Mysql,
     session: &mut Session,
     statement: &str,
@@ -127,12 +129,13 @@ fn patiently(
 ) -> std::result::Result<(), Option<Error>> {
     let mut tries = 0;
     loop {
-        if limit.check().is_err() {
-            return Err(Some(hold::in_the_way(database, session, limit)));
+        if let Err(why) = limit.check() {
+            let over = limit.is_over();
+            return Err(Some(if over { hold::in_the_way(database, session, limit) } else { why }));
         }
         tries += 1;
         // A statement that waits makes all behind it wait. MariaDB can ask without waiting; for MySQL a second
-        // is the least (from the manual).
+        // is the least (as its manual is known to say; not tried here).
         let at_once = tries <= AT_ONCE && session.is_mariadb();
         let patience = u8::from(!at_once);
         session.run(&format!("SET SESSION lock_wait_timeout = {patience}")).map_err(Some)?;
@@ -159,7 +162,8 @@ pub(super) fn raise(database: &Mysql, why: &str) -> Result<()> {
         make_flag(&mut session, name)?;
         session.run(&format!("UPDATE {} SET why = {} WHERE id = 1", flag(name)?, quote::text(&text)))?;
         roles::lock(&mut session, name, true)?;
-        roles::end(&mut session, &[name], None)
+        roles::end(&mut session, &[name], None)?;
+        events::end(&mut session, name)
     };
     shut().map_err(|why| {
         let _ = open(database);
@@ -171,7 +175,27 @@ pub(super) fn raise(database: &Mysql, why: &str) -> Result<()> {
 fn open(database: &Mysql) -> Result<()> {
     let mut session = database.session()?;
     session.run(&format!("UPDATE {} SET why = NULL WHERE id = 1", flag(database.name())?))?;
-    roles::lock(&mut session, database.name(), false)
+    roles::lock(&mut session, database.name(), false)?;
+    events::begin(&mut session, database.name(), Some(Because::Fence))
+}
+
+/// Takes the flag down inside the session's transaction, for who carries rows into a retired database. Answers what
+/// it said, for [`lift`] to put it up again before the transaction ends: nobody else sees it down, they wait.
+pub(super) fn lower(session: &mut Session, database: &str) -> Result<Option<String>> {
+    if !has_flag(session, database)? {
+        return Ok(None);
+    }
+    let flag = flag(database)?;
+    let why: Option<Option<String>> =
+        session.first(&format!("SELECT why FROM {flag} WHERE id = 1 FOR UPDATE"), ())?;
+    session.run(&format!("UPDATE {flag} SET why = NULL WHERE id = 1"))?;
+    Ok(why.flatten())
+}
+
+/// Puts the flag up again.
+pub(super) fn lift(session: &mut Session, database: &str, why: Option<String>) -> Result<()> {
+    let Some(why) = why else { return Ok(()) };
+    session.run(&format!("UPDATE {} SET why = {} WHERE id = 1", flag(database)?, quote::text(&why)))
 }
 
 /// Takes the fence down, and its gates away. Where it was never prepared nothing is done.
@@ -195,10 +219,7 @@ pub(super) fn unfence(database: &Mysql) -> Result<()> {
     }
     // Whatever else is in receiver's own database stays.
     session.run(&format!("DROP TABLE {}", flag(name)?)).map_err(cannot)?;
-    if tables::all(&mut session, &place::own(name)?)?.is_empty() {
-        session.run(&format!("DROP DATABASE {}", quote::name(&place::own(name)?))).map_err(cannot)?;
-    }
-    Ok(())
+    place::drop_own_if_empty(&mut session, name).map_err(cannot)
 }
 
 /// How far a database is fenced.

@@ -32,7 +32,7 @@ pub(super) const IN_DATABASES: &[&str] = &[
 /// What is needed once for the server: accounts, and to see and end the connections of others.
 const MARIADB: &[&str] = &["CREATE USER", "PROCESS", "CONNECTION ADMIN", "SET USER"];
 
-/// The same on MySQL, from the manual. SET_USER_ID is SET_ANY_DEFINER since 8.2.
+/// The same on MySQL, as its manual is known to say (not tried here). SET_USER_ID is SET_ANY_DEFINER since 8.2.
 const MYSQL: &[&str] = &["CREATE USER", "PROCESS", "CONNECTION_ADMIN"];
 
 /// Everything that is found.

@@ -18,6 +18,8 @@ use super::fence;
 use super::lexer;
 use super::quote;
 use super::session::{Session, code, codes};
+use super::way;
+use crate::data::way::{Carried, OnConflict, Way};
 use crate::data::{Hold, Limit, Progress, Spot};
 use crate::support::{Error, Result, text};
 
@@ -40,8 +42,11 @@ impl Held {
         // In seconds; a second is the least that MySQL and MariaDB both take as a time to wait.
         session.run("SET SESSION lock_wait_timeout = 1")?;
         loop {
-            if limit.check().is_err() {
-                return Err(in_the_way(database, &mut session, limit));
+            if let Err(why) = limit.check() {
+                // That it was cancelled is told as that; who is in the way says more than that time is over.
+                let over = limit.is_over();
+                let cancelled = || Error::new(cannot()).caused_by(why);
+                return Err(if over { in_the_way(database, &mut session, limit) } else { cancelled() });
             }
             let tables = lockable(&mut session, database.name())?;
             let statement = statement(&tables);
@@ -104,6 +109,21 @@ impl Hold for Held {
         self.no_table_came()?;
         copy::under_hold(&self.database, &self.database.other(to), limit, on_progress)?;
         self.check()
+    }
+
+    fn carry_to(
+        &self,
+        target: &Spot,
+        way: &Way,
+        on_conflict: OnConflict,
+        limit: &Limit<'_>,
+    ) -> Result<Carried> {
+        self.check()?;
+        self.no_table_came()?;
+        let carried =
+            way::carry::carry(&self.database, &self.database.other(target), way, on_conflict, limit)?;
+        self.check()?;
+        Ok(carried)
     }
 
     fn fence(self: Box<Self>, why: &str) -> Result<()> {

@@ -2,13 +2,14 @@
 //! connect on this machine: one of its name that may do everything in it, one that can only read.
 //!
 //! Spoken to over the server's unix socket alone, by one code for both: MariaDB from 10.5, MySQL from 8.0. What is said of
-//! MySQL is from its manual; what is said of MariaDB was tried, on 10.11.
+//! MySQL is as its manual is known to say, and was not tried here; what is said of MariaDB was tried, on 10.11.
 //!
 //! - **Whose it is**: a file of passwords in [`Ground::secrets`](super::Ground) says so. It is written before anything is
 //!   made, and goes when all else is gone.
 //! - **A hold** is `LOCK TABLES … READ` in a session; [`copy`](self::copy) is made by the server itself while it lasts.
 //! - **A fence** is the role, locked, and gates: triggers that refuse the writes of everybody else ([`fence`](self::fence)
 //!   says what goes past them).
+//! - **Capture and the way back** are in [`way`](self::way).
 //! - Beside a database receiver has one of its own, `NAME_log`, which the app's roles cannot reach.
 //!
 //! No transaction spans tables that are not InnoDB's: under a hold they are copied exactly, a snapshot of them is not of
@@ -18,6 +19,7 @@ mod canon;
 mod copy;
 mod database;
 mod dump;
+mod events;
 mod fence;
 mod findings;
 mod hold;
@@ -32,6 +34,7 @@ mod script;
 mod server;
 mod session;
 mod tables;
+mod way;
 
 pub use database::Mysql;
 

@@ -4,6 +4,7 @@
 //! A definer that is a role of the original becomes the copy's; any other stays. Statements that name their own
 //! database name the copy. **Events come disabled**: a copy that is no version yet must do nothing by itself.
 
+use super::events;
 use super::fence::is_ours;
 use super::lexer::{self, Token};
 use super::quote;
@@ -15,11 +16,24 @@ use crate::support::{Error, Result, text};
 /// How an object was made: its statement, and the settings that it was made under.
 pub(super) struct Made {
     what: String,
-    statement: String,
-    sql_mode: Option<String>,
+    pub(super) statement: String,
+    pub(super) sql_mode: Option<String>,
     time_zone: Option<String>,
-    client: String,
-    collation: String,
+    pub(super) client: String,
+    pub(super) collation: String,
+}
+
+impl Made {
+    /// A trigger that was written down.
+    pub(super) fn trigger(
+        name: &str,
+        statement: String,
+        sql_mode: Option<String>,
+        client: String,
+        collation: String,
+    ) -> Made {
+        Made { what: format!("the trigger {name}"), statement, sql_mode, time_zone: None, client, collation }
+    }
 }
 
 /// What SHOW CREATE PROCEDURE and FUNCTION answer: name, mode, statement, character set, two collations.
@@ -65,7 +79,8 @@ pub(super) fn all(session: &mut Session, database: &str) -> Result<Vec<Made>> {
 pub(super) fn carry(session: &mut Session, from: &str, to: &str, limit: &Limit<'_>) -> Result<()> {
     let made = all(session, from)?;
     limit.check()?;
-    make_all(session, &made, from, to)
+    make_all(session, &made, from, to)?;
+    events::of_copy(session, from, to)
 }
 
 /// Makes what was read of `from` in `to`, which the session uses.
@@ -173,24 +188,29 @@ fn routines(session: &mut Session, from: &str) -> Result<Vec<Made>> {
 }
 
 fn triggers(session: &mut Session, from: &str) -> Result<Vec<Made>> {
+    Ok(triggers_by_name(session, from)?.into_iter().map(|(_, _, made)| made).collect())
+}
+
+/// The app's triggers: name and table of each.
+pub(super) fn triggers_by_name(session: &mut Session, from: &str) -> Result<Vec<(String, String, Made)>> {
     // Several of one table and event fire in the order in which they are made.
-    let names: Vec<String> = session.rows(
+    let names: Vec<(String, String)> = session.rows(
         &format!(
-            "SELECT TRIGGER_NAME FROM information_schema.TRIGGERS WHERE TRIGGER_SCHEMA = {} \
+            "SELECT TRIGGER_NAME, EVENT_OBJECT_TABLE FROM information_schema.TRIGGERS WHERE TRIGGER_SCHEMA = {} \
              ORDER BY BINARY EVENT_OBJECT_TABLE, EVENT_MANIPULATION, ACTION_TIMING, ACTION_ORDER",
             quote::text(from)
         ),
         (),
     )?;
     let mut made = Vec::new();
-    for name in names.into_iter().filter(|name| !is_ours(name)) {
+    for (name, table) in names.into_iter().filter(|(name, _)| !is_ours(name)) {
         let row: Option<mysql::Row> =
             session.first(&format!("SHOW CREATE TRIGGER {}", quote::table(from, &name)), ())?;
         let mut cells = row.map(mysql::Row::unwrap).unwrap_or_default().into_iter().skip(1).map(cell);
         let mut next = || cells.next().unwrap_or_default();
         let (mode, statement, client, collation) = (next(), next(), next(), next());
-        let what = format!("the trigger {name}");
-        made.push(Made { what, statement, sql_mode: Some(mode), time_zone: None, client, collation });
+        let trigger = Made::trigger(&name, statement, Some(mode), client, collation);
+        made.push((name, table, trigger));
     }
     Ok(made)
 }
@@ -221,7 +241,7 @@ fn disabled(statement: &str) -> String {
 }
 
 /// Makes one object in the database that the session uses, under the settings that the original was made under.
-fn make(session: &mut Session, object: &Made, from: &str, to: &str) -> mysql::Result<()> {
+pub(super) fn make(session: &mut Session, object: &Made, from: &str, to: &str) -> mysql::Result<()> {
     let statement = with_definer(&object.statement, from, to);
     let statement = lexer::requalified(&statement, from, to);
     let mut set = vec![format!("sql_mode = {}", quote::text(object.sql_mode.as_deref().unwrap_or("")))];
@@ -257,7 +277,9 @@ fn with_definer(statement: &str, from: &str, to: &str) -> String {
     };
     let Some(user) = tokens.get(at + 2) else { return statement.to_owned() };
     let names = [(from.to_owned(), to.to_owned()), (reader(from), reader(to))];
-    match names.iter().find(|(was, _)| user.names(was)) {
+    // Made under ANSI_QUOTES, it has the other quotes.
+    let named = |was: &str| user.names(was) || user.text == format!("\"{was}\"");
+    match names.iter().find(|(was, _)| named(was)) {
         Some((_, is)) => {
             format!("{}{}{}", &statement[..user.at], quote::name(is), &statement[user.end()..])
         }

@@ -120,6 +120,15 @@ pub(super) fn remove(server: &Server, name: &str) -> Result<()> {
     Credentials::forget(&server.secrets, name)
 }
 
+/// Drops receiver's own database beside an app's, once nothing is in it.
+pub(super) fn drop_own_if_empty(session: &mut Session, database: &str) -> Result<()> {
+    let own = own(database)?;
+    if is_there(session, &own)? && super::tables::all(session, &own)?.is_empty() {
+        session.run(&format!("DROP DATABASE {}", quote::name(&own)))?;
+    }
+    Ok(())
+}
+
 /// The address of a database for one of its roles.
 pub(super) fn url(socket: &Path, database: &str, role: &str, password: &str) -> String {
     let name = |name: &str| quote::percent_encoded(name.as_bytes(), b"");

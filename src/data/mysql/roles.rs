@@ -42,7 +42,7 @@ pub(super) fn make(session: &mut Session, database: &str, credentials: &Credenti
         let by = if session.is_mariadb() {
             format!("IDENTIFIED VIA mysql_native_password USING '{}'", native_hash(password))
         } else {
-            // From the manual: MySQL 8.4 has no mysql_native_password, and keeps passwords out of its logs.
+            // As its manual is known to say (not tried here), MySQL 8.4 has no mysql_native_password, and keeps passwords out of its logs.
             format!("IDENTIFIED BY '{password}'")
         };
         for verb in ["CREATE USER IF NOT EXISTS", "ALTER USER"] {
@@ -63,7 +63,7 @@ pub(super) fn drop_all(session: &mut Session, database: &str) -> Result<()> {
 
 /// A database as GRANT names it. There it is a pattern: unescaped, `shop_v1` would also open `shopXv1`.
 pub(super) fn place(session: &mut Session, database: &str) -> Result<String> {
-    // From the manual: with partial_revokes (MySQL) it is a name like any other.
+    // As MySQL's manual is known to say (not tried here): with partial_revokes (MySQL) it is a name like any other.
     let literal: Option<(String, String)> =
         session.first("SHOW GLOBAL VARIABLES LIKE 'partial_revokes'", ())?;
     let literal = literal.is_some_and(|(_, value)| value.eq_ignore_ascii_case("on"));

@@ -75,7 +75,7 @@ impl Session {
             "SET SESSION max_statement_time = 0, idle_transaction_timeout = 0, idle_readonly_transaction_timeout = 0, \
              idle_write_transaction_timeout = 0"
         } else {
-            // From the manual: MySQL keeps the statistics of information_schema for a day.
+            // As its manual is known to say (not tried here), MySQL keeps the statistics of information_schema for a day.
             "SET SESSION max_execution_time = 0, information_schema_stats_expiry = 0"
         })?;
         Ok(session)
@@ -203,7 +203,7 @@ fn refused(socket: &Path, role: &str, error: &mysql::Error) -> Error {
                  auth_socket), or name its password file in the server's settings; `receiver doctor` says which rights it needs"
             ))
         }
-        // 4151: MariaDB, 3118: MySQL, from its manual.
+        // 4151: MariaDB, 3118: MySQL, as its manual is known to say.
         mysql::Error::MySqlError(error) if matches!(error.code, 4151 | 3118) => {
             Error::new(format!("the role '{role}' is locked: its version is retired, and can only be read"))
         }

@@ -286,7 +286,6 @@ fn a_server_that_dies_in_mid_copy_is_said_and_what_is_left_is_removed() {
 
 /// The process that the next test kills: it copies, and never comes to its end.
 #[test]
-#[ignore = "run by the test of its death"]
 fn copies_until_it_is_killed() {
     let Ok(told) = std::env::var("RECEIVER_TEST_COPY") else { return };
     let words: Vec<&str> = told.split(' ').collect();
@@ -315,7 +314,7 @@ fn what_a_killed_copy_leaves_is_removed_and_writers_go_on() {
     let told =
         format!("{} {} {}", world.server.socket.display(), world.ground().secrets.display(), database.name());
     let mut child = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--ignored", "--exact", "data::mysql::tests::copy::copies_until_it_is_killed"])
+        .args(["--exact", "data::mysql::tests::copy::copies_until_it_is_killed"])
         .env("RECEIVER_TEST_COPY", told)
         .stdout(std::process::Stdio::null())
         .spawn()

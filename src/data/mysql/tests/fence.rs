@@ -159,7 +159,7 @@ fn gates_wait_for_a_reader_and_name_one_that_stays() {
     let database = world.filled("CREATE TABLE t (a int)");
     let mut reader = world.role(&database, Access::Read);
     reader.query_drop("BEGIN; SELECT * FROM t").unwrap();
-    let error = database.prepare_hold(&Limit::within(Duration::from_millis(500))).unwrap_err().render();
+    let error = database.prepare_hold(&Limit::within(Duration::from_secs(2))).unwrap_err().render();
     assert!(error.contains(&format!("connection {} of", reader.connection_id())), "{error}");
     drop(reader);
     database.prepare_hold(&soon()).unwrap();

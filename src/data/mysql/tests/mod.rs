@@ -3,12 +3,13 @@
 mod copy;
 mod dump;
 mod fence;
-mod figures;
 mod hold;
 mod place;
 mod proof;
 mod script;
 mod server;
+mod two;
+mod way;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;

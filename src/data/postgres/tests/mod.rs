@@ -7,7 +7,6 @@ mod fence;
 mod hold;
 mod place;
 mod script;
-mod speed;
 mod two;
 mod way;
 

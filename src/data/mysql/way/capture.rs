@@ -1,0 +1,345 @@
+//! The capture as a whole: begun, proved, counted, ended.
+//!
+//! **One moment.** The triggers are made while this session alone has all tables (`LOCK TABLES … WRITE`, asked for
+//! with a short patience): whoever writes is in them all, or in none.
+//!
+//! **What says that it is there** is one row, written last and taken away first: a death in the middle leaves no
+//! capture, or one that lacks triggers and says so.
+//!
+//! **What no trigger sees** is `TRUNCATE`, and what is done to the table itself. A table that was emptied has
+//! another number in InnoDB than it had, as has one that was rebuilt (`OPTIMIZE`, some `ALTER`); in one that was
+//! emptied every row that is there came since, and was noted. So: another number, and no row that was not noted,
+//! is a gap. (Where receiver lacks the right PROCESS, and for one partition alone, this is not seen.)
+
+use std::collections::BTreeMap;
+use std::thread;
+use std::time::Duration;
+
+use super::note::{self, Watched};
+use super::tables::Tables;
+use crate::data::mysql::database::Mysql;
+use crate::data::mysql::session::{Session, code, codes};
+use crate::data::mysql::{fence, hold, place, quote, tables as names};
+use crate::data::way::{Capture, Changes, Table};
+use crate::data::{Limit, derived_name};
+use crate::support::{Error, Result, clock, text};
+
+/// The table with the one row, and that of the logs.
+const STATE: &str = "capture";
+const LOGS: &str = "captured";
+
+/// How long writers may go on before the lock is asked for again.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// What a log is, as receiver wrote it down: its name, or why there is none; and the table's number.
+type Entry = (String, Option<String>, Option<String>, Option<u64>);
+
+/// What is known of a whole capture.
+pub(super) struct Proof {
+    pub(super) capture: Capture,
+    /// The log of each table that has one.
+    pub(super) logs: BTreeMap<String, String>,
+}
+
+/// Begins to note changes, from one moment on.
+pub(in crate::data::mysql) fn capture(database: &Mysql, peer: &str, limit: &Limit<'_>) -> Result<Capture> {
+    let name = database.name();
+    let cannot = |why: Error| Error::new(format!("cannot capture the changes of {name}")).caused_by(why);
+    derived_name(name, "log").map_err(cannot)?;
+    let begin = || -> Result<Capture> {
+        let mut session = database.session()?;
+        if !fence::may_make_triggers(&mut session)? {
+            return Err(Error::new("the server writes a binary log, and does not trust who makes triggers")
+                .hint("SET GLOBAL log_bin_trust_function_creators = 1, and put it into the server's configuration"));
+        }
+        clear(database, &mut session, limit)?;
+        install(database, &mut session, peer, limit)?;
+        let proof = proof(&mut session, name)?;
+        Ok(proof.ok_or_else(|| Error::new("it was ended while it began"))?.capture)
+    };
+    begin().map_err(cannot)
+}
+
+/// Whether changes are noted, and what is missing.
+pub(in crate::data::mysql) fn captured(database: &Mysql) -> Result<Option<Capture>> {
+    let name = database.name();
+    let proof = database.session().and_then(|mut session| proof(&mut session, name));
+    let proof =
+        proof.map_err(|why| Error::new(format!("cannot prove the capture of {name}")).caused_by(why))?;
+    Ok(proof.map(|proof| proof.capture))
+}
+
+/// Ends it, and forgets what was noted.
+pub(in crate::data::mysql) fn end_capture(database: &Mysql) -> Result<()> {
+    let name = database.name();
+    let end = || -> Result<()> {
+        let mut session = database.session()?;
+        clear(database, &mut session, &Limit::within(Duration::from_secs(30)))?;
+        place::drop_own_if_empty(&mut session, name)
+    };
+    end().map_err(|why| Error::new(format!("cannot end the capture of {name}")).caused_by(why))
+}
+
+/// How many rows changed.
+pub(in crate::data::mysql) fn changes(
+    database: &Mysql,
+    limit: &Limit<'_>,
+) -> Result<BTreeMap<String, Changes>> {
+    let name = database.name();
+    let mut session = database.session()?;
+    let count = |session: &mut Session| -> Result<_> {
+        let Some(proof) = proof(session, name)? else { return Ok(BTreeMap::new()) };
+        let read = Tables::read(session, name)?;
+        session.run("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")?;
+        session.run("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")?;
+        let mut found = BTreeMap::new();
+        for (table, log) in proof.logs {
+            let key = read.key(&table);
+            let log = quote::table(&place::own(name)?, &log);
+            let same = key.iter().map(|key| quote::name(&key.name));
+            let same = same.map(|key| format!("t.{key} = l.{key}")).collect::<Vec<_>>().join(" AND ");
+            if key.is_empty() {
+                continue;
+            }
+            let table_name = quote::table(name, &table);
+            let all: u64 = session.value(&format!("SELECT COUNT(*) FROM {log}"), ())?;
+            let query = format!("SELECT COUNT(*) FROM {log} l JOIN {table_name} t ON {same}");
+            let written: u64 = session.value(&query, ())?;
+            if all > 0 {
+                found.insert(table, Changes { written, deleted: all.saturating_sub(written) });
+            }
+        }
+        Ok(found)
+    };
+    database
+        .server
+        .within(&mut session, limit, count)
+        .map_err(|why| Error::new(format!("cannot count the changes of {name}")).caused_by(why))
+}
+
+fn own_table(database: &str, table: &str) -> Result<String> {
+    Ok(quote::table(&place::own(database)?, table))
+}
+
+fn has(session: &mut Session, database: &str, table: &str) -> Result<bool> {
+    let query = "SELECT COUNT(*) FROM information_schema.TABLES WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?";
+    Ok(session.value::<u64>(query, (place::own(database)?, table))? > 0)
+}
+
+/// Takes everything away: first what says that it is there, last what the triggers write to.
+fn clear(database: &Mysql, session: &mut Session, limit: &Limit<'_>) -> Result<()> {
+    let name = database.name();
+    let own = place::own(name)?;
+    if has(session, name, STATE)? {
+        session.run(&format!("DROP TABLE {}", own_table(name, STATE)?))?;
+    }
+    for trigger in triggers(session, name)?.into_keys() {
+        let drop_it = format!("DROP TRIGGER IF EXISTS {}", quote::table(name, &trigger));
+        if let Err(why) = fence::patiently(database, session, &drop_it, limit) {
+            return Err(why.unwrap_or_else(|| Error::new("the server lets nobody drop a trigger")));
+        }
+    }
+    if !place::is_there(session, &own)? {
+        return Ok(());
+    }
+    for table in names::names(session, &own)? {
+        if table.starts_with("log_") || table == LOGS {
+            session.run(&format!("DROP TABLE {}", quote::table(&own, &table)))?;
+        }
+    }
+    Ok(())
+}
+
+/// Receiver's own triggers that note: table, timing and event, and body of each.
+fn triggers(session: &mut Session, database: &str) -> Result<BTreeMap<String, (String, String, String)>> {
+    let query = format!(
+        "SELECT TRIGGER_NAME, EVENT_OBJECT_TABLE, CONCAT(ACTION_TIMING, ' ', EVENT_MANIPULATION), ACTION_STATEMENT \
+         FROM information_schema.TRIGGERS WHERE TRIGGER_SCHEMA = {}",
+        quote::text(database)
+    );
+    let rows: Vec<(String, String, String, String)> = session.rows(&query, ())?;
+    let ours = rows.into_iter().filter(|(name, ..)| note::is_ours(name));
+    Ok(ours.map(|(name, table, when, body)| (name, (table, when, body))).collect())
+}
+
+/// Makes logs, then all triggers at one moment, then the row that says so.
+fn install(database: &Mysql, session: &mut Session, peer: &str, limit: &Limit<'_>) -> Result<()> {
+    let name = database.name();
+    let own = quote::name(&place::own(name)?);
+    session.run(&format!("CREATE DATABASE IF NOT EXISTS {own} CHARACTER SET utf8mb4"))?;
+    let since = clock::now().to_string();
+    loop {
+        let tables = Tables::read(session, name)?;
+        let watched = logs(session, name, &tables)?;
+        lock(database, session, &tables, limit)?;
+        let made = make_triggers(session, name, &watched);
+        // A table of another shape would get triggers that were not meant for it.
+        let now = Tables::read(session, name);
+        let numbers = numbers(session, name);
+        session.run("UNLOCK TABLES")?;
+        made?;
+        if now?.all != tables.all {
+            limit.check()?;
+            clear(database, session, limit)?;
+            continue;
+        }
+        for (table, number) in numbers {
+            let enter = format!("UPDATE {} SET number = ? WHERE name = ?", own_table(name, LOGS)?);
+            session.rows::<mysql::Row>(&enter, (number, table))?;
+        }
+        break;
+    }
+    let state = own_table(name, STATE)?;
+    session.run(&format!(
+        "CREATE TABLE {state} (peer varchar(64) NOT NULL, since varchar(64) NOT NULL) ENGINE=InnoDB"
+    ))?;
+    session.rows::<mysql::Row>(&format!("INSERT INTO {state} VALUES (?, ?)"), (peer, since))?;
+    Ok(())
+}
+
+/// Makes the logs, and the table that lists them. Answers what is to be watched.
+fn logs(session: &mut Session, name: &str, tables: &Tables) -> Result<Vec<Watched>> {
+    let list = own_table(name, LOGS)?;
+    session.run(&format!(
+        "CREATE TABLE {list} (name varchar(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL PRIMARY KEY, \
+         log varchar(64), why text, number bigint unsigned) ENGINE=InnoDB"
+    ))?;
+    let enter = format!("INSERT INTO {list} (name, log, why) VALUES (?, ?, ?)");
+    let mut watched = Vec::new();
+    for table in to_watch(tables) {
+        let one = Watched::of(tables, name, table)?;
+        session.run(&one.create(name)?)?;
+        session.rows::<mysql::Row>(&enter, (&table.name, &one.log, &one.fault))?;
+        watched.push(one);
+    }
+    Ok(watched)
+}
+
+/// The tables whose rows can go anywhere.
+fn to_watch(tables: &Tables) -> impl Iterator<Item = &Table> {
+    tables.all.iter().filter(|table| !table.key.is_empty() && table.apart.is_none())
+}
+
+/// Waits until all tables are this session's alone.
+fn lock(database: &Mysql, session: &mut Session, tables: &Tables, limit: &Limit<'_>) -> Result<()> {
+    let locks: Vec<_> = to_watch(tables)
+        .map(|table| format!("{} WRITE", quote::table(database.name(), &table.name)))
+        .collect();
+    if locks.is_empty() {
+        return Ok(());
+    }
+    let statement = format!("LOCK TABLES {}", locks.join(", "));
+    session.run("SET SESSION lock_wait_timeout = 1")?;
+    loop {
+        limit.check()?;
+        match session.raw(&statement) {
+            Ok(()) => return Ok(()),
+            Err(error) => match code(&error) {
+                Some(codes::LOCK_WAIT | codes::DEADLOCK) => {}
+                _ => return Err(session.told(&error)),
+            },
+        }
+        if limit.is_over() {
+            return Err(hold::in_the_way(database, session, limit));
+        }
+        thread::sleep(PAUSE);
+    }
+}
+
+fn make_triggers(session: &mut Session, name: &str, watched: &[Watched]) -> Result<()> {
+    for one in watched {
+        for trigger in &one.triggers {
+            session.run(&format!(
+                "CREATE TRIGGER {} {} ON {} FOR EACH ROW {}",
+                quote::table(name, &trigger.name),
+                trigger.when,
+                quote::table(name, &one.table),
+                trigger.body
+            ))?;
+        }
+    }
+    Ok(())
+}
+
+/// The numbers that InnoDB knows tables by; none where receiver may not see them.
+fn numbers(session: &mut Session, database: &str) -> BTreeMap<String, u64> {
+    let list = if session.is_mariadb() { "INNODB_SYS_TABLES" } else { "INNODB_TABLES" };
+    let query = format!("SELECT NAME, TABLE_ID FROM information_schema.{list} WHERE NAME LIKE ?");
+    let like = format!("{}/%", crate::data::mysql::roles::pattern(database));
+    let found: Vec<(String, u64)> = session.rows(&query, (like,)).unwrap_or_default();
+    let found: BTreeMap<String, u64> = found
+        .into_iter()
+        .filter_map(|(name, number)| Some((name.split_once('/')?.1.to_owned(), number)))
+        .collect();
+    // There a name is written as its file's is.
+    let query = "SELECT TABLE_NAME, CONVERT(BINARY CONVERT(TABLE_NAME USING filename) USING utf8mb4) \
+                 FROM information_schema.TABLES WHERE TABLE_SCHEMA = ?";
+    let names: Vec<(String, String)> = session.rows(query, (database,)).unwrap_or_default();
+    names.into_iter().filter_map(|(table, file)| Some((table, *found.get(&file)?))).collect()
+}
+
+/// What the capture says of itself, and the proof of it: every table that has a primary key has its log and its
+/// triggers, word by word as they would be made today.
+pub(super) fn proof(session: &mut Session, database: &str) -> Result<Option<Proof>> {
+    if !has(session, database, STATE)? {
+        return Ok(None);
+    }
+    let query = format!("SELECT peer, since FROM {}", own_table(database, STATE)?);
+    let Some((peer, since)) = session.first(&query, ())? else { return Ok(None) };
+    let list = format!("SELECT name, log, why, number FROM {}", own_table(database, LOGS)?);
+    let entries: Vec<Entry> = session.rows(&list, ())?;
+    let mut entries: BTreeMap<String, Entry> =
+        entries.into_iter().map(|entry| (entry.0.clone(), entry)).collect();
+    let tables = Tables::read(session, database)?;
+    let own = Tables::read(session, &place::own(database)?)?;
+    let found = triggers(session, database)?;
+    let numbers = numbers(session, database);
+    let (mut gaps, mut logs) = (Vec::new(), BTreeMap::new());
+    for table in to_watch(&tables) {
+        let name = text::printable(&table.name);
+        match entries.remove(&table.name) {
+            None => gaps.push(format!("table '{name}' came after it began")),
+            Some((_, _, Some(why), _)) => gaps.push(format!("table '{name}' could not be watched: {why}")),
+            Some((_, log, None, number)) => {
+                let log = log.unwrap_or_default();
+                let watched = Watched::of(&tables, database, table)?;
+                let is_there = |trigger: &note::Trigger| {
+                    let found = found.get(&trigger.name);
+                    found.is_some_and(|(table, when, body)| {
+                        *table == watched.table && *when == trigger.when && *body == trigger.body
+                    })
+                };
+                let whole = watched.log == log
+                    && own.key(&log) == watched.key
+                    && watched.fault.is_none()
+                    && watched.triggers.iter().all(is_there);
+                if !whole {
+                    gaps.push(format!("table '{name}' was made anew or changed, and lost what watched it"));
+                } else if number.is_some()
+                    && number != numbers.get(&table.name).copied()
+                    && all_noted(session, database, &watched)?
+                {
+                    gaps.push(format!("table '{name}' was emptied by TRUNCATE, which no trigger sees"));
+                }
+                logs.insert(table.name.clone(), log);
+            }
+        }
+    }
+    for table in entries.keys() {
+        gaps.push(format!("table '{}' is gone, or has another name now", text::printable(table)));
+    }
+    gaps.sort();
+    Ok(Some(Proof { capture: Capture { peer, since, gaps }, logs }))
+}
+
+/// Whether every row of a table was noted.
+fn all_noted(session: &mut Session, database: &str, watched: &Watched) -> Result<bool> {
+    let same = watched.key.iter().map(|key| quote::name(&key.name));
+    let same = same.map(|key| format!("l.{key} = t.{key}")).collect::<Vec<_>>().join(" AND ");
+    let query = format!(
+        "SELECT 1 FROM {} t WHERE NOT EXISTS (SELECT 1 FROM {} l WHERE {same}) LIMIT 1",
+        quote::table(database, &watched.table),
+        own_table(database, &watched.log)?
+    );
+    Ok(session.first::<u8>(&query, ())?.is_none())
+}
