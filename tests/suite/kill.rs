@@ -51,6 +51,30 @@ const OPENS: [&str; 20] = [
     "pruned",
 ];
 
+/// Those of one that makes a version live again which a rollback left.
+const RETURNS: [&str; 20] = [
+    "locked",
+    "job-taken",
+    "begun",
+    "directory-made",
+    "exported",
+    "linked",
+    "build",
+    "rehearsed",
+    "held",
+    "carried",
+    "started",
+    "fenced",
+    "synced",
+    "sealed",
+    "switched",
+    "last-moved",
+    "journaled",
+    "verdict-written",
+    "job-removed",
+    "pruned",
+];
+
 /// Those of a rollback that changes the database.
 const BACK: [&str; 11] = [
     "locked",
@@ -291,8 +315,13 @@ fn dies_while_a_version_opens(world: &mut World, point: &str, times: usize) {
     judge(world, &said, point, times, &old, &new);
     let opened = before.split('/').next() != world.live().unwrap().split('/').next();
     assert_eq!(opened, world.page_is(&new));
-    // The live database takes writes, and has all that was acknowledged.
-    world.sql(&format!("INSERT INTO note (text) VALUES ('after {point} {times}');"));
+    nothing_is_lost(world, &acknowledged, point);
+}
+
+/// The live database takes writes, and has all that was acknowledged.
+#[track_caller]
+fn nothing_is_lost(world: &World, acknowledged: &[String], point: &str) {
+    world.sql(&format!("INSERT INTO note (text) VALUES ('after {point}');"));
     let rows = world.sql("SELECT text FROM note;");
     let rows: BTreeSet<&str> = rows.lines().collect();
     let lost: Vec<&String> = acknowledged.iter().filter(|row| !rows.contains(row.as_str())).collect();
@@ -343,7 +372,12 @@ fn dies_in_a_rollback(world: &mut World, point: &str, times: usize, data: Data) 
         Data::Behind => &["rollback", "app", "--without-new-data"],
         Data::Along | Data::Stays => &["rollback", "app"],
     };
+    let writers = (data == Data::Along).then(|| writing(world));
     let said = die(world, point, times, PROGRAM, act);
+    if let Some((stop, writer)) = writers {
+        stop.store(true, Ordering::Relaxed);
+        nothing_is_lost(world, &writer.join().unwrap(), point);
+    }
     if times == 2 && !never_fails(point) {
         assert!(said.talk().contains("the worker died for the second time"), "{point}: {}", said.talk());
         assert_eq!(said.code, 1);
@@ -401,4 +435,36 @@ fn a_rollback_within_a_version_ends_wherever_it_dies() {
     in_several_worlds(&WITHIN, site, |world, point, times| {
         dies_in_a_rollback(world, point, times, Data::Stays)
     });
+}
+
+fn dies_while_a_left_version_comes_back(world: &mut World, point: &str, times: usize) {
+    let old = format!("before {point} {times}");
+    next_push_deploys(world, &old);
+    let new = format!("at {point} {times}");
+    another_table(world, &new);
+    next_push_deploys(world, &new);
+    let left = world.live().unwrap();
+    world.receiver(&["rollback", "app"]).ok();
+    world.until_idle();
+    assert!(world.page_is(&old));
+    let (stop, writer) = writing(world);
+    let said = die(world, point, times, PROGRAM, &["deploy", "app"]);
+    stop.store(true, Ordering::Relaxed);
+    let acknowledged = writer.join().unwrap();
+    judge(world, &said, point, times, &old, &new);
+    let version = |id: &str| id.split('/').next().map(str::to_owned);
+    let live = world.live().unwrap();
+    assert_eq!(version(&live) == version(&left), world.page_is(&new), "{point}: {live}, and {left} was left");
+    // What did not become live is retired, and keeps what it has.
+    nothing_is_lost(world, &acknowledged, point);
+    if !world.page_is(&new) {
+        let left = world.database(version(&left).unwrap().parse().unwrap());
+        let said = crate::data::write_into(&left).unwrap_err();
+        assert!(said.contains("is retired"), "{point}: {said}");
+    }
+}
+
+#[test]
+fn no_acknowledged_write_is_lost_wherever_a_deploy_dies_that_brings_a_left_version_back() {
+    in_several_worlds(&RETURNS, copied, dies_while_a_left_version_comes_back);
 }

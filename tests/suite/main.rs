@@ -9,6 +9,7 @@
 )]
 
 mod away;
+mod back;
 mod backed;
 mod beside_live;
 mod booted;

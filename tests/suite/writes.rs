@@ -68,7 +68,7 @@ impl Drop for Stop<'_> {
 
 /// While eight writers write, `work` is done; then every acknowledged row is in the live database, and
 /// nothing else is.
-fn under_writers(world: &World, work: impl FnOnce(&dyn Fn())) {
+pub fn under_writers(world: &World, work: impl FnOnce(&dyn Fn())) {
     let (stop, rows) = (AtomicBool::new(false), AtomicU64::new(0));
     let more_rows = || {
         let before = rows.load(Ordering::Relaxed);
