@@ -16,7 +16,7 @@ use crate::support::{Error, Result};
     override_usage = "receiver db [APP] list|dump|load|shell|url [--version N]",
     after_help = "\
 list   all databases: version, name, size, state
-dump   one file, a SQLite database, to stdout
+dump   to stdout: a SQLite database, SQL of mysqldump, or what pg_dump -Fc writes
 load   a dump, or SQL, from stdin; what was there before is kept as a dump
 shell  statements from stdin, each ended by ;
 url    the address, as stages find it in DATABASE_URL"

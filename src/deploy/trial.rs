@@ -8,7 +8,7 @@ use super::databases::{self, Passing};
 use super::environment::Environment;
 use super::joblog::Line;
 use super::making::Making;
-use crate::app::settings::{Action, Carry, StageName};
+use crate::app::settings::{Action, Carry, Engine, StageName};
 use crate::data::{Access, Census, Database, Hold, Limit, Progress, Script, Spot};
 use crate::schema::Detector;
 use crate::support::{Error, Result, files, text};
@@ -217,6 +217,10 @@ fn refuse_pending(making: &Making, environment: &Environment) -> Result<()> {
 /// The settings lines that make a framework use the database that it is given.
 pub fn unused(making: &Making) -> Error {
     let lines = match making.detector() {
+        Detector::Django | Detector::DjangoModels if making.settings().database.engine != Engine::Sqlite => {
+            "in settings.py: fill DATABASES from RECEIVER_DATABASE_NAME, …_USER, …_PASSWORD and …_SOCKET (as HOST for \
+             PostgreSQL, as OPTIONS[\"unix_socket\"] for MySQL); examples/django has the lines"
+        }
         Detector::Django | Detector::DjangoModels => {
             "in settings.py: import os; DATABASES = {\"default\": {\"ENGINE\": \"django.db.backends.sqlite3\", \
              \"NAME\": os.environ.get(\"RECEIVER_DATABASE_NAME\", BASE_DIR / \"db.sqlite3\")}}"
