@@ -350,13 +350,33 @@ fn prepare(
     if scene.releases.database(&plan.to).is_some() {
         cross(app, scene, plan, wish, log, &mut || doorway::close(app, most, log, hold), &|| start(names))?;
     } else {
-        doorway::close(app, most, log, hold)?;
-        start(names)?;
+        leave(app, scene, plan, &mut || doorway::close(app, most, log, hold), &|| start(names))?;
     }
     match hold {
         Some(hold) => hold.check(),
         None => Ok(()),
     }
+}
+
+/// Goes back to a version that has no database of receiver's: the one that is left is fenced all the same.
+fn leave(
+    app: &App,
+    scene: &Scene,
+    plan: &RollbackPlan,
+    close: &mut dyn FnMut() -> Result<()>,
+    start: &dyn Fn() -> Result<()>,
+) -> Result<()> {
+    let Some(left) = scene.releases.database(&plan.from) else {
+        close()?;
+        return start();
+    };
+    let left = databases::of(app, left)?;
+    left.prepare_hold(&Limit::within(PATIENCE))?;
+    close()?;
+    let hold = left.hold(&Limit::within(PATIENCE))?;
+    start()?;
+    hold.check()?;
+    hold.fence(&opening::retired(app, plan.from.version))
 }
 
 /// Carries what was written since along, where it can be and is wanted, and changes the database.

@@ -365,6 +365,8 @@ fn the_engine_may_change_from_none_to_sqlite_and_back() {
     said.says("everything in app_v1 stays there");
     world.receiver(&["rollback", "app", &first, "--without-new-data"]).ok();
     assert_eq!(world.live(), Some(first));
+    let listed = world.receiver(&["db", "app", "list", "--json"]).ok().json();
+    assert_eq!(listed["databases"][0]["retired"], true, "{listed}");
 }
 
 #[test]
