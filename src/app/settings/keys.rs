@@ -8,12 +8,13 @@ use serde::de::DeserializeOwned;
 use toml::Spanned;
 use toml::de::{DeValue, ValueDeserializer};
 
+use super::database::{Carry, Engine, OnConflict};
 use super::names::{
     BranchApp, BranchName, CronTime, Domain, Globs, Statuses, UrlPath, Variable, VariableValue,
     branch_pattern, column_name, process_name, static_url,
 };
 use super::nginx::Listen;
-use super::settings::{BranchData, Carry, Engine, OnConflict, Protocol, Urls};
+use super::settings::{BranchData, Protocol, Urls};
 use super::stage::{PARTS, WrittenStage};
 use super::values::{
     Bytes, Count, Format, Limit, Percent, Period, RelativePath, ServedPath, ServerPath, Text,

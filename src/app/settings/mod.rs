@@ -11,6 +11,7 @@
 
 mod agreement;
 mod complaint;
+mod database;
 mod edit;
 mod explain;
 mod fragments;
@@ -23,14 +24,15 @@ mod settings;
 mod stage;
 mod values;
 
+pub use database::{Carry, Database, DatabaseServer, Engine, OnConflict, TableMap};
 pub use edit::{server_config_get, server_config_set, server_config_unset};
 pub use explain::Explained;
 pub use fragments::MOST_BYTES;
 pub use names::{BranchName, Domain, Globs, Statuses, branch_matches};
 pub use nginx::{Certificate, Listen, Nginx};
 pub use settings::{
-    Branch, BranchData, Carry, Cron, Database, DatabaseServer, Engine, Export, Keep, Limits, OnConflict,
-    Process, Protocol, Schema, Settings, Shared, TableMap, Urls, Versions, Web,
+    Branch, BranchData, Cron, Export, Keep, Limits, Process, Protocol, Schema, Settings, Shared, Urls,
+    Versions, Web,
 };
 pub use stage::{Action, Stage, StageName};
 pub use values::RelativePath;

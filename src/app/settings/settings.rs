@@ -1,13 +1,13 @@
 //! Third step: the validated settings, the only thing that the rest of the program sees.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::agreement::{contradictions, incomplete};
 use super::complaint::refusal;
+use super::database::{Database, DatabaseServer, Engine};
 use super::fragments::{File, Fragment};
 use super::inputs::Inputs;
 use super::keys::Owner;
@@ -16,7 +16,7 @@ use super::names::{
 };
 use super::nginx::Nginx;
 use super::stage::{Stage, StageName, WrittenStage};
-use super::values::{Bytes, Count, Limit, Percent, Period, RelativePath, ServedPath, ServerPath, Text};
+use super::values::{Bytes, Count, Limit, Percent, Period, RelativePath, ServedPath, Text};
 use crate::app::AppName;
 use crate::support::{Error, Result};
 
@@ -31,40 +31,8 @@ macro_rules! choice {
         pub enum $name { $($(#[$case_doc])* $case,)* }
     };
 }
+pub(super) use choice;
 
-choice! {
-    /// What keeps the data of a version.
-    Engine {
-        /// Nothing that receiver looks after: the data is the application's own affair.
-        None,
-        /// A file for each version.
-        Sqlite,
-        /// A database for each version, on MySQL or MariaDB.
-        Mysql,
-        /// A database for each version, on PostgreSQL.
-        Postgres,
-    }
-}
-choice! {
-    /// How a version begins.
-    Carry {
-        /// With a copy of the data of the version before.
-        Copy,
-        /// Empty: syncdb makes the schema, migration fills it.
-        Empty,
-        /// With the one database that all versions share.
-        Shared,
-    }
-}
-choice! {
-    /// What a rollback does with rows that both versions changed.
-    OnConflict {
-        /// It stops.
-        Abort,
-        /// It puts them aside.
-        Quarantine,
-    }
-}
 choice! {
     /// What the web process speaks.
     Protocol {
@@ -149,46 +117,6 @@ pub struct Schema {
     pub paths: Option<Globs>,
     /// What this command prints in the built release is the schema.
     pub command: Option<String>,
-}
-
-/// The database of each version.
-#[derive(Clone, Debug)]
-pub struct Database {
-    /// What it is kept in.
-    pub engine: Engine,
-    /// Whether a file said so, even if what it said is the default.
-    pub engine_said: bool,
-    /// How a version begins.
-    pub carry: Carry,
-    /// How long requests may be held, counted from the closing of the door.
-    pub max_pause: Duration,
-    /// How long a rollback to the version before still brings the data along.
-    pub rollback_window: Duration,
-    /// What that does with rows that both versions changed.
-    pub on_conflict: OnConflict,
-    /// Expressions for columns that changed their name or meaning, by table.
-    pub map: BTreeMap<String, TableMap>,
-}
-
-/// How receiver reaches the database server, on this machine.
-#[derive(Clone, Debug, Default)]
-pub struct DatabaseServer {
-    /// Its socket (MySQL, MariaDB), or the directory of it (PostgreSQL); where the engine has it where nothing is
-    /// said.
-    pub socket: Option<PathBuf>,
-    /// The role that makes databases and roles; that of receiver's own user where nothing is said.
-    pub admin: Option<String>,
-    /// The file with that role's password, where the socket does not tell the server who somebody is.
-    pub password_file: Option<PathBuf>,
-}
-
-/// Expressions for the columns of one table.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TableMap {
-    /// Into the new version, by column.
-    pub up: BTreeMap<String, String>,
-    /// Back into the old one, by column.
-    pub down: BTreeMap<String, String>,
 }
 
 /// The process behind the door.
@@ -366,8 +294,8 @@ impl Settings {
                 paths: from.get(&["schema", "paths"])?,
                 command: text(from, &["schema", "command"])?,
             },
-            database: database(from, engine)?,
-            database_server: database_server(from)?,
+            database: Database::from(from, engine)?,
+            database_server: DatabaseServer::from(from)?,
             web: web(from)?,
             processes: processes(from)?,
             cron: cron(from)?,
@@ -404,12 +332,12 @@ impl Settings {
     }
 }
 
-fn text(from: &Inputs, path: &[&str]) -> Result<Option<String>> {
+pub(super) fn text(from: &Inputs, path: &[&str]) -> Result<Option<String>> {
     Ok(from.get::<Text>(path)?.map(|Text(text)| text))
 }
 
 /// The values below a table whose keys the files chose.
-fn collect<T: serde::de::DeserializeOwned, V>(
+pub(super) fn collect<T: serde::de::DeserializeOwned, V>(
     from: &Inputs,
     table: &[&str],
     open: fn(T) -> V,
@@ -427,33 +355,6 @@ fn stages(from: &Inputs, time: Duration) -> Result<BTreeMap<StageName, Stage>> {
         }
     }
     Ok(stages)
-}
-
-fn database_server(from: &Inputs) -> Result<DatabaseServer> {
-    let path = |key| Ok::<_, Error>(from.get::<ServerPath>(&["database", key])?.map(|ServerPath(path)| path));
-    Ok(DatabaseServer {
-        socket: path("server")?,
-        admin: text(from, &["database", "admin"])?,
-        password_file: path("password_file")?,
-    })
-}
-
-fn database(from: &Inputs, engine: Engine) -> Result<Database> {
-    let mut map = BTreeMap::new();
-    for table in from.names(&["map"]) {
-        let up = collect(from, &["map", table, "up"], |Text(expression)| expression)?;
-        let down = collect(from, &["map", table, "down"], |Text(expression)| expression)?;
-        map.insert(table.to_owned(), TableMap { up, down });
-    }
-    Ok(Database {
-        engine,
-        engine_said: from.said(&["database", "engine"]),
-        carry: from.want(&["database", "carry"])?,
-        max_pause: from.want::<Limit>(&["database", "max_pause"])?.0,
-        rollback_window: from.want::<Period>(&["database", "rollback_window"])?.0,
-        on_conflict: from.want(&["database", "on_conflict"])?,
-        map,
-    })
 }
 
 fn web(from: &Inputs) -> Result<Web> {
