@@ -196,9 +196,10 @@ fn state(app: &App) -> Vec<Finding> {
         }
     }
     if findings.is_empty() {
+        let number = scene.releases.standing.len();
         findings.push(Finding::fine(
             "state",
-            format!("{} releases, nothing left over", scene.releases.standing.len()),
+            format!("{number} {}, nothing left over", plural(number, "release", "releases")),
         ));
     }
     findings
