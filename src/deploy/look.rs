@@ -18,7 +18,7 @@ use crate::serve::start;
 use crate::support::{Context, Error, Result, files};
 use crate::vcs::export::{self, Size};
 use crate::vcs::submodules::{self, Part};
-use crate::vcs::{self, Kind, Repository, Tree};
+use crate::vcs::{self, Kind, Objects, Repository, Tree};
 
 /// What is there of an app.
 #[derive(Debug)]
@@ -107,22 +107,24 @@ pub fn at(app: &App, repository: &Repository, scene: &Scene, request: &Request) 
     }
     let mut links = repository.link_targets(&tree)?;
     refuse_links(&tree, &links, &settings)?;
-    refuse_lfs(repository, &tree)?;
-    refuse(&submodules::refusals(repository, &tree, &settings.export.submodules)?)?;
+    refuse_lfs(repository.objects(), &tree)?;
+    refuse(&submodules::refusals(repository.objects(), &tree, &settings.export.submodules)?)?;
     let mut parts = Vec::new();
     if request.submodules == Submodules::Fetch {
-        parts = submodules::expand(repository, &tree, &settings.export.submodules, &app.submodules())?;
+        parts =
+            submodules::expand(repository.objects(), &tree, &settings.export.submodules, &app.submodules())?;
         for part in &parts {
             refuse(&part.tree.complaints)?;
-            links.extend(Repository::open(&part.repository)?.link_targets(&part.tree)?);
+            links.extend(Objects::open(&part.repository)?.link_targets(&part.tree)?);
         }
         // All together: a link of one part may lead through a link of another.
         refuse_links(&tree, &links, &settings)?;
     }
-    parts.insert(0, Part { repository: repository.path().to_owned(), tree });
-    let size = export::measure(repository, &parts)?;
+    parts.insert(0, Part { repository: repository.objects().path().to_owned(), tree });
+    let size = export::measure(repository.objects(), &parts)?;
     let live = scene.live_record(app)?;
-    let difference = live.map(|live| difference(repository, live, &fingerprint, &said)).transpose()?;
+    let difference =
+        live.map(|live| difference(repository.objects(), live, &fingerprint, &said)).transpose()?;
     // The revision of a release is held by a ref; where it is gone all the same, all is new.
     let changed = live.and_then(|live| repository.changed_paths(&live.revision, request.revision).ok());
     let changed_files = changed.as_ref().map_or(parts[0].tree.entries.len(), HashSet::len);
@@ -171,13 +173,13 @@ fn settings_for(app: &App, repository: &Repository, tree: &Tree, unborn: Option<
     const MOST: u64 = 1 << 20;
     let from_code = match tree.find(b"receiver.toml") {
         Some(entry) if matches!(entry.kind, Kind::File { .. }) => {
-            let size = repository.size(entry.id)?;
+            let size = repository.objects().size(entry.id)?;
             if size > MOST {
                 return Err(Error::new(format!(
                     "receiver.toml has {size} bytes; nobody writes that many settings"
                 )));
             }
-            Some(repository.read(entry.id)?)
+            Some(repository.objects().read(entry.id)?)
         }
         Some(_) => return Err(Error::new("receiver.toml is a symlink or a submodule; a file is wanted")),
         None if tree.has("receiver.toml") => {
@@ -309,18 +311,18 @@ fn refuse_links(tree: &Tree, targets: &BTreeMap<Vec<u8>, Vec<u8>>, settings: &Se
 }
 
 /// Where attributes speak of LFS, its pointers are looked for.
-fn refuse_lfs(repository: &Repository, tree: &Tree) -> Result<()> {
+fn refuse_lfs(objects: &Objects, tree: &Tree) -> Result<()> {
     let attributes = tree.entries.iter().filter(|entry| entry.path.ends_with(b".gitattributes"));
     let mut speaks_of_lfs = false;
     for entry in attributes {
-        let small = repository.size(entry.id)? < 1 << 20;
-        speaks_of_lfs |= small && repository.read(entry.id)?.windows(10).any(|word| word == b"filter=lfs");
+        let small = objects.size(entry.id)? < 1 << 20;
+        speaks_of_lfs |= small && objects.read(entry.id)?.windows(10).any(|word| word == b"filter=lfs");
     }
     if !speaks_of_lfs {
         return Ok(());
     }
     for entry in tree.entries.iter().filter(|entry| matches!(entry.kind, Kind::File { .. })) {
-        if repository.size(entry.id)? < 1024 && export::is_lfs_pointer(&repository.read(entry.id)?) {
+        if objects.size(entry.id)? < 1024 && export::is_lfs_pointer(&objects.read(entry.id)?) {
             return Err(export::lfs_refusal(entry));
         }
     }
@@ -347,7 +349,7 @@ fn left(
         Ok(crossing::hindrance(capture.as_ref(), (&live.name, &database.name), window))
     };
     let hindrance = look().unwrap_or_else(|error| Some(error.one_line()));
-    let same = difference(repository, record, fingerprint, said).map(|found| found.changed);
+    let same = difference(repository.objects(), record, fingerprint, said).map(|found| found.changed);
     let same_schema = same.is_ok_and(|changed| changed == schema::Changed::No);
     let fits = || crossing::fits(app, live, &database, &settings.database);
     let returns = same_schema && hindrance.is_none() && fits().unwrap_or(false);
@@ -355,7 +357,7 @@ fn left(
 }
 
 fn difference(
-    repository: &Repository,
+    objects: &Objects,
     live: &Record,
     new: &Fingerprint,
     words: &Words,
@@ -367,6 +369,6 @@ fn difference(
         .context(|| format!("the record of {} does not say what its schema was", live.id))?;
     schema::compare(&recorded, new, &words.said(), &mut |id| {
         let id = id.parse().context(|| format!("'{}' is not an object", id.escape_default()))?;
-        repository.read(id)
+        objects.read(id)
     })
 }

@@ -14,7 +14,7 @@ use crate::app::{App, ReleaseId};
 use crate::support::text::printable_bytes;
 use crate::support::{Context, Error, Result};
 use crate::vcs::submodules::{self, Part};
-use crate::vcs::{Entry, Kind, Repository};
+use crate::vcs::{Entry, Kind, Objects, Repository};
 
 /// What a comparison found.
 #[derive(Debug, Serialize)]
@@ -49,8 +49,9 @@ pub fn release(app: &App, scene: &Scene, id: &ReleaseId) -> Result<Found> {
     let repository = Repository::open(&app.repository())?;
     let tree = repository.tree(&record.revision)?;
     let settings = look::settings(app, &repository, &tree)?;
-    let mut parts = submodules::expand(&repository, &tree, &settings.export.submodules, &app.submodules())?;
-    parts.push(Part { repository: app.repository(), tree });
+    let mut parts =
+        submodules::expand(repository.objects(), &tree, &settings.export.submodules, &app.submodules())?;
+    parts.push(Part { repository: repository.objects().path().to_owned(), tree });
     let shared: Vec<Vec<u8>> = settings
         .shared
         .files
@@ -65,7 +66,7 @@ pub fn release(app: &App, scene: &Scene, id: &ReleaseId) -> Result<Found> {
         shared.iter().any(|shared| path == *shared || path.starts_with(&[shared.as_slice(), b"/"].concat()))
     };
     for part in &parts {
-        let repository = Repository::open(&part.repository)?;
+        let objects = Objects::open(&part.repository)?;
         // What lies behind a link in a directory's place may be equal, and is not of this release.
         for directory in part.tree.directories.iter().filter(|directory| !is_shared(directory)) {
             let about = std::fs::symlink_metadata(top.join(OsStr::from_bytes(directory)));
@@ -81,7 +82,7 @@ pub fn release(app: &App, scene: &Scene, id: &ReleaseId) -> Result<Found> {
                 continue;
             }
             found.compared += 1;
-            if let Some(what) = compare(&repository, &top, entry)? {
+            if let Some(what) = compare(&objects, &top, entry)? {
                 found.differences.push(Difference { path: printable_bytes(&entry.path), what });
             }
         }
@@ -90,10 +91,10 @@ pub fn release(app: &App, scene: &Scene, id: &ReleaseId) -> Result<Found> {
     Ok(found)
 }
 
-fn compare(repository: &Repository, top: &Path, entry: &Entry) -> Result<Option<&'static str>> {
+fn compare(objects: &Objects, top: &Path, entry: &Entry) -> Result<Option<&'static str>> {
     let path = top.join(OsStr::from_bytes(&entry.path));
     let Ok(about) = std::fs::symlink_metadata(&path) else { return Ok(Some("is missing")) };
-    let wanted = repository.read(entry.id)?;
+    let wanted = objects.read(entry.id)?;
     Ok(match entry.kind {
         Kind::Link if !about.is_symlink() => Some("is no symlink any more"),
         Kind::Link => {

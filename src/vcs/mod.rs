@@ -7,9 +7,11 @@ pub mod export;
 pub mod git;
 pub mod links;
 pub mod paths;
+mod repository;
 pub mod submodules;
 pub mod times;
 pub mod tree;
 
-pub use git::Repository;
+pub use git::Repository as Objects;
+pub use repository::Repository;
 pub use tree::{Entry, Kind, Tree};
