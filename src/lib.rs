@@ -3,6 +3,7 @@
 //! The rooms, arrows only downward:
 //!
 //! - `cli`: one file a subcommand: arguments, one call into the library, print.
+//! - `server`: keys, what comes over ssh, and who carries it out.
 //! - `deploy`: the way of a push: queue, worker, plan, release, stages, switch, rollback, recovery, prune.
 //! - `vcs`, `schema`, `data`, `serve`: read a revision and write its tree; when is it a schema change;
 //!   databases; processes, the door, health, nginx. None of the four knows another.
@@ -15,5 +16,6 @@ pub mod data;
 pub mod deploy;
 pub mod schema;
 pub mod serve;
+pub mod server;
 pub mod support;
 pub mod vcs;

@@ -3,16 +3,21 @@
 use std::path::{Path, PathBuf};
 
 use super::journal::refuse_newer;
-use super::names::{AppName, ReleaseId, ReleaseName, Version};
+use super::names::{AppName, ReleaseId, ReleaseName, Version, list_names};
+use super::sight::Sight;
 use crate::support::{Context, Error, Result, files};
 
 /// The number that every file of state begins with. An older one is read and brought up; a newer
 /// one is refused and not written.
 pub const FORMAT: u32 = 1;
 
-/// The directory that all apps of a server lie in: `--root`, or `$RECEIVER_ROOT`, or `/srv`.
+/// The directory that all apps of a server lie in: `--root`, or `$RECEIVER_ROOT`, or `/srv`; and which of them
+/// are seen.
 #[derive(Clone, Debug)]
-pub struct Root(PathBuf);
+pub struct Root {
+    path: PathBuf,
+    sight: Sight,
+}
 
 impl Root {
     /// The root that `flag` or the environment names. A relative one is taken from where we stand.
@@ -23,41 +28,60 @@ impl Root {
         let path = named.unwrap_or_else(|| PathBuf::from("/srv"));
         let path = std::path::absolute(&path).context(|| format!("cannot use {} as root", path.display()))?;
         // Where it is there already, by its real name: hooks and commands then speak of the same place.
-        Ok(Root(path.canonicalize().unwrap_or(path)))
+        Ok(Root { path: path.canonicalize().unwrap_or(path), sight: Sight::All })
+    }
+
+    /// The same for somebody who sees these apps only: no other can be opened, or is listed.
+    #[must_use]
+    pub fn seen_by(self, sight: &Sight) -> Root {
+        Root { sight: sight.clone(), ..self }
     }
 
     /// The directory itself.
     pub fn path(&self) -> &Path {
-        &self.0
+        &self.path
+    }
+
+    /// Where the keys lie of whoever has this root to himself, and what belongs to them.
+    pub fn keys(&self) -> PathBuf {
+        self.path.join(".receiver")
     }
 
     /// The place of an app that may not be there yet.
     pub fn place(&self, name: &AppName) -> App {
-        App { name: name.clone(), directory: self.0.join(name.as_str()) }
+        App { name: name.clone(), directory: self.path.join(name.as_str()) }
     }
 
     /// An app that is there.
     pub fn open(&self, name: &AppName) -> Result<App> {
         let app = self.place(name);
-        if app.is_created() {
+        if self.has(name) {
             app.refuse_newer()?;
             return Ok(app);
         }
-        if files::is_directory(&app.directory) && files::exists(&app.marker()) {
+        let is_seen = self.sight.shows(name);
+        if is_seen && files::is_directory(&app.directory) && files::exists(&app.marker()) {
             return Err(Error::new(format!("{} is not a regular file", app.marker().display()))
                 .hint("put it back, for instance from a backup"));
         }
-        let hint = match self.apps()?.as_slice() {
-            [] => format!("`receiver create {name}` makes it"),
-            apps => format!("the apps here: {}", list_names(apps)),
+        let hint = match (&self.sight, self.apps()?.as_slice()) {
+            (Sight::Only(names), []) => format!("the apps of this key: {}", list_names(names)),
+            (Sight::All, []) => format!("`receiver create {name}` makes it"),
+            (_, apps) => format!("the apps here: {}", list_names(apps.iter().map(App::name))),
         };
-        Err(Error::usage(format!("there is no app '{name}' in {}", self.0.display())).hint(hint))
+        Err(Error::usage(format!("there is no app '{name}' in {}", self.path.display())).hint(hint))
+    }
+
+    /// Whether an app is there, and seen.
+    pub fn has(&self, name: &AppName) -> bool {
+        self.sight.shows(name) && self.place(name).is_created()
     }
 
     /// All apps, by name.
     pub fn apps(&self) -> Result<Vec<App>> {
-        let names = files::names_in(&self.0)?;
-        let apps = names.iter().filter_map(|name| name.parse().ok()).map(|name| self.place(&name));
+        let names = files::names_in(&self.path)?;
+        let seen = names.iter().filter_map(|name| name.parse().ok()).filter(|name| self.sight.shows(name));
+        let apps = seen.map(|name| self.place(&name));
         // What looks like a branch's app, and was not made as one, is nobody's: `doctor` names it.
         Ok(apps.filter(|app| app.is_created() && app.lineage().is_ok()).collect())
     }
@@ -65,15 +89,10 @@ impl Root {
     /// The app of the directory `place`, or of one above it.
     pub fn app_around(&self, place: &Path) -> Option<App> {
         let place = place.canonicalize().ok()?;
-        let name = place.strip_prefix(&self.0).ok()?.components().next()?;
-        let app = self.place(&name.as_os_str().to_str()?.parse().ok()?);
-        app.is_created().then_some(app)
+        let name = place.strip_prefix(&self.path).ok()?.components().next()?;
+        let name = name.as_os_str().to_str()?.parse().ok()?;
+        self.has(&name).then(|| self.place(&name))
     }
-}
-
-/// The names of apps, for a sentence.
-pub fn list_names(apps: &[App]) -> String {
-    apps.iter().map(|app| app.name.as_str()).collect::<Vec<_>>().join(", ")
 }
 
 /// What the app of a branch was made for, as its marker says.
@@ -213,7 +232,7 @@ impl App {
 
     /// All apps of the same root, this one too.
     pub fn neighbours(&self) -> Result<Vec<App>> {
-        Root(self.root().to_owned()).apps()
+        Root { path: self.root().to_owned(), sight: Sight::All }.apps()
     }
 
     /// The apps of this one's branches that are there, by name, each with what it was made for. One that

@@ -7,8 +7,10 @@ pub mod layout;
 pub mod names;
 pub mod record;
 pub mod settings;
+pub mod sight;
 pub mod slug;
 
 pub use guard::Guard;
 pub use layout::{App, Lineage, Root};
 pub use names::{AppName, ReleaseId, ReleaseName, Revision, Version};
+pub use sight::Sight;

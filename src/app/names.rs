@@ -142,6 +142,11 @@ impl AppName {
     }
 }
 
+/// The names of apps, for a sentence.
+pub fn list_names<'a>(names: impl IntoIterator<Item = &'a AppName>) -> String {
+    names.into_iter().map(AppName::as_str).collect::<Vec<_>>().join(", ")
+}
+
 /// The number of a version: one database schema, its directory and its database. From 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]

@@ -1,7 +1,7 @@
 //! Which app a command means: the one named, the one we stand in, or the only one.
 
 use super::{Global, talk};
-use crate::app::layout::list_names;
+use crate::app::names::list_names;
 use crate::app::{App, Root};
 use crate::deploy::worker;
 use crate::support::{Error, Result};
@@ -11,7 +11,7 @@ pub fn pick(global: &Global, name: Option<&str>) -> Result<App> {
     let root = global.root()?;
     match name {
         Some(name) => root.open(&name.parse()?),
-        None => around(&root)?.ok_or_else(|| nobody(&root)),
+        None => around(global, &root)?.ok_or_else(|| nobody(&root)),
     }
 }
 
@@ -20,19 +20,22 @@ pub fn split(global: &Global, words: &[String]) -> Result<(App, Vec<String>)> {
     let root = global.root()?;
     if let Some((first, rest)) = words.split_first()
         && let Ok(name) = first.parse()
-        && root.place(&name).is_created()
+        && root.has(&name)
     {
         return Ok((root.place(&name), rest.to_vec()));
     }
-    match (around(&root)?, words.first()) {
+    match (around(global, &root)?, words.first()) {
         (Some(app), _) => Ok((app, words.to_vec())),
         (None, Some(first)) => root.open(&first.parse()?).map(|app| (app, words[1..].to_vec())),
         (None, None) => Err(nobody(&root)),
     }
 }
 
-fn around(root: &Root) -> Result<Option<App>> {
-    if let Some(app) = std::env::current_dir().ok().and_then(|place| root.app_around(&place)) {
+fn around(global: &Global, root: &Root) -> Result<Option<App>> {
+    // Who came over ssh stands nowhere.
+    if global.visitor.is_none()
+        && let Some(app) = std::env::current_dir().ok().and_then(|place| root.app_around(&place))
+    {
         return Ok(Some(app));
     }
     // The apps of its branches are named; without a name their parent is meant.
@@ -44,9 +47,8 @@ fn nobody(root: &Root) -> Error {
     match root.apps().unwrap_or_default().as_slice() {
         [] => Error::usage(format!("there is no app in {}", root.path().display()))
             .hint("`receiver create APP` makes one"),
-        apps => {
-            Error::usage("there are several apps: name one").hint(format!("they are: {}", list_names(apps)))
-        }
+        apps => Error::usage("there are several apps: name one")
+            .hint(format!("they are: {}", list_names(apps.iter().map(App::name)))),
     }
 }
 

@@ -14,11 +14,11 @@ use crate::deploy::joblog::{self, JobLog};
 use crate::deploy::queue::{self, Job, Order};
 use crate::deploy::underway::Underway;
 use crate::deploy::{follow, spawn};
-use crate::support::{Error, Result, user_name};
+use crate::support::{Error, Result};
 
 /// Queues a job, and follows it to its end; the answer is its exit code.
 pub fn order(global: &Global, app: &App, order: Order, options: queue::Options) -> Result<u8> {
-    let mut job = Job::new(order, &user_name());
+    let mut job = Job::new(order, &global.by());
     job.options = options;
     JobLog::open(app, &job.id)?;
     job.put(app)?;

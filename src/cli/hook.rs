@@ -8,6 +8,8 @@ use clap::Args;
 use super::Global;
 use crate::app::App;
 use crate::deploy::hook;
+use crate::server::git::KEY_VARIABLE;
+use crate::server::keys::KeyName;
 use crate::support::{Context, Error, Result, user_name};
 
 /// Arguments of `hook`.
@@ -28,8 +30,14 @@ impl Hook {
         let mut output = std::io::stderr();
         match self.name.as_str() {
             "pre-receive" => Ok(u8::from(!hook::pre_receive(&app, &updates, asked, &mut output)?)),
-            "post-receive" => hook::post_receive(&app, &updates, &asked?, &user_name(), &mut output),
+            "post-receive" => hook::post_receive(&app, &updates, &asked?, &pusher(), &mut output),
             other => Err(Error::usage(format!("there is no hook '{}'", other.escape_default()))),
         }
     }
+}
+
+/// Whose push it is: that of the key that it came by, or else the user's.
+fn pusher() -> String {
+    let key = std::env::var(KEY_VARIABLE).ok().and_then(|name| name.parse::<KeyName>().ok());
+    key.map_or_else(user_name, String::from)
 }

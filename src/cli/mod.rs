@@ -2,6 +2,7 @@
 //!
 //! stdout is data, stderr is talk. The exit codes are those of design.md, section 6.
 
+mod answer;
 mod app;
 mod attach;
 mod completions;
@@ -18,6 +19,7 @@ mod history;
 mod hold;
 mod hook;
 mod init;
+mod key;
 mod list;
 mod logs;
 mod maintenance;
@@ -27,15 +29,18 @@ mod plan;
 mod process;
 mod prune;
 mod request;
+mod rights;
 mod rollback;
 mod run;
 mod serve;
+mod shell;
 mod show;
 mod status;
 mod talk;
 mod tethered;
 mod up;
 mod verify;
+mod visit;
 mod wake;
 mod watch;
 mod work;
@@ -46,8 +51,9 @@ use std::process::ExitCode;
 
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
-use crate::app::Root;
-use crate::support::Result;
+use crate::app::{Root, Sight};
+use crate::server::visitor::Visitor;
+use crate::support::{Result, user_name};
 
 /// `git push` to your own server: a live release, a database for each schema version, and a way back.
 #[derive(Parser)]
@@ -67,7 +73,7 @@ Exit: 0 done, or nothing to do; 1 failed (what is live is unchanged), or somethi
 2 wrong usage; 3 live, but something after the switch needs attention.";
 
 /// What every command understands.
-#[derive(Args, Clone, Debug)]
+#[derive(Args, Clone, Debug, Default)]
 pub struct Global {
     /// The directory that the apps lie in [default: $RECEIVER_ROOT, or /srv]
     #[arg(long, global = true, value_name = "DIR")]
@@ -84,12 +90,16 @@ pub struct Global {
     /// When to use colours
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
     color: Color,
+    /// Who came over ssh; nobody, where it is typed on the server.
+    #[arg(skip)]
+    visitor: Option<Visitor>,
 }
 
 /// When to use colours.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Color {
     /// On a terminal.
+    #[default]
     Auto,
     /// Always.
     Always,
@@ -98,9 +108,19 @@ pub enum Color {
 }
 
 impl Global {
-    /// The root that all apps lie in.
+    /// The root that all apps lie in, as far as they are seen.
     pub fn root(&self) -> Result<Root> {
-        Root::find(self.root.as_deref())
+        Root::find(self.root.as_deref()).map(|root| root.seen_by(&self.sight()))
+    }
+
+    /// The apps that are seen.
+    pub fn sight(&self) -> Sight {
+        self.visitor.as_ref().map_or(Sight::All, |visitor| visitor.sight.clone())
+    }
+
+    /// Who it is, for the journal: a key, or the user.
+    pub fn by(&self) -> String {
+        self.visitor.as_ref().map_or_else(user_name, |visitor| visitor.by().to_owned())
     }
 }
 
@@ -152,6 +172,8 @@ enum Command {
     Serve(serve::Serve),
     /// A page for everyone, while something is done that nobody should see
     Maintenance(maintenance::Maintenance),
+    /// Who may come over ssh, to which apps, and as what
+    Key(key::Key),
     /// Bring a file into shared/, from stdin
     Put(files::Put),
     /// Read a file of shared/ to stdout
@@ -174,6 +196,12 @@ enum Command {
     Completions(completions::Completions),
     /// Print the manual page
     Man(man::Man),
+    /// What ssh calls
+    #[command(hide = true)]
+    Shell(shell::Shell),
+    /// What carries out what came over ssh
+    #[command(hide = true)]
+    Answer(answer::Answer),
     /// What git's hooks call
     #[command(hide = true)]
     Hook(hook::Hook),
@@ -212,13 +240,15 @@ fn main_with(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     start_logger(&cli.global);
     let global = cli.global.clone();
-    match cli.command.run(&global) {
-        Ok(code) => ExitCode::from(code),
-        Err(error) => {
-            talk::error(&global, &error);
-            ExitCode::from(error.exit_code())
-        }
-    }
+    ExitCode::from(finish(&global, cli.command.run(&global)))
+}
+
+/// Prints the error, if it is one. Returns the exit code.
+fn finish(global: &Global, result: Result<u8>) -> u8 {
+    result.unwrap_or_else(|error| {
+        talk::error(global, &error);
+        error.exit_code()
+    })
 }
 
 fn start_logger(global: &Global) {
@@ -263,6 +293,7 @@ impl Command {
             Command::Config(args) => args.run(global),
             Command::Serve(args) => args.run(global),
             Command::Maintenance(args) => args.run(global),
+            Command::Key(args) => args.run(global),
             Command::Put(args) => args.run(global),
             Command::Get(args) => args.run(global),
             Command::Pin(args) => args.run(global),
@@ -274,6 +305,8 @@ impl Command {
             Command::Demo(args) => args.run(global),
             Command::Completions(args) => args.run(&mut Cli::command()),
             Command::Man(man::Man {}) => man::Man::print(&Cli::command()),
+            Command::Shell(args) => args.run(global),
+            Command::Answer(args) => args.run(global),
             Command::Hook(args) => args.run(global),
             Command::Hold(args) => args.run(global),
             Command::Wake(args) => args.run(global),

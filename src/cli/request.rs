@@ -1,12 +1,15 @@
 //! Sends a request with this process's streams, and prints the reply.
 
+use std::io::Read;
+
 use clap::Args;
 
 use super::{Global, talk};
 use crate::app::App;
 use crate::deploy::foresight::foresee;
 use crate::deploy::request::{Reply, Request, Streams, carry_out};
-use crate::support::{Result, user_name};
+use crate::server::line;
+use crate::support::Result;
 
 /// What every command understands that changes something.
 #[derive(Args, Clone, Copy)]
@@ -28,14 +31,18 @@ impl DryRun {
 
 /// Carries out a request on stdin and stdout.
 pub fn send(global: &Global, app: &App, request: &Request) -> Result<u8> {
-    print(global, &ask(app, request)?)
+    print(global, &ask(global, app, request)?)
 }
 
 /// Carries out a request on stdin and stdout, and leaves its reply to the caller.
-pub fn ask(app: &App, request: &Request) -> Result<Reply> {
-    let (mut input, mut output, mut errors) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
+pub fn ask(global: &Global, app: &App, request: &Request) -> Result<Reply> {
+    let (mut output, mut errors) = (std::io::stdout(), std::io::stderr());
+    let mut input: Box<dyn Read> = match global.visitor {
+        Some(_) => Box::new(line::Input(std::io::stdin())),
+        None => Box::new(std::io::stdin()),
+    };
     let mut streams = Streams { input: &mut input, output: &mut output, talk: &mut errors };
-    carry_out(app, request, &user_name(), &mut streams)
+    carry_out(app, request, &global.by(), &mut streams)
 }
 
 fn print(global: &Global, reply: &Reply) -> Result<u8> {

@@ -2,8 +2,10 @@
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
+use std::sync::Arc;
 
 use clap::Args;
+use signal_hook::consts::{SIGINT, SIGQUIT};
 
 use super::{Global, app};
 use crate::deploy::environment::Environment;
@@ -39,16 +41,18 @@ impl Run {
             .sealed(&id)
             .ok_or_else(|| Error::new(format!("{id} is not a complete release")))?;
         let mut environment = Environment::beside(&app, record)?;
-        for name in ["TERM", "COLUMNS", "LINES"] {
-            if let Ok(value) = std::env::var(name) {
-                environment.set(name, value);
-            }
+        for (name, value) in terminal(global) {
+            environment.set(name, value);
         }
         let directory = app.release(&id);
         // Handed down to the command: prune leaves the release alone for as long as it runs.
         let lock = DirectoryLock::try_take(&directory, false)?
             .ok_or_else(|| Error::new(format!("{id} is being removed")))?;
         lock.inherit()?;
+        // Ctrl-C is the command's: whoever interrupts a line in a console wants to stay in it.
+        for signal in [SIGINT, SIGQUIT] {
+            signal_hook::flag::register(signal, Arc::default()).context(|| "cannot leave signals alone")?;
+        }
         let (program, arguments) = (&self.command[0], &self.command[1..]);
         let status = Command::new("/usr/bin/env")
             .arg("--")
@@ -61,5 +65,16 @@ impl Run {
             .context(|| format!("cannot run '{}'", program.escape_default()))?;
         let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
         Ok(u8::try_from(code).unwrap_or(1))
+    }
+}
+
+/// What is known of the terminal: here by the environment, over ssh by what came along.
+fn terminal(global: &Global) -> Vec<(&'static str, String)> {
+    match &global.visitor {
+        Some(visitor) => visitor.terminal.iter().map(|kind| ("TERM", kind.clone())).collect(),
+        None => ["TERM", "COLUMNS", "LINES"]
+            .into_iter()
+            .filter_map(|name| Some((name, std::env::var(name).ok()?)))
+            .collect(),
     }
 }

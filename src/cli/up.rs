@@ -54,7 +54,7 @@ impl Up {
         let apps = global.root()?.apps()?;
         // One app that does not come up, or is slow, keeps no other from it.
         let booted: Vec<Result<Reply>> = std::thread::scope(|scope| {
-            let booting: Vec<_> = apps.iter().map(|app| scope.spawn(|| self.boot(app))).collect();
+            let booting: Vec<_> = apps.iter().map(|app| scope.spawn(|| self.boot(global, app))).collect();
             let lost = |_| Err(Error::new("the thread that started it died"));
             booting.into_iter().map(|thread| thread.join().unwrap_or_else(lost)).collect()
         });
@@ -76,8 +76,12 @@ impl Up {
         if failed.is_empty() { Ok(0) } else { Err(Error::new(format!("not up: {}", failed.join(", ")))) }
     }
 
-    fn boot(&self, app: &App) -> Result<Reply> {
-        if self.dry_run.dry_run { foresee(app, &Request::Boot) } else { request::ask(app, &Request::Boot) }
+    fn boot(&self, global: &Global, app: &App) -> Result<Reply> {
+        if self.dry_run.dry_run {
+            foresee(app, &Request::Boot)
+        } else {
+            request::ask(global, app, &Request::Boot)
+        }
     }
 }
 

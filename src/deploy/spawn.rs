@@ -5,7 +5,7 @@ use std::io::Read;
 use std::process::{Command, Stdio};
 
 use crate::app::App;
-use crate::app::layout::list_names;
+use crate::app::names::list_names;
 use crate::serve::detached::{self, Killed};
 use crate::serve::systemd::Manager;
 use crate::support::program::{environment, program};
@@ -25,7 +25,7 @@ pub fn worker(app: &App) -> Result<()> {
 pub fn workers(apps: &[App]) -> Result<()> {
     let Some(app) = apps.first() else { return Ok(()) };
     let program = program()?;
-    let what = format!("deploys {}", list_names(apps));
+    let what = format!("deploys {}", list_names(apps.iter().map(App::name)));
     let start = |manager| detached::as_unit(manager, &program, &arguments(apps), &what, Killed::Ends);
     if Manager::here().is_some_and(start) {
         return Ok(());

@@ -57,6 +57,12 @@ impl Error {
         self
     }
 
+    /// The same, where nobody knows better yet.
+    #[must_use]
+    pub fn or_hint(self, hint: impl Into<String>) -> Self {
+        if self.innermost_hint().is_some() { self } else { self.hint(hint) }
+    }
+
     /// The same error with another exit code.
     #[must_use]
     pub fn exit(mut self, exit: Exit) -> Self {

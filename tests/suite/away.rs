@@ -5,6 +5,7 @@ use std::process::{Child, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
+use crate::sshd::{Sshd, let_in_wholly};
 use crate::world::World;
 
 /// A push in a process group of its own, with what it prints thrown away or never read.
@@ -99,64 +100,21 @@ fn a_deploy_that_has_begun_ends_when_nobody_reads_what_it_prints() {
     world.nothing_is_left_over();
 }
 
-/// An ssh server on a loopback port, for one key.
-struct Sshd {
-    daemon: Child,
-    port: u16,
-}
-
-impl Drop for Sshd {
-    fn drop(&mut self) {
-        let _ = self.daemon.kill();
-        let _ = self.daemon.wait();
-    }
-}
-
-impl Sshd {
-    fn start(world: &World) -> Sshd {
-        let program = "/usr/sbin/sshd";
-        assert!(std::path::Path::new(program).exists(), "this test needs sshd: `apt install openssh-server`");
-        // Where it is started by root it wants this directory.
-        let _ = std::fs::create_dir_all("/run/sshd");
-        let place = world.place().display().to_string();
-        for key in ["host", "user"] {
-            let file = format!("{place}/{key}.key");
-            world.run("ssh-keygen", world.place(), &["-q", "-t", "ed25519", "-N", "", "-f", &file]).ok();
-        }
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let config = format!(
-            "ListenAddress 127.0.0.1:{port}\nHostKey {place}/host.key\nPidFile none\nUsePAM no\nStrictModes no\n\
-             AuthorizedKeysFile {place}/user.key.pub\nPermitRootLogin yes\nPasswordAuthentication no\n"
-        );
-        std::fs::write(world.place().join("sshd.conf"), config).unwrap();
-        let mut command = std::process::Command::new(program);
-        command.args(["-D", "-e", "-f"]).arg(world.place().join("sshd.conf"));
-        command.stderr(std::fs::File::create(world.place().join("sshd.log")).unwrap());
-        let daemon = command.spawn().unwrap();
-        world.until(10, "sshd to listen", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
-        Sshd { daemon, port }
-    }
-}
-
 #[test]
 fn a_deploy_that_has_begun_ends_when_the_ssh_connection_drops() {
     let (mut world, gate) = waiting_at_the_gate();
+    let_in_wholly(&world, "user");
     let sshd = Sshd::start(&world);
-    let user = world.run("id", world.place(), &["-un"]).ok().stdout.trim().to_owned();
-    let ssh = format!(
-        "ssh -i {}/user.key -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o IdentitiesOnly=yes",
-        world.place().display()
-    );
+    let ssh = format!("ssh {} -p {}", sshd.plain_options("user").join(" "), sshd.port);
     world.env.insert("GIT_SSH_COMMAND".into(), ssh);
-    let url = format!("ssh://{user}@127.0.0.1:{}{}/repo.git", sshd.port, world.app().display());
+    let url = sshd.remote(&world.app().join("repo.git").display().to_string());
     let log = world.place().join("push.log");
     let output = || Stdio::from(std::fs::OpenOptions::new().create(true).append(true).open(&log).unwrap());
     let mut push = push_in_a_group(&world, output, &url);
     world.until(30, "a deploy by ssh", || {
         let ended = push.try_wait().unwrap();
         let told = || std::fs::read_to_string(&log).unwrap_or_default();
-        let server = || std::fs::read_to_string(world.place().join("sshd.log")).unwrap_or_default();
-        assert!(ended.is_none(), "the push ended: {}\n{}", told(), server());
+        assert!(ended.is_none(), "the push ended: {}\n{}", told(), sshd.log());
         !world.status()["deploying"].is_null()
     });
     // The session's server side dies, then the client: no side says goodbye.

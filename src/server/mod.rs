@@ -1,0 +1,21 @@
+//! Who may do what on this server, and the way in: keys, what comes over ssh, and who carries it out.
+//!
+//! What is promised: a key opens the apps that it names, for what its role may do, and nothing else. What comes is
+//! read by [`wish`], which knows no shell; who came is a [`visitor`], made of what [`keys`] says and of nothing that
+//! was sent; the apps that a visitor does not see are not there for the command that he gives. On a server with an
+//! account for ssh and one for receiver, [`ask`] hands the words and the three streams over a socket to [`answer`],
+//! which looks the key up again and trusts nothing that it is told.
+
+pub mod answer;
+pub mod ask;
+pub mod authorized;
+pub mod git;
+pub mod grant;
+pub mod keys;
+pub mod line;
+pub mod place;
+pub mod pubkey;
+pub mod visitor;
+pub mod wire;
+pub mod wish;
+pub mod words;

@@ -1,0 +1,124 @@
+//! Where the keys of a root lie, and who carries out what comes by them.
+//!
+//! A server that was set up has one file of facts, `/etc/receiver/server.toml`, which names its root and its account
+//! for ssh. Keys of that root lie in `/var/lib/receiver`, and commands go over a socket to receiver's own account. Any
+//! other root belongs to one user, as do its keys, in `ROOT/.receiver`.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::app::Root;
+use crate::app::journal::refuse_newer;
+use crate::support::{Context, Error, Result, files};
+
+/// Where keys lie.
+#[derive(Clone, Debug)]
+pub struct Place {
+    root: PathBuf,
+    directory: PathBuf,
+    server: Option<Server>,
+}
+
+/// What is known of a server that was set up.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// The account that everybody logs in as.
+    pub account: String,
+    /// Where receiver's own account listens.
+    pub socket: PathBuf,
+}
+
+/// What is read of the file of facts; there is more in it.
+#[derive(Deserialize)]
+struct Facts {
+    format: u32,
+    root: PathBuf,
+    account: String,
+}
+
+impl Facts {
+    fn read() -> Result<Option<Facts>> {
+        let path = top().join("etc/receiver/server.toml");
+        let Some(text) = files::read_text(&path)? else { return Ok(None) };
+        let facts: Facts = toml::from_str(&text).context(|| format!("{} is damaged", path.display()))?;
+        refuse_newer(facts.format, &path)?;
+        Ok(Some(facts))
+    }
+
+    fn server(self) -> Server {
+        Server { account: self.account, socket: top().join("run/receiver/receiver.sock") }
+    }
+}
+
+impl Place {
+    /// The place of a root's keys.
+    pub fn of(root: &Root) -> Result<Place> {
+        let server = Facts::read()?.filter(|facts| facts.root == root.path()).map(Facts::server);
+        let directory = if server.is_some() { top().join("var/lib/receiver") } else { root.keys() };
+        Ok(Place { root: root.path().to_owned(), directory, server })
+    }
+
+    /// That of the server that was set up.
+    ///
+    /// # Errors
+    /// Where none was.
+    pub fn of_server() -> Result<Place> {
+        let facts = Facts::read()?.ok_or_else(|| {
+            Error::new("this server was not set up for several users").hint("`sudo receiver setup` does it")
+        })?;
+        Place::of(&Root::find(Some(&facts.root))?)
+    }
+
+    /// The root that the keys are for.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// What is known of the server; `None` where one user has it all.
+    pub fn server(&self) -> Option<&Server> {
+        self.server.as_ref()
+    }
+
+    /// The keys.
+    pub fn keys(&self) -> PathBuf {
+        self.directory.join("keys.toml")
+    }
+
+    /// Who may read the keys: on a server the account for ssh, too.
+    pub fn keys_mode(&self) -> u32 {
+        if self.server.is_some() { 0o640 } else { 0o600 }
+    }
+
+    /// Locked while keys are changed.
+    pub fn lock(&self) -> PathBuf {
+        self.directory.join("keys.lock")
+    }
+
+    /// A file for each key, as old as its last use.
+    pub fn used(&self) -> PathBuf {
+        self.directory.join("used")
+    }
+
+    /// Makes the directory, where it is not the set-up's.
+    pub fn prepare(&self) -> Result<()> {
+        if self.server.is_some() {
+            return if self.directory.is_dir() {
+                Ok(())
+            } else {
+                Err(Error::new(format!("{} is not there", self.directory.display()))
+                    .hint("`sudo receiver setup` makes it"))
+            };
+        }
+        files::make_directory(&self.directory, 0o700)
+    }
+}
+
+/// What a server's own files lie below; tests have a server of their own.
+fn top() -> PathBuf {
+    #[cfg(debug_assertions)]
+    if let Some(top) = std::env::var_os("RECEIVER_TEST_SERVER") {
+        return PathBuf::from(top);
+    }
+    PathBuf::from("/")
+}
