@@ -22,7 +22,7 @@ pub fn server_config_get(text: &str, key: &str) -> Result<Option<String>> {
     for name in &path {
         match item.as_table_like().and_then(|table| table.get(name.get())) {
             Some(below) => item = below,
-            None => return Ok(None),
+            None => return refuse_unknown(&path).map(|()| None),
         }
     }
     Ok(Some(match item {
@@ -31,6 +31,19 @@ pub fn server_config_get(text: &str, key: &str) -> Result<Option<String>> {
         Item::Value(value) => value.clone().decorated("", "").to_string(),
         table => table.to_string().trim().to_owned(),
     }))
+}
+
+/// Refuses a key that no file could have: silence would pass for an answer.
+fn refuse_unknown(path: &[Key]) -> Result<()> {
+    if !matches!(keys::find(&names(path)), Place::Unknown) {
+        return Ok(());
+    }
+    let given: Vec<String> = names(path).into_iter().map(str::to_owned).collect();
+    let error = Error::usage(format!("'{}' is not a key", shown(path)));
+    Err(match keys::nearest(&given, Owner::Server) {
+        Some(near) => error.hint(format!("the nearest is {}", near.join("."))),
+        None => error.hint("docs/format.md and examples/server-receiver.toml have them all"),
+    })
 }
 
 /// The server's file `text` with the dotted `key` set to `value`: as TOML where `value` is TOML of the
