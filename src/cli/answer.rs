@@ -4,7 +4,7 @@ use std::os::fd::AsFd;
 
 use clap::Args;
 
-use super::{Global, visit};
+use super::visit;
 use crate::server::answer;
 use crate::server::place::Place;
 use crate::support::{Context, Result};
@@ -15,7 +15,7 @@ pub struct Answer {}
 
 impl Answer {
     /// Answers whoever is connected to our input.
-    pub fn run(self, _global: &Global) -> Result<u8> {
+    pub fn run() -> Result<u8> {
         let place = Place::of_server()?;
         let connection =
             std::io::stdin().as_fd().try_clone_to_owned().context(|| "there is no connection to answer")?;

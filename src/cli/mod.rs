@@ -306,7 +306,7 @@ impl Command {
             Command::Completions(args) => args.run(&mut Cli::command()),
             Command::Man(man::Man {}) => man::Man::print(&Cli::command()),
             Command::Shell(args) => args.run(global),
-            Command::Answer(args) => args.run(global),
+            Command::Answer(answer::Answer {}) => answer::Answer::run(),
             Command::Hook(args) => args.run(global),
             Command::Hold(args) => args.run(global),
             Command::Wake(args) => args.run(global),

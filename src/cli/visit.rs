@@ -7,6 +7,7 @@ use std::path::Path;
 use clap::{CommandFactory, FromArgMatches};
 
 use super::{Cli, Global, finish, rights, talk};
+use crate::server::keys::Role;
 use crate::server::line;
 use crate::server::visitor::Visitor;
 use crate::support::text::printable;
@@ -60,24 +61,19 @@ fn parse(visitor: &Visitor, words: &[String]) -> Result<Parsed> {
 }
 
 fn refuse(visitor: &Visitor, command: &str) -> Result<()> {
-    match rights::role(command) {
-        Some(role) => visitor.refuse_below(role, &format!("`{command}`")),
-        None => {
-            let shown: String = command.chars().take(40).collect();
-            Err(Error::usage(format!("'{}' is nothing that is done over ssh", printable(&shown))))
-        }
-    }
-    .map_err(|error| error.hint(may(visitor)))
+    let refused = if let Some(role) = rights::role(command) {
+        visitor.refuse_below(role, &format!("`{command}`"))
+    } else {
+        let shown: String = command.chars().take(40).collect();
+        Err(Error::usage(format!("'{}' is nothing that is done over ssh", printable(&shown))))
+    };
+    refused.map_err(|error| error.hint(may(visitor)))
 }
 
 /// What a key may do, in a few lines.
 pub fn may(visitor: &Visitor) -> String {
     let apps = visitor.sight.words().join(", ");
-    let git = if visitor.role > crate::server::keys::Role::Read {
-        "git push, fetch and clone"
-    } else {
-        "git fetch and clone"
-    };
+    let git = if visitor.role > Role::Read { "git push, fetch and clone" } else { "git fetch and clone" };
     let commands: Vec<&str> = rights::of(visitor.role).collect();
     format!("this key, {}, may do, for {apps}: {git}; {}", visitor.by(), commands.join(", "))
 }
@@ -88,7 +84,7 @@ pub fn greet(visitor: &Visitor) {
     let _ = writeln!(errors, "Hello {}! There is no shell here.\n", visitor.by());
     let _ = writeln!(errors, "This key opens: {}", visitor.sight.words().join(", "));
     let _ = writeln!(errors, "  git clone deploy@HOST:APP");
-    if visitor.role > crate::server::keys::Role::Read {
+    if visitor.role > Role::Read {
         let _ = writeln!(errors, "  git push deploy@HOST:APP main");
     }
     let all = Cli::command();

@@ -99,8 +99,10 @@ impl Authorized {
             if !made.is_empty() && !made.ends_with('\n') {
                 made.push('\n');
             }
-            let inner = lines.iter().map(|line| format!("{line}\n")).collect::<String>();
-            made.push_str(&format!("{}\n{inner}{}\n", self.begin, self.end));
+            for line in [&self.begin].into_iter().chain(lines).chain([&self.end]) {
+                made.push_str(line);
+                made.push('\n');
+            }
         }
         made.push_str(after);
         Ok(made)

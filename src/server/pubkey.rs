@@ -74,32 +74,29 @@ impl PublicKey {
             return refuse("what follows its kind is not base64: it was cut, or broken");
         };
         let key = PublicKey { kind, bytes };
-        match key.look_through() {
-            Some(None) => Ok(key),
-            Some(Some(why)) => Err(why),
+        match key.strength() {
+            Some(bits) if bits < LEAST_RSA_BITS => Err(Error::usage(format!(
+                "an RSA key of {bits} bits is too weak: {LEAST_RSA_BITS} are the least"
+            ))
+            .hint("`ssh-keygen -t ed25519` makes a better one")),
+            Some(_) => Ok(key),
             None => refuse("what it holds is not a key of that kind: it was cut, or put together"),
         }
     }
 
-    /// `None` where the bytes are not those of its kind; else why the key is refused, if it is.
-    fn look_through(&self) -> Option<Option<Error>> {
+    /// The bits of an RSA key, and as good as any for all others; `None` where the bytes are not those of its kind.
+    fn strength(&self) -> Option<usize> {
         let mut rest = self.bytes.as_slice();
         if take(&mut rest)? != self.kind.as_bytes() {
             return None;
         }
-        let mut weak = None;
+        let mut strength = usize::MAX;
         match self.kind {
             "ssh-ed25519" => has_length(take(&mut rest)?, 32)?,
             "ssh-rsa" => {
                 let (exponent, modulus) = (take(&mut rest)?, take(&mut rest)?);
-                let bits = bits(modulus)?;
-                bits_of_exponent(exponent)?;
-                weak = (bits < LEAST_RSA_BITS).then(|| {
-                    Error::usage(format!(
-                        "an RSA key of {bits} bits is too weak: {LEAST_RSA_BITS} are the least"
-                    ))
-                    .hint("`ssh-keygen -t ed25519` makes a better one")
-                });
+                strength = bits(modulus)?;
+                is_exponent(exponent)?;
             }
             "sk-ssh-ed25519@openssh.com" => {
                 has_length(take(&mut rest)?, 32)?;
@@ -111,7 +108,7 @@ impl PublicKey {
             }
             ecdsa => is_point(&mut rest, ecdsa.strip_prefix("ecdsa-sha2-")?)?,
         }
-        rest.is_empty().then_some(weak)
+        rest.is_empty().then_some(strength)
     }
 
     /// What it is: `ssh-ed25519`.
@@ -190,7 +187,7 @@ fn bits(number: &[u8]) -> Option<usize> {
 }
 
 /// An exponent is odd, above 1, and never long.
-fn bits_of_exponent(exponent: &[u8]) -> Option<()> {
+fn is_exponent(exponent: &[u8]) -> Option<()> {
     let bits = bits(exponent)?;
     (bits > 1 && bits <= 64 && exponent.last().is_some_and(|last| last % 2 == 1)).then_some(())
 }

@@ -44,7 +44,6 @@ pub fn split(command: &[u8]) -> Result<Vec<String>> {
                 }
                 word.push(next);
             }
-            (Quote::Double, c) => word.get_or_insert_default().push(c),
             (Quote::None, '\'') => {
                 word.get_or_insert_default();
                 quote = Quote::Single;
@@ -55,7 +54,7 @@ pub fn split(command: &[u8]) -> Result<Vec<String>> {
             }
             (Quote::None, ' ') => words.extend(word.take()),
             (Quote::None, c) if SHELL.contains(&c) => return Err(no_shell(c)),
-            (Quote::None, c) => word.get_or_insert_default().push(c),
+            (Quote::Double | Quote::None, c) => word.get_or_insert_default().push(c),
         }
     }
     match quote {
