@@ -148,7 +148,9 @@ fn a_key_that_is_there_already_or_opens_a_login_is_refused() {
     }
     for apps in [&["nothing"][..], &["app--dev"], &["../app"], &[""], &["list"]] {
         let mut arguments = vec!["key", "add", "bob", "--role", "read"];
-        apps.iter().for_each(|app| arguments.extend(["--app", app]));
+        for app in apps {
+            arguments.extend(["--app", app]);
+        }
         world.receiver_fed(&arguments, bob.as_bytes()).fails(2);
     }
     world.receiver_fed(&["key", "add", "bob", "--role", "root", "--app", "app"], bob.as_bytes()).fails(2);

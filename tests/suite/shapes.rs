@@ -130,6 +130,13 @@ fn every_shape_of_the_document_is_that_of_the_real_output() {
     ask("env set", &["env", "app", "set", "A"], b"x");
     ask("env list", &["env", "app", "list"], b"");
     ask("env unset", &["env", "app", "unset", "A"], b"");
+    let key = crate::sshd::make_key(&world, "alice");
+    let add = ["key", "add", "alice", "--app", "app", "--role", "read"];
+    ask("key add", &add, key.as_bytes());
+    ask("key list", &["key", "list"], b"");
+    crate::sshd::shell(&world, "alice", "list app").ok();
+    ask("key list", &["key", "list"], b"");
+    ask("key remove", &["key", "remove", "alice"], b"");
     ask("put", &["put", "app", "a"], b"x");
     let dump =
         world.command(crate::world::PROGRAM, world.place()).args(["db", "app", "dump"]).output().unwrap();

@@ -100,8 +100,8 @@ fn table(port: u16) -> Vec<(&'static str, String, &'static str, &'static [i32])>
     ]
 }
 
-fn reach(role: &str) -> u8 {
-    ["read", "deploy", "admin", "nobody"].iter().position(|one| *one == role).unwrap() as u8
+fn reach(role: &str) -> usize {
+    ["read", "deploy", "admin", "nobody"].iter().position(|one| *one == role).unwrap()
 }
 
 /// All that is in an app's directory, with its times: what nobody may have touched.
