@@ -1,15 +1,58 @@
 //! What comes over ssh, by a real sshd: a key opens what it was given, nothing else.
 
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::browser::free_port;
-use crate::sshd::{Sshd, let_in, make_key, shell};
+use crate::sshd::{Listener, Sshd, let_in, make_key, shell};
 use crate::world::{Said, World};
 
-/// A world with two apps, `app` and `shop`, each with two releases, and who comes to them.
+/// Who carries out what comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// The process that ssh starts: there is one user.
+    Itself,
+    /// One that listens at a socket: there is an account for ssh, and one for receiver.
+    Socket,
+}
+
+/// Does something in a world of each way.
+fn each_way(what: impl Fn(&World, &Sshd, Option<&Listener>)) {
+    for way in [Way::Itself, Way::Socket] {
+        let mut world = two_apps();
+        let listener = (way == Way::Socket).then(|| Listener::start(&mut world, "root"));
+        for (name, role, apps) in KEYS {
+            let_in(&world, name, role, apps);
+        }
+        let top = world.place().join("server").display().to_string();
+        let sshd = match &listener {
+            Some(_) => {
+                Listener::put_in_force(&world, &KEYS.map(|(name, _, _)| name));
+                Sshd::start_with(&world, &[("RECEIVER_TEST_SERVER", &top)])
+            }
+            None => Sshd::start(&world),
+        };
+        what(&world, &sshd, listener.as_ref());
+        if let Some(listener) = listener {
+            listener.until_idle(&world);
+        }
+    }
+}
+
+/// The same where only one user has it all.
+fn with_keys() -> (World, Sshd) {
+    let world = two_apps();
+    for (name, role, apps) in KEYS {
+        let_in(&world, name, role, apps);
+    }
+    let sshd = Sshd::start(&world);
+    (world, sshd)
+}
+
+/// A world with two apps, `app` and `shop`, each with two releases.
 fn two_apps() -> World {
     let world = World::with_sql();
     world.receiver(&["create", "shop"]).ok();
@@ -19,9 +62,6 @@ fn two_apps() -> World {
     world.commit("two");
     world.git(&["push", "--quiet", &shop, "main"]).ok();
     world.push().ok();
-    for (name, role, apps) in KEYS {
-        let_in(&world, name, role, apps);
-    }
     world
 }
 
@@ -126,17 +166,19 @@ fn was_refused(said: &Said) -> bool {
 
 #[test]
 fn a_key_opens_what_it_was_given_and_nothing_else() {
-    let world = two_apps();
-    let sshd = Sshd::start(&world);
+    each_way(|world, sshd, _| every_command_of_every_key(world, sshd));
+}
+
+fn every_command_of_every_key(world: &World, sshd: &Sshd) {
     let table = table(free_port());
     let apps = ["app", "shop"];
     for (name, role, opened) in KEYS {
         for app in apps {
             let opens = opened.contains(&app);
-            let before = if opens { String::new() } else { picture(&world, app) };
+            let before = if opens { String::new() } else { picture(world, app) };
             for (takes, words, input, codes) in &table {
                 let line = words.replace("APP", app);
-                let said = sshd.fed(&world, name, &line, input.as_bytes());
+                let said = sshd.fed(world, name, &line, input.as_bytes());
                 let may = reach(role) >= reach(takes) && *takes != "nobody";
                 // To a key for another app the name is no app's, but may be a release's or a process's of its own.
                 let refused = if may && !opens { said.code != 0 } else { was_refused(&said) };
@@ -145,7 +187,7 @@ fn a_key_opens_what_it_was_given_and_nothing_else() {
             }
             if !opens {
                 world.until_idle();
-                assert_eq!(picture(&world, app), before, "{name} changed {app}");
+                assert_eq!(picture(world, app), before, "{name} changed {app}");
             }
         }
     }
@@ -159,18 +201,20 @@ fn a_key_opens_what_it_was_given_and_nothing_else() {
         "restart shop",
         "config shop domain x.org",
     ] {
-        let before = picture(&world, "shop");
-        let said = sshd.ssh(&world, "adam", line);
+        let before = picture(world, "shop");
+        let said = sshd.ssh(world, "adam", line);
         assert_ne!(said.code, 0, "{line}: {said:?}");
-        assert_eq!(picture(&world, "shop"), before, "{line}");
+        assert_eq!(picture(world, "shop"), before, "{line}");
     }
 }
 
 #[test]
 fn a_key_sees_and_names_no_apps_but_its_own() {
-    let world = two_apps();
-    let sshd = Sshd::start(&world);
-    let said = sshd.ssh(&world, "ruth", "status --json").ok();
+    each_way(|world, sshd, _| sees(world, sshd));
+}
+
+fn sees(world: &World, sshd: &Sshd) {
+    let said = sshd.ssh(world, "ruth", "status --json").ok();
     let apps =
         said.json()["apps"].as_array().unwrap().iter().map(|app| app["app"].clone()).collect::<Vec<_>>();
     assert_eq!(apps, ["app"]);
@@ -186,59 +230,61 @@ fn a_key_sees_and_names_no_apps_but_its_own() {
         "",
         "--help",
     ] {
-        sshd.ssh(&world, "ruth", line).never_says("shop/").never_says("shop,").never_says(", shop");
+        sshd.ssh(world, "ruth", line).never_says("shop/").never_says("shop,").never_says(", shop");
     }
     // What is not there and what is not to be seen are told by the same words.
-    let hidden = sshd.ssh(&world, "ruth", "list shop").fails(2).stderr.replace("shop", "X");
-    let absent = sshd.ssh(&world, "ruth", "list nothing").fails(2).stderr.replace("nothing", "X");
+    let hidden = sshd.ssh(world, "ruth", "list shop").fails(2).stderr.replace("shop", "X");
+    let absent = sshd.ssh(world, "ruth", "list nothing").fails(2).stderr.replace("nothing", "X");
     assert_eq!(hidden, absent);
     let hidden =
-        sshd.git(&world, "ruth", &["ls-remote", &sshd.remote("shop")]).fails(128).stderr.replace("shop", "X");
+        sshd.git(world, "ruth", &["ls-remote", &sshd.remote("shop")]).fails(128).stderr.replace("shop", "X");
     let absent =
-        sshd.git(&world, "ruth", &["ls-remote", &sshd.remote("none")]).fails(128).stderr.replace("none", "X");
+        sshd.git(world, "ruth", &["ls-remote", &sshd.remote("none")]).fails(128).stderr.replace("none", "X");
     assert_eq!(hidden, absent);
     // Where only one can be meant, it is; of two, one has to be named.
-    sshd.ssh(&world, "dora", "list").ok().says("live       two");
-    sshd.ssh(&world, "both", "list").fails(2).says("they are: app, shop");
-    sshd.ssh(&world, "both", "status").ok().says("app").says("shop");
+    sshd.ssh(world, "dora", "list").ok().says("live       two");
+    sshd.ssh(world, "both", "list").fails(2).says("they are: app, shop");
+    sshd.ssh(world, "both", "status").ok().says("app").says("shop");
 }
 
 #[test]
 fn git_goes_to_the_apps_of_a_key_as_far_as_its_role_and_the_journal_names_it() {
-    let world = two_apps();
-    let sshd = Sshd::start(&world);
+    each_way(|world, sshd, _| git_with_keys(world, sshd));
+}
+
+fn git_with_keys(world: &World, sshd: &Sshd) {
     let clone = world.place().join("clone");
     let path = clone.display().to_string();
     let root = world.root().canonicalize().unwrap();
     for place in ["app", "app.git", "/app", "~/app", &root.join("app/repo.git").display().to_string()] {
-        sshd.git(&world, "ruth", &["clone", "--quiet", &sshd.remote(place), &path]).ok();
+        sshd.git(world, "ruth", &["clone", "--quiet", &sshd.remote(place), &path]).ok();
         assert_eq!(std::fs::read_to_string(clone.join("index.html")).unwrap(), "two\n");
         std::fs::remove_dir_all(&clone).unwrap();
     }
     let url = format!("ssh://{}/app", sshd.remote("").trim_end_matches(':'));
-    sshd.git(&world, "ruth", &["-c", "protocol.version=2", "ls-remote", &url])
+    sshd.git(world, "ruth", &["-c", "protocol.version=2", "ls-remote", &url])
         .ok()
         .never_says("refs/receiver");
     world.file("index.html", "three\n");
     world.commit("three");
-    sshd.git(&world, "ruth", &["push", &sshd.remote("app"), "main"])
+    sshd.git(world, "ruth", &["push", &sshd.remote("app"), "main"])
         .fails(128)
         .says("a push takes the role deploy");
     for (key, place) in [("dora", "shop"), ("adam", "shop"), ("adam", "../app"), ("adam", "app/../shop")] {
-        sshd.git(&world, key, &["push", &sshd.remote(place), "main"]).fails(128).never_says("live:");
+        sshd.git(world, key, &["push", &sshd.remote(place), "main"]).fails(128).never_says("live:");
     }
     assert_eq!(world.live_file("index.html"), "two\n");
-    sshd.git(&world, "dora", &["push", &sshd.remote("app"), "main"]).ok().says("=====> live: 0/");
+    sshd.git(world, "dora", &["push", &sshd.remote("app"), "main"]).ok().says("=====> live: 0/");
     assert_eq!(world.live_file("index.html"), "three\n");
     assert_eq!(world.list()["releases"][0]["pusher"], "dora");
     world.until_idle();
-    sshd.ssh(&world, "dora", "rollback app").ok().says("=====> live: 0/");
-    sshd.ssh(&world, "adam", "receiver pin app current").fails(2);
-    let history = sshd.ssh(&world, "ruth", "history app --json").ok().json();
+    sshd.ssh(world, "dora", "rollback app").ok().says("=====> live: 0/");
+    sshd.ssh(world, "adam", "receiver pin app current").fails(2);
+    let history = sshd.ssh(world, "ruth", "history app --json").ok().json();
     let by: Vec<&str> =
         history["entries"].as_array().unwrap().iter().filter_map(|e| e["by"].as_str()).collect();
     assert!(by.iter().filter(|by| **by == "dora").count() >= 3, "{by:?}");
-    let listed = sshd.ssh(&world, "adam", "key list --json").ok().json();
+    let listed = sshd.ssh(world, "adam", "key list --json").ok().json();
     let used: Vec<bool> =
         listed["keys"].as_array().unwrap().iter().map(|key| key["last_use"].is_string()).collect();
     assert_eq!(used, [true, false, true, true], "{listed}");
@@ -246,8 +292,7 @@ fn git_goes_to_the_apps_of_a_key_as_far_as_its_role_and_the_journal_names_it() {
 
 #[test]
 fn bad_input_over_ssh_is_refused_with_a_sentence_and_nothing_is_executed() {
-    let world = two_apps();
-    let sshd = Sshd::start(&world);
+    let (world, sshd) = with_keys();
     let mark = world.place().join("mark");
     let touch = format!("touch {}", mark.display());
     let before = picture(&world, "shop");
@@ -323,8 +368,7 @@ fn bad_input_over_ssh_is_refused_with_a_sentence_and_nothing_is_executed() {
 
 #[test]
 fn who_wants_a_shell_is_told_what_there_is() {
-    let world = two_apps();
-    let sshd = Sshd::start(&world);
+    let (world, sshd) = with_keys();
     sshd.ssh(&world, "ruth", "")
         .fails(1)
         .says("Hello ruth! There is no shell here.")
@@ -346,9 +390,8 @@ fn who_wants_a_shell_is_told_what_there_is() {
 
 #[test]
 fn an_admin_gives_no_more_than_he_has() {
-    let world = two_apps();
+    let (world, sshd) = with_keys();
     let_in(&world, "chief", "admin", &["*"]);
-    let sshd = Sshd::start(&world);
     let new = make_key(&world, "new");
     let add = |by: &str, apps: &str| {
         sshd.fed(&world, by, &format!("key add new --role admin {apps}"), new.as_bytes())
@@ -392,44 +435,48 @@ fn an_admin_gives_no_more_than_he_has() {
 
 #[test]
 fn streams_and_exit_codes_come_through() {
-    let world = two_apps();
-    let sshd = Sshd::start(&world);
+    each_way(|world, sshd, _| streams_and_codes(world, sshd));
+}
+
+fn streams_and_codes(world: &World, sshd: &Sshd) {
     for code in [0, 1, 3, 42, 255] {
-        sshd.ssh(&world, "dora", &format!("run app -- sh -c 'exit {code}'")).fails(code);
+        sshd.ssh(world, "dora", &format!("run app -- sh -c 'exit {code}'")).fails(code);
     }
-    let said = sshd.fed(&world, "dora", "run app -- sh -c 'cat; echo to-errors >&2; pwd'", b"through\n").ok();
+    let said = sshd.fed(world, "dora", "run app -- sh -c 'cat; echo to-errors >&2; pwd'", b"through\n").ok();
     assert!(said.stdout.starts_with("through\n") && said.stdout.contains("/app/versions/0/"), "{said:?}");
     assert_eq!(said.stderr, "to-errors\n");
     let bytes: Vec<u8> = (0..2_000_000_u32).map(|n| (n % 251) as u8).collect();
-    sshd.fed(&world, "adam", "put app big/file", &bytes).ok();
+    sshd.fed(world, "adam", "put app big/file", &bytes).ok();
     assert_eq!(std::fs::read(world.app().join("shared/big/file")).unwrap(), bytes);
-    let got = sshd.command(&world, "adam", "get app big/file").output().unwrap();
+    let got = sshd.command(world, "adam", "get app big/file").output().unwrap();
     assert!(got.status.success() && got.stdout == bytes);
     for path in ["../receiver/lock", "/etc/passwd", "a/../../receiver.toml"] {
-        sshd.ssh(&world, "adam", &format!("get app {path}")).fails(2);
-        sshd.fed(&world, "adam", &format!("put app {path}"), b"x").fails(2);
+        sshd.ssh(world, "adam", &format!("get app {path}")).fails(2);
+        sshd.fed(world, "adam", &format!("put app {path}"), b"x").fails(2);
     }
-    sshd.fed(&world, "adam", "env app set SECRET", b"very secret").ok().never_says("very secret");
-    sshd.ssh(&world, "adam", "env app list").ok().says("SECRET=very secret");
-    sshd.ssh(&world, "dora", "run app -- printenv SECRET").ok().says("very secret");
-    let dump = sshd.command(&world, "adam", "db app dump").output().unwrap();
+    sshd.fed(world, "adam", "env app set SECRET", b"very secret").ok().never_says("very secret");
+    sshd.ssh(world, "adam", "env app list").ok().says("SECRET=very secret");
+    sshd.ssh(world, "dora", "run app -- printenv SECRET").ok().says("very secret");
+    let dump = sshd.command(world, "adam", "db app dump").output().unwrap();
     assert!(dump.stdout.starts_with(b"SQLite format 3\0"), "{dump:?}");
-    sshd.fed(&world, "adam", "db app load", &dump.stdout).ok();
-    sshd.ssh(&world, "dora", "attach app --json").ok().says("\"code\":0");
+    sshd.fed(world, "adam", "db app load", &dump.stdout).ok();
+    sshd.ssh(world, "dora", "attach app --json").ok().says("\"code\":0");
     // A deploy that fails fails here, too.
     world.file("schema.sql", "CREATE TABLE broken (\n");
     world.commit("broken");
-    sshd.git(&world, "dora", &["push", &sshd.remote("app"), "main"]).ok().says("NOT LIVE");
-    sshd.ssh(&world, "dora", "attach app").fails(1).says("NOT LIVE");
-    sshd.ssh(&world, "ruth", "verify app 0/nothing").fails(2);
+    sshd.git(world, "dora", &["push", &sshd.remote("app"), "main"]).ok().says("NOT LIVE");
+    sshd.ssh(world, "dora", "attach app").fails(1).says("NOT LIVE");
+    sshd.ssh(world, "ruth", "verify app 0/nothing").fails(2);
 }
 
 #[test]
 fn a_command_has_the_terminal_that_ssh_has() {
-    let world = two_apps();
-    let sshd = Sshd::start(&world);
+    each_way(|world, sshd, _| terminal(world, sshd));
+}
+
+fn terminal(world: &World, sshd: &Sshd) {
     let words = |key: &str, line: &str| {
-        let ssh = sshd.command(&world, key, line);
+        let ssh = sshd.command(world, key, line);
         let mut arguments: Vec<String> =
             ssh.get_args().map(|word| word.to_str().unwrap().to_owned()).collect();
         arguments.insert(0, "-tt".to_owned());
@@ -484,8 +531,10 @@ fn until_gone(world: &World, word: &str) {
 
 #[test]
 fn a_dropped_connection_ends_the_command_and_never_a_deploy() {
-    let world = two_apps();
-    let sshd = Sshd::start(&world);
+    each_way(dropped);
+}
+
+fn dropped(world: &World, sshd: &Sshd, listener: Option<&Listener>) {
     let word = format!("nap-{}", world.place().file_name().unwrap().to_str().unwrap());
     let lone = |line: &str| {
         let mut command = world.command("ssh", world.place());
@@ -507,8 +556,11 @@ fn a_dropped_connection_ends_the_command_and_never_a_deploy() {
             });
             kill_process(Pid::from_raw(i32::try_from(client.id()).unwrap()).unwrap(), signal).unwrap();
             client.wait().unwrap();
-            until_gone(&world, &format!("{} shell adam", world.root().display()));
-            until_gone(&world, &word);
+            until_gone(world, &format!("{} shell adam", world.root().display()));
+            until_gone(world, &word);
+            if let Some(listener) = listener {
+                listener.until_idle(world);
+            }
         }
     }
     // Half a file is no file.
@@ -517,7 +569,7 @@ fn a_dropped_connection_ends_the_command_and_never_a_deploy() {
     world.until(20, "half of it to be there", || !world.names("shared").is_empty());
     client.kill().unwrap();
     client.wait().unwrap();
-    until_gone(&world, &format!("{} shell adam", world.root().display()));
+    until_gone(world, &format!("{} shell adam", world.root().display()));
     assert!(!world.app().join("shared/half").exists());
     // A deploy goes on.
     let gate = world.gated();
@@ -534,9 +586,95 @@ fn a_dropped_connection_ends_the_command_and_never_a_deploy() {
         client.kill().unwrap();
         client.wait().unwrap();
     }
-    until_gone(&world, &format!("{} shell adam", world.root().display()));
+    until_gone(world, &format!("{} shell adam", world.root().display()));
     assert_eq!(world.live_file("index.html"), "two\n");
     std::fs::write(gate, "").unwrap();
     world.until_idle();
     assert_eq!(world.live_file("index.html"), "three\n");
+}
+
+/// Sends one packet to the socket, with so many of its streams, and prints what comes back.
+const ASK: &str = "
+import socket, sys
+s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+s.connect(sys.argv[1])
+streams = [0, 1, 2, 2][:int(sys.argv[2])]
+packet = sys.argv[3].encode() if not sys.argv[3].startswith('junk') else b'\\xff' * int(sys.argv[3][4:])
+try:
+    socket.send_fds(s, [packet], streams) if streams else s.send(packet)
+    print('answer', s.recv(1000).decode())
+except OSError as e:
+    print('answer none', e)
+";
+
+#[test]
+fn nobody_but_the_account_for_ssh_and_root_is_answered_and_nothing_that_it_says_is_trusted() {
+    let mut world = two_apps();
+    let listener = Listener::start(&mut world, "nobody");
+    for (name, role, apps) in KEYS {
+        let_in(&world, name, role, apps);
+    }
+    let open = |path: &std::path::Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    open(world.place(), 0o755);
+    let keys = world.place().join("server/var/lib/receiver/keys.toml");
+    assert_eq!(std::fs::metadata(&keys).unwrap().permissions().mode() & 0o777, 0o640);
+    open(&keys, 0o644);
+    let uid = |name: &str| world.run("id", world.place(), &["-u", name]).ok().stdout.trim().to_owned();
+    let (account, other) = (uid("nobody"), uid("daemon"));
+    let as_user = |user: &str, program: &str, arguments: &[&str], command: &str| {
+        let mut all = world.command("setpriv", world.place());
+        all.args([&format!("--reuid={user}"), "--regid=65534", "--clear-groups", program]).args(arguments);
+        Said::of(&all.env("SSH_ORIGINAL_COMMAND", command).output().unwrap())
+    };
+    let shell =
+        |user: &str, key: &str, command: &str| as_user(user, crate::world::PROGRAM, &["shell", key], command);
+    shell(&account, "ruth", "list app").ok().says("live       two");
+    shell(&account, "ruth", "env app list").fails(2).says("takes the role admin");
+    shell(&other, "ruth", "list app").fails(1).says("receiver ended before the command did");
+    let log = || std::fs::read_to_string(world.place().join("answer.log")).unwrap();
+    assert!(log().contains(&format!("user {other} has nothing to ask here")), "{}", log());
+    let socket = world.place().join("server/run/receiver/receiver.sock").display().to_string();
+    let ask = |user: &str, streams: &str, packet: &str| {
+        as_user(user, "/usr/bin/python3", &["-c", ASK, &socket, streams, packet], "").ok().stdout
+    };
+    let good = r#"{"format":1,"key":"adam","words":["list","app"],"terminal":null}"#;
+    assert!(ask(&account, "3", good).contains(r#"answer {"code":0}"#));
+    assert!(
+        ask("0", "3", r#"{"format":1,"key":null,"words":["list","app"],"terminal":null}"#)
+            .contains(r#"{"code":0}"#)
+    );
+    let refused = |said: String| !said.contains(r#""code":0"#) && !said.contains("two");
+    assert!(refused(ask(&other, "3", good)));
+    for (streams, packet) in [
+        ("3", r#"{"format":1,"key":null,"words":["list","app"],"terminal":null}"#),
+        ("3", r#"{"format":1,"key":"nobody","words":["list","app"],"terminal":null}"#),
+        ("3", r#"{"format":1,"key":"../x","words":["list","app"],"terminal":null}"#),
+        ("3", r#"{"format":1,"key":"ruth","role":"admin","words":["env","app","list"],"terminal":null}"#),
+        ("3", r#"{"format":1,"key":"adam","words":["--root","/","list","app"],"terminal":null}"#),
+        ("3", r#"{"format":1,"key":"adam","words":["list","shop"],"terminal":null}"#),
+        ("3", r#"{"format":1,"key":"adam","words":["work","app"],"terminal":null}"#),
+        ("3", r#"{"format":1,"key":"adam","words":[],"terminal":null}"#),
+        ("3", r#"{"format":2,"key":"adam","words":["list","app"],"terminal":null}"#),
+        ("3", r#"{"format":1,"key":"adam","words":"list app","terminal":null}"#),
+        ("3", "{}"),
+        ("3", ""),
+        ("3", "junk100"),
+        ("3", "junk100000"),
+        ("0", good),
+        ("2", good),
+        ("4", good),
+    ] {
+        let said = ask(&account, streams, packet);
+        assert!(refused(said.clone()), "{streams} {packet}: {said}");
+    }
+    // A terminal's name that is none is no variable of the command's.
+    let said = ask(
+        &account,
+        "3",
+        r#"{"format":1,"key":"dora","words":["run","app","--","printenv"],"terminal":"x\ny=1"}"#,
+    );
+    assert!(said.contains("RECEIVER_APP=app") && !said.contains("TERM="), "{said}");
+    listener.until_idle(&world);
 }

@@ -1,7 +1,13 @@
 //! A real sshd on a loopback port, for the account that runs the tests, and clients with keys of their own.
 
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketType};
 
 use crate::world::{PROGRAM, Said, World};
 
@@ -169,4 +175,80 @@ pub fn let_in_wholly(world: &World, name: &str) {
 pub fn shell(world: &World, key: &str, line: &str) -> Said {
     let mut command = world.command(PROGRAM, world.place());
     Said::of(&command.args(["shell", key]).env("SSH_ORIGINAL_COMMAND", line).output().unwrap())
+}
+
+/// A server that was set up for several users, as far as ssh has to do with it: keys in a place of its own, and
+/// somebody who listens for commands.
+pub struct Listener {
+    running: Arc<AtomicUsize>,
+    socket: PathBuf,
+}
+
+impl Listener {
+    /// Makes it of a world, with `account` for ssh, and listens.
+    pub fn start(world: &mut World, account: &str) -> Listener {
+        let top = world.place().join("server");
+        for directory in ["etc/receiver", "var/lib/receiver/used", "run/receiver"] {
+            std::fs::create_dir_all(top.join(directory)).unwrap();
+        }
+        let root = world.root().canonicalize().unwrap();
+        let facts = format!("format = 1\nroot = \"{}\"\naccount = \"{account}\"\nmore = 1\n", root.display());
+        std::fs::write(top.join("etc/receiver/server.toml"), facts).unwrap();
+        world.env.insert("RECEIVER_TEST_SERVER".into(), top.display().to_string());
+        let socket = top.join("run/receiver/receiver.sock");
+        let listening = rustix::net::socket(AddressFamily::UNIX, SocketType::SEQPACKET, None).unwrap();
+        rustix::net::bind(&listening, &SocketAddrUnix::new(&socket).unwrap()).unwrap();
+        std::fs::set_permissions(&socket, std::fs::Permissions::from_mode(0o666)).unwrap();
+        rustix::net::listen(&listening, 64).unwrap();
+        let running = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&running);
+        let mut answer = world.command(PROGRAM, world.place());
+        answer.arg("answer").env_remove("RECEIVER_ROOT").process_group(0);
+        answer.stdout(Stdio::null()).stderr(std::fs::File::create(world.place().join("answer.log")).unwrap());
+        std::thread::spawn(move || {
+            while let Ok(connection) = rustix::net::accept(&listening) {
+                if count.load(Ordering::SeqCst) == usize::MAX {
+                    return;
+                }
+                let mut child = answer.stdin(Stdio::from(connection)).spawn().unwrap();
+                // The command keeps the last descriptor that it was given: the connection has to end with the child.
+                answer.stdin(Stdio::null());
+                count.fetch_add(1, Ordering::SeqCst);
+                let count = Arc::clone(&count);
+                std::thread::spawn(move || {
+                    child.wait().unwrap();
+                    count.fetch_sub(1, Ordering::SeqCst);
+                });
+            }
+        });
+        Listener { running, socket }
+    }
+
+    /// Waits until no command runs.
+    pub fn until_idle(&self, world: &World) {
+        world.until(20, "commands to end", || self.running.load(Ordering::SeqCst) == 0);
+    }
+
+    /// Puts the keys in force, as the root service does.
+    pub fn put_in_force(world: &World, names: &[&str]) {
+        let root = world.root().canonicalize().unwrap();
+        let mut lines = String::new();
+        for name in names {
+            let public = make_key(world, name);
+            lines.push_str(&format!(
+                "restrict,pty,command=\"{PROGRAM} --root {} shell {name}\" {public}",
+                root.display()
+            ));
+        }
+        std::fs::create_dir_all(world.place().join("home/.ssh")).unwrap();
+        std::fs::write(world.place().join("home/.ssh/authorized_keys"), lines).unwrap();
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.running.store(usize::MAX, Ordering::SeqCst);
+        let last = rustix::net::socket(AddressFamily::UNIX, SocketType::SEQPACKET, None).unwrap();
+        let _ = rustix::net::connect(&last, &SocketAddrUnix::new(&self.socket).unwrap());
+    }
 }
