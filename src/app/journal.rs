@@ -170,7 +170,8 @@ impl History {
         History::parse(&bytes, &path)
     }
 
-    fn parse(bytes: &[u8], path: &Path) -> Result<History> {
+    /// Reads the bytes of the journal at `path`.
+    pub fn parse(bytes: &[u8], path: &Path) -> Result<History> {
         let mut history = History { headless: true, ..History::default() };
         for (at, line) in bytes.split_inclusive(|b| *b == b'\n').enumerate() {
             if line.last() != Some(&b'\n') {

@@ -82,15 +82,19 @@ pub struct DatabaseRecord {
 impl Record {
     /// Reads a record; `None` where there is none.
     pub fn read(path: &std::path::Path) -> Result<Option<Record>> {
+        files::read_text(path)?.map(|text| Record::parse(&text, path)).transpose()
+    }
+
+    /// Reads the text of the record at `path`.
+    pub fn parse(text: &str, path: &std::path::Path) -> Result<Record> {
         #[derive(Deserialize)]
         struct Format {
             format: u32,
         }
-        let Some(text) = files::read_text(path)? else { return Ok(None) };
         let damaged = || Error::new(format!("{} is not a whole record", path.display()));
-        let format: Format = toml::from_str(&text).map_err(|_| damaged())?;
+        let format: Format = toml::from_str(text).map_err(|_| damaged())?;
         refuse_newer(format.format, path)?;
-        toml::from_str(&text).map(Some).map_err(|_| damaged())
+        toml::from_str(text).map_err(|_| damaged())
     }
 
     /// Writes it down, whole or not at all.
