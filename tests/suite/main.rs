@@ -58,6 +58,7 @@ mod site;
 mod ssh;
 mod sshd;
 mod stages;
+mod streams;
 mod submodules;
 mod together;
 mod tree;
