@@ -35,9 +35,8 @@ enum Parsed {
 }
 
 fn parse(visitor: &Visitor, words: &[String]) -> Result<Parsed> {
-    // The first word that is no flag is the command. What is not this key's is refused before it is looked at.
-    let first = words.iter().find(|word| !word.starts_with('-')).map(String::as_str);
-    if let Some(first) = first {
+    // What is not this key's is refused before it is looked at, where it is the first word that is no flag.
+    if let Some(first) = words.first().filter(|word| !word.starts_with('-')) {
         refuse(visitor, first)?;
     }
     let given = std::iter::once("receiver").chain(words.iter().map(String::as_str));

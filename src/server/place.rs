@@ -1,7 +1,7 @@
 //! Where the keys of a root lie, and who carries out what comes by them.
 //!
 //! A server that was set up has one file of facts, `/etc/receiver/server.toml`, which names its root and its account
-//! for ssh. Keys of that root lie in `/var/lib/receiver`, and commands go over a socket to receiver's own account. Any
+//! for ssh. Keys of that root lie in `/var/lib/receiver/keys`, and commands go over a socket to receiver's own account. Any
 //! other root belongs to one user, as do its keys, in `ROOT/.receiver`.
 
 use std::path::{Path, PathBuf};
@@ -55,7 +55,7 @@ impl Place {
     /// The place of a root's keys.
     pub fn of(root: &Root) -> Result<Place> {
         let server = Facts::read()?.filter(|facts| facts.root == root.path()).map(Facts::server);
-        let directory = if server.is_some() { top().join("var/lib/receiver") } else { root.keys() };
+        let directory = if server.is_some() { top().join("var/lib/receiver/keys") } else { root.keys() };
         Ok(Place { root: root.path().to_owned(), directory, server })
     }
 
@@ -95,7 +95,7 @@ impl Place {
         self.directory.join("keys.lock")
     }
 
-    /// A file for each key, as old as its last use.
+    /// A file for each key, as old as its last use. On a server it is the account's for ssh, and receiver only reads it.
     pub fn used(&self) -> PathBuf {
         self.directory.join("used")
     }

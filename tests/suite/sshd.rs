@@ -188,7 +188,7 @@ impl Listener {
     /// Makes it of a world, with `account` for ssh, and listens.
     pub fn start(world: &mut World, account: &str) -> Listener {
         let top = world.place().join("server");
-        for directory in ["etc/receiver", "var/lib/receiver/used", "run/receiver"] {
+        for directory in ["etc/receiver", "var/lib/receiver/keys/used", "run/receiver"] {
             std::fs::create_dir_all(top.join(directory)).unwrap();
         }
         let root = world.root().canonicalize().unwrap();

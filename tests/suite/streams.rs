@@ -194,7 +194,7 @@ fn nobody_but_the_account_for_ssh_and_root_is_answered_and_nothing_that_it_says_
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
     };
     open(world.place(), 0o755);
-    let keys = world.place().join("server/var/lib/receiver/keys.toml");
+    let keys = world.place().join("server/var/lib/receiver/keys/keys.toml");
     assert_eq!(std::fs::metadata(&keys).unwrap().permissions().mode() & 0o777, 0o640);
     open(&keys, 0o644);
     let uid = |name: &str| world.run("id", world.place(), &["-u", name]).ok().stdout.trim().to_owned();
