@@ -106,8 +106,12 @@ pub fn receive_with_streams<T: DeserializeOwned>(
     let mut beside = RecvAncillaryBuffer::new(&mut space);
     let received = rustix::io::retry_on_intr(|| {
         rustix::net::recvmsg(socket, &mut [IoSliceMut::new(&mut text)], &mut beside, RecvFlags::CMSG_CLOEXEC)
-    })
-    .context(|| "cannot read what was sent")?;
+    });
+    // Gone, with something unread of ours.
+    if received.as_ref().is_err_and(|error| *error == rustix::io::Errno::CONNRESET) {
+        return Ok(None);
+    }
+    let received = received.context(|| "cannot read what was sent")?;
     let mut streams = Vec::new();
     for message in beside.drain() {
         if let RecvAncillaryMessage::ScmRights(descriptors) = message {
