@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::journal::{Event, Journal, refuse_newer};
 use super::layout::{App, FORMAT};
-use super::names::ReleaseId;
+use super::names::{ReleaseId, ReleaseName};
 use super::record::Record;
 use crate::support::{Context, Error, Result, clock, death, files};
 
@@ -115,14 +115,59 @@ impl Guard {
         files::write_atomic(path, bytes, mode)
     }
 
-    /// Renames a release, or what is left of it, out of `versions/`. It is deleted later, when nobody waits.
+    /// Writes down what an export wrote. Not synced: without it a later export has more to do, and that is all.
+    pub fn write_manifest(&self, release: &ReleaseName, text: &[u8]) -> Result<()> {
+        files::make_directory(&self.app.manifests(), 0o700)?;
+        files::write_unsynced(&self.app.manifest(release), text, 0o600)
+    }
+
+    /// Renames a release, or what is left of it, out of `versions/`, with its record. It is deleted later, when nobody
+    /// waits.
     pub fn discard(&self, id: &ReleaseId) -> Result<()> {
+        self.discard_tree(id)?;
+        self.forget(id)
+    }
+
+    /// Removes the record of a release whose tree is gone.
+    pub fn forget(&self, id: &ReleaseId) -> Result<()> {
+        files::remove_file(&self.app.record(id))
+    }
+
+    /// The same without its record.
+    pub fn discard_tree(&self, id: &ReleaseId) -> Result<()> {
+        files::remove_file(&self.app.manifest(&id.name))?;
         let place = self.app.release(id);
         if files::exists(&place) {
             let trash = self.app.trash().join(format!("{}-{}-{}", id.version, id.name, std::process::id()));
             files::move_new(&place, &trash)?;
         }
-        files::remove_file(&self.app.record(id))
+        Ok(())
+    }
+
+    /// Renames the tree of a release, whole or half, out of `versions/` into the place of the spare. It keeps its
+    /// manifest, and nothing runs in it: that is the caller's affair.
+    pub fn set_aside(&self, id: &ReleaseId) -> Result<()> {
+        self.discard_spare()?;
+        files::make_directory(&self.app.spare(), 0o700)?;
+        files::move_new(&self.app.release(id), &self.app.spare().join(id.name.as_str()))
+    }
+
+    /// Renames the spare to the place of a release that is being made.
+    pub fn take_spare(&self, spare: &ReleaseName, id: &ReleaseId) -> Result<()> {
+        files::move_new(&self.app.spare().join(spare.as_str()), &self.app.release(id))
+    }
+
+    /// Renames whatever lies in the place of the spare to the trash. Answers whether anything did.
+    pub fn discard_spare(&self) -> Result<bool> {
+        let names = files::names_in(&self.app.spare())?;
+        for name in &names {
+            if let Ok(name) = name.parse::<ReleaseName>() {
+                files::remove_file(&self.app.manifest(&name))?;
+            }
+            let trash = self.app.trash().join(format!("spare-{name}-{}", std::process::id()));
+            files::move_new(&self.app.spare().join(name), &trash)?;
+        }
+        Ok(!names.is_empty())
     }
 }
 

@@ -469,6 +469,21 @@ impl App {
         self.state("databases").join(format!("{version}.beside-{pid}"))
     }
 
+    /// Where the spare lies, under the name of the release that it was: a tree that the next deploy takes over.
+    pub fn spare(&self) -> PathBuf {
+        self.state("spare")
+    }
+
+    /// What the exports of releases and of the spare wrote, a file for each; no application may write here.
+    pub fn manifests(&self) -> PathBuf {
+        self.state("manifests")
+    }
+
+    /// What the export of a release wrote.
+    pub fn manifest(&self, release: &ReleaseName) -> PathBuf {
+        self.manifests().join(release.as_str())
+    }
+
     /// What was renamed out of `versions/` and is deleted when nobody waits.
     pub fn trash(&self) -> PathBuf {
         self.state("trash")
@@ -495,6 +510,8 @@ impl App {
             (self.processes(), 0o711),
             (self.holds(), 0o711),
             (self.state("databases"), 0o711),
+            (self.spare(), 0o700),
+            (self.manifests(), 0o700),
             (self.trash(), 0o700),
         ]
     }

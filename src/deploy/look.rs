@@ -2,7 +2,8 @@
 //!
 //! A hook, `receiver plan` and the worker look through the same eyes. Nothing that was pushed runs.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::branches::{self, Unborn};
 use super::plan::{self, Facts, LeftVersion, Plan};
@@ -17,6 +18,7 @@ use crate::schema::{self, Fingerprint, Question, Said, TreeFile};
 use crate::serve::start;
 use crate::support::{Context, Error, Result, files};
 use crate::vcs::export::{self, Size};
+use crate::vcs::manifest::Manifest;
 use crate::vcs::submodules::{self, Part};
 use crate::vcs::{self, Kind, Objects, Repository, Tree};
 
@@ -66,8 +68,8 @@ pub struct Look {
     pub size: Size,
     /// How the framework is asked whether something is pending.
     pub question: Option<Question>,
-    /// The paths in which it differs from what is live; none where nothing is, or it cannot be compared.
-    pub changed: Option<HashSet<Vec<u8>>>,
+    /// What the export of the live release wrote.
+    pub exported: Option<Arc<Manifest>>,
 }
 
 /// Whether submodules are fetched: never by a hook.
@@ -120,14 +122,15 @@ pub fn at(app: &App, repository: &Repository, scene: &Scene, request: &Request) 
         // All together: a link of one part may lead through a link of another.
         refuse_links(&tree, &links, &settings)?;
     }
-    parts.insert(0, Part { repository: repository.objects().path().to_owned(), tree });
-    let size = export::measure(repository.objects(), &parts)?;
+    parts.insert(0, Part::new(repository.objects().path().to_owned(), tree));
     let live = scene.live_record(app)?;
+    let exported = live.and_then(|live| exported(app, live));
+    let size = export::measure(repository.objects(), &mut parts, exported.as_ref())?;
     let difference =
         live.map(|live| difference(repository.objects(), live, &fingerprint, &said)).transpose()?;
     // The revision of a release is held by a ref; where it is gone all the same, all is new.
     let changed = live.and_then(|live| repository.changed_paths(&live.revision, request.revision).ok());
-    let changed_files = changed.as_ref().map_or(parts[0].tree.entries.len(), HashSet::len);
+    let changed_files = changed.map_or(parts[0].tree.entries.len(), |changed| changed.len());
     let question = schema::question(fingerprint.detector, &said.said());
     let left = left(app, repository, scene, &settings, &fingerprint, &said);
     let plan = plan::decide(&Facts {
@@ -145,7 +148,7 @@ pub fn at(app: &App, repository: &Repository, scene: &Scene, request: &Request) 
         changed_files,
         again: request.again,
     })?;
-    Ok(Look { settings, fingerprint, parts, plan, size, question, changed })
+    Ok(Look { settings, fingerprint, parts, plan, size, question, exported: exported.map(Arc::new) })
 }
 
 fn refuse(complaints: &[String]) -> Result<()> {
@@ -162,6 +165,14 @@ fn refuse(complaints: &[String]) -> Result<()> {
             )))
         }
     }
+}
+
+/// What the export of a release wrote. One that cannot be read only makes more work.
+fn exported(app: &App, record: &Record) -> Option<Manifest> {
+    Manifest::read(&app.manifest(&record.id.name)).unwrap_or_else(|error| {
+        log::warn!("{}", error.one_line());
+        None
+    })
 }
 
 /// The settings of a revision, with the server's.

@@ -1,7 +1,6 @@
 //! A release in the making: from its name to the seal on its record.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -15,6 +14,7 @@ use super::queue::Job;
 use super::stage::Stage;
 use super::stop::Stopper;
 use super::underway::{Step, Underway};
+use super::exporting::{self, Exporting};
 use super::{databases, plan, room, sharing};
 use crate::app::guard::Guard;
 use crate::app::record::{DatabaseRecord, Record, StageRun};
@@ -24,10 +24,10 @@ use crate::data::Access;
 use crate::schema::{Answer, Detector};
 use crate::serve::hold::Hold;
 use crate::serve::start::Purpose;
-use crate::support::text::{grouped, plural};
 use crate::support::{Context, Error, Result, clock, death, files};
 use crate::vcs::times::Older;
-use crate::vcs::{Repository, export};
+use crate::vcs::export::Exported;
+use crate::vcs::Repository;
 
 /// A release that is being made, under the app's lock.
 pub struct Making<'a> {
@@ -48,6 +48,8 @@ pub struct Making<'a> {
     previous: Option<Record>,
     directory: PathBuf,
     max_pause: Duration,
+    older: Option<Older>,
+    exported: Option<Exported>,
 }
 
 /// An attempt to deploy what a job asks for.
@@ -114,6 +116,7 @@ impl<'a> Making<'a> {
         let max_pause =
             job.options.max_pause_ms.map_or(look.settings.database.max_pause, Duration::from_millis);
         let directory = app.release(&id);
+        let older = exporting::older(&app, look, scene, previous.as_ref());
         Ok(Making {
             guard,
             log: log.clone(),
@@ -126,6 +129,8 @@ impl<'a> Making<'a> {
             previous,
             directory,
             max_pause,
+            older,
+            exported: None,
         })
     }
 
@@ -205,45 +210,19 @@ impl<'a> Making<'a> {
 
     /// Writes the tree of the revision, after a look at the space that is left.
     pub fn export(&mut self) -> Result<()> {
-        let begun = Instant::now();
         room::make(self.guard, self.look, &self.log)?;
-        std::fs::create_dir(&self.directory)
-            .context(|| format!("cannot make the directory {}", self.directory.display()))?;
-        death::point("directory-made");
-        self.write_tree()?;
+        let exporting = Exporting {
+            guard: self.guard,
+            log: &self.log,
+            stopper: self.stopper,
+            look: self.look,
+            id: &self.record.id,
+            older: self.older.as_ref(),
+        };
+        self.exported = Some(exporting.run()?);
         self.record.exported = Some(Timestamp::now());
-        let files = &self.look.plan.files;
-        let noun = plural(usize::try_from(files.total).unwrap_or(0), "file", "files");
-        self.log.timed(
-            "export",
-            format!("{} {noun}, {} changed", grouped(files.total), grouped(files.changed)),
-            begun,
-        );
         death::point("exported");
         Ok(())
-    }
-
-    /// The live release, where its files can hand on their times.
-    fn older(&self) -> Option<Older> {
-        let previous = self.previous.as_ref()?;
-        Older::open(&self.app().release(&previous.id), previous.exported?, self.look.changed.clone()?)
-    }
-
-    /// Writes the files, and says once a second how many there are.
-    fn write_tree(&self) -> Result<()> {
-        let (written, total) = (AtomicU64::new(0), self.look.size.files);
-        let begun = Instant::now();
-        let told = AtomicU64::new(0);
-        let go_on = || {
-            let files = written.fetch_add(1, Ordering::Relaxed);
-            let second = begun.elapsed().as_secs();
-            if told.fetch_max(second, Ordering::Relaxed) < second {
-                self.log.step("export", format!("{} of {} files", grouped(files), grouped(total)));
-            }
-            self.stopper.check().is_ok()
-        };
-        export::export(&self.look.parts, &self.directory, self.older().as_ref(), &|| !go_on())
-            .map_err(|error| self.stopper.check().err().unwrap_or(error))
     }
 
     /// Links what outlives releases into this one.
@@ -284,6 +263,14 @@ impl<'a> Making<'a> {
         self.refuse_own_directory()?;
         death::point("build");
         Ok(())
+    }
+
+    /// Whether nothing but the export wrote to the release, or to a database of its version.
+    fn is_only_exported(&self) -> bool {
+        let settings = &self.look.settings;
+        let alone = !self.look.plan.opens && matches!(self.look.plan.data, plan::Data::None | plan::Data::Join(_));
+        let shares = !settings.shared.files.is_empty() || !settings.shared.dirs.is_empty();
+        alone && !shares && !settings.runs_something() && !settings.has_stages()
     }
 
     /// A stage must not have put anything where receiver's own files of a release lie.
@@ -376,7 +363,12 @@ impl<'a> Making<'a> {
 
     /// Everything to disk, then the seal: from now on the release is complete.
     pub fn seal(&mut self) -> Result<()> {
-        files::sync_filesystem(&self.directory)?;
+        match &self.exported {
+            Some(exported) if self.is_only_exported() => {
+                exporting::sync(exported, &self.directory, &self.app().manifest(&self.record.id.name))?
+            }
+            _ => files::sync_filesystem(&self.directory)?,
+        }
         death::point("synced");
         self.guard.seal(&mut self.record)?;
         death::point("sealed");

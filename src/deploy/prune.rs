@@ -12,7 +12,7 @@ use super::{crossing, databases, look, preview, site};
 use crate::app::guard::Guard;
 use crate::app::journal::Event;
 use crate::app::record::{DatabaseRecord, Record};
-use crate::app::settings::Keep;
+use crate::app::settings::{Keep, Link};
 use crate::app::{App, AppName, ReleaseId, Version};
 use crate::data::Limit;
 use crate::support::files::DirectoryLock;
@@ -201,7 +201,8 @@ pub fn run(guard: &mut Guard, keep: &Keep) -> Result<Selection> {
     let versions = selection.versions.iter().map(|version| version.0).collect();
     guard.append(None, Event::Prune { releases: selection.releases.clone(), versions })?;
     for id in &selection.releases {
-        discard(guard, id)?;
+        // The newest of them: it differs least from what comes next.
+        discard(guard, id, selection.releases.last() == Some(id) && keeps_spare(&app))?;
     }
     for version in &selection.versions {
         // Something may have begun to run in one of its releases since the selection: then it stays.
@@ -219,8 +220,8 @@ pub fn run(guard: &mut Guard, keep: &Keep) -> Result<Selection> {
     Ok(selection)
 }
 
-/// Takes one release out of `versions/`, unless something began to run in it meanwhile.
-fn discard(guard: &Guard, id: &ReleaseId) -> Result<()> {
+/// Takes one release out of `versions/`, unless something began to run in it meanwhile. It may become the spare.
+fn discard(guard: &Guard, id: &ReleaseId, may_be_spare: bool) -> Result<()> {
     let app = guard.app();
     let place = app.release(id);
     // Kept until it is gone: nothing begins to run in it meanwhile.
@@ -228,8 +229,18 @@ fn discard(guard: &Guard, id: &ReleaseId) -> Result<()> {
     if matches!(lock, Some(None)) {
         return Ok(());
     }
-    guard.discard(id)?;
+    if may_be_spare && lock.is_some() && files::exists(&app.manifest(&id.name)) {
+        guard.set_aside(id)?;
+        guard.forget(id)?;
+    } else {
+        guard.discard(id)?;
+    }
     Repository::open(&app.repository())?.release(&app.hold_name(&id.name))
+}
+
+/// Files that have several names cannot make a spare: each is another release's, too.
+fn keeps_spare(app: &App) -> bool {
+    look::server_settings(app).is_ok_and(|settings| settings.export.link != Link::Hard)
 }
 
 /// The database that is a version's own, unless one that stays shares it.
@@ -332,7 +343,7 @@ pub fn empty_trash(app: &App) {
 }
 
 /// The working directories of all processes that we may ask.
-fn working_directories() -> BTreeSet<std::path::PathBuf> {
+pub(super) fn working_directories() -> BTreeSet<std::path::PathBuf> {
     let Ok(processes) = std::fs::read_dir("/proc") else { return BTreeSet::new() };
     processes.flatten().filter_map(|process| std::fs::read_link(process.path().join("cwd")).ok()).collect()
 }

@@ -14,7 +14,7 @@ use super::switch;
 use super::underway::{Step, Underway};
 use super::verdict::Verdict;
 use super::worker;
-use super::{databases, doorway, opening, processes, stage};
+use super::{databases, doorway, opening, processes, spare, stage};
 use crate::app::guard::Guard;
 use crate::app::journal::{Event, History, Outcome};
 use crate::app::record::{self, Record, Releases};
@@ -271,11 +271,7 @@ fn discard_release(guard: &mut Guard, id: &ReleaseId, opens: bool, why: &str) ->
             .any(|other| other.id.version == id.version && other.sealed.is_some() && other.id != *id);
     let record = Record::read(&app.record(id)).ok().flatten();
     let dropped = databases::discard_all_of(&app, id.version, alone);
-    let place = app.release(id);
-    if files::exists(&place) {
-        let trash = app.trash().join(format!("{}-{}-{}", id.version, id.name, std::process::id()));
-        files::move_new(&place, &trash)?;
-    }
+    spare::retire(guard, id)?;
     match record {
         Some(mut record) => guard.fail(&mut record, why)?,
         None => files::remove_file(&app.record(id))?,
@@ -305,6 +301,9 @@ fn sweep(guard: &mut Guard) -> Result<Vec<String>> {
         discard_release(guard, &record.id, record.opens, "the worker died")?;
         told.push(format!("{} was not complete: removed", record.id));
     }
+    spare::sweep(guard, &|name| {
+        scene.releases.standing.iter().any(|record| record.sealed.is_some() && record.id.name.as_str() == name)
+    })?;
     processes::end_rehearsals(&app)?;
     let mut places =
         vec![app.directory().to_owned(), app.directory().join("receiver"), app.queue(), app.failed()];

@@ -279,10 +279,15 @@ fn run_prune(app: &App, streams: &mut Streams) -> Result<Reply> {
     let mut guard = lock(app, streams)?;
     let keep = look::server_settings(app)?.keep;
     let gone = prune::run(&mut guard, &keep)?;
+    let spare = guard.discard_spare()?;
     drop(guard);
     prune::empty_trash(app);
     let data = serde_json::to_value(&gone).context(|| "cannot write down what went")?;
-    Ok(Reply { words: prune::words(&gone), talk: false, data })
+    let mut words = prune::words(&gone);
+    if spare {
+        words.push("the spare, which the next deploy would have begun with".to_owned());
+    }
+    Ok(Reply { words, talk: false, data })
 }
 
 fn env_list(app: &App) -> Result<Reply> {

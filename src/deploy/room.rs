@@ -30,6 +30,9 @@ pub fn make(guard: &mut Guard, look: &Look, log: &JobLog) -> Result<()> {
     for gone in prune::words(&prune::run(guard, &look.settings.keep)?) {
         log.step("prune", gone);
     }
+    if guard.discard_spare()? {
+        log.step("prune", "the spare: there is too little room for it");
+    }
     prune::empty_trash(&app);
     match lacking(&needs)? {
         None => Ok(()),

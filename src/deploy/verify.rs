@@ -51,7 +51,7 @@ pub fn release(app: &App, scene: &Scene, id: &ReleaseId) -> Result<Found> {
     let settings = look::settings(app, &repository, &tree)?;
     let mut parts =
         submodules::expand(repository.objects(), &tree, &settings.export.submodules, &app.submodules())?;
-    parts.push(Part { repository: repository.objects().path().to_owned(), tree });
+    parts.push(Part::new(repository.objects().path().to_owned(), tree));
     let shared: Vec<Vec<u8>> = settings
         .shared
         .files

@@ -10,6 +10,13 @@ pub fn now() -> Timestamp {
     now.round(Unit::Second).unwrap_or(now)
 }
 
+/// The time that the kernel gives to a file which is written now: seconds and nanoseconds. It may lag behind
+/// the clock's by some milliseconds.
+pub fn of_files() -> (i64, u32) {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
+    (now.tv_sec, u32::try_from(now.tv_nsec).unwrap_or_default())
+}
+
 /// Tests set the clock back, or let a day pass, by `RECEIVER_TEST_CLOCK` (seconds); absent from release builds.
 #[cfg(debug_assertions)]
 fn shifted(now: Timestamp) -> Timestamp {

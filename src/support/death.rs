@@ -8,6 +8,7 @@ pub const POINTS: &[&str] = &[
     "locked",
     "job-taken",
     "begun",
+    "spare-taken",
     "directory-made",
     "exported",
     "linked",

@@ -111,6 +111,22 @@ pub fn rename_at(directory: &impl rustix::fd::AsFd, from: &OsStr, to: &OsStr) ->
     Ok(rustix::fs::renameat(directory, from, directory, to)?)
 }
 
+/// Moves what is at `name` in an open directory into another one, under the first of `names` that is free there.
+pub fn move_at(
+    directory: &impl rustix::fd::AsFd,
+    name: &OsStr,
+    to: &Path,
+    names: impl Iterator<Item = String>,
+) -> std::io::Result<()> {
+    for new in names {
+        match rustix::fs::renameat_with(directory, name, CWD, to.join(new), RenameFlags::NOREPLACE) {
+            Err(rustix::io::Errno::EXIST) => {}
+            result => return Ok(result?),
+        }
+    }
+    Err(ErrorKind::AlreadyExists.into())
+}
+
 /// Makes a directory and those above it; one that is there is fine, a symlink in its place is not.
 pub fn make_directory(path: &Path, mode: u32) -> Result<()> {
     let made = std::fs::create_dir_all(path)
@@ -144,6 +160,22 @@ pub fn sync_directory(path: &Path) -> Result<()> {
 pub fn sync_filesystem(path: &Path) -> Result<()> {
     let directory = File::open(path).context(|| format!("cannot open {}", path.display()))?;
     rustix::fs::syncfs(&directory).context(|| format!("cannot sync the filesystem of {}", path.display()))
+}
+
+/// Forces some files below a directory to disk, with the names of all that is in it.
+pub fn sync_some(directory: &Path, paths: &[Vec<u8>]) -> Result<()> {
+    let mut places = std::collections::BTreeSet::from([directory.to_owned()]);
+    for path in paths {
+        let path = directory.join(<OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(path));
+        places.extend(path.ancestors().skip(1).take_while(|above| above.starts_with(directory)).map(Path::to_owned));
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        match rustix::fs::open(&path, flags, Mode::empty()) {
+            // A symlink is synced by its directory.
+            Err(rustix::io::Errno::LOOP) => {}
+            opened => opened.and_then(rustix::fs::fsync).context(|| format!("cannot sync {}", path.display()))?,
+        }
+    }
+    places.iter().try_for_each(|place| sync_directory(place))
 }
 
 /// Removes a file or symlink; one that is gone already is fine.

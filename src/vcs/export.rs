@@ -1,24 +1,23 @@
-//! Writes a tree to a new directory: bytes, executable bits and symlinks, exactly the revision.
+//! Writes a tree to a directory: bytes, executable bits and symlinks, exactly the revision.
 //!
-//! The directories are made first, then several threads write the files, each through the descriptor
-//! of the file's directory and with `O_EXCL`: nothing that is there is followed or written over.
-//! Reuse of an older release has its place here: [`export`] is told of one destination, which is empty.
+//! The directories come first (see [`reuse`](super::reuse)), then several threads write the files, each through the
+//! descriptor of the file's directory and with `O_EXCL`: nothing that is there is followed or written over. In a
+//! directory that holds a spare, what is exactly what an earlier export wrote stays, and all else is replaced.
 
-use std::ffi::OsStr;
-use std::fs::File;
-use std::io::Write;
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use rustix::fd::OwnedFd;
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 
 use super::git::Repository;
+use super::manifest::{Item, Manifest, Stamp, What};
+use super::reuse::Wanted;
 use super::submodules::Part;
 use super::times::Older;
 use super::tree::{Entry, Kind};
-use crate::support::{Context, Error, Result, text};
+use super::writer::{Done, Way, Writer};
+use crate::support::{Context, Error, Result, clock, files};
 
 /// What an export will write, or wrote.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,11 +32,11 @@ pub struct Size {
     pub allocated: u64,
 }
 
-/// How large the parts are, without reading a file. `repository` holds the first of them; the others
-/// are opened.
-pub fn measure(repository: &Repository, parts: &[Part]) -> Result<Size> {
+/// How large the parts are, without reading a file; writes down the size of each. `repository` holds the first of
+/// them; the others are opened. Sizes that are `known` are not asked for again.
+pub fn measure(repository: &Repository, parts: &mut [Part], known: Option<&Manifest>) -> Result<Size> {
     let mut size = Size::default();
-    for (at, part) in parts.iter().enumerate() {
+    for (at, part) in parts.iter_mut().enumerate() {
         let opened;
         let repository = if at == 0 {
             repository
@@ -45,11 +44,21 @@ pub fn measure(repository: &Repository, parts: &[Part]) -> Result<Size> {
             opened = Repository::open(&part.repository)?;
             &opened
         };
-        for entry in part.tree.entries.iter().filter(|entry| entry.kind != Kind::Submodule) {
-            let bytes = repository.size(entry.id)?;
-            size.files += 1;
-            size.bytes += bytes;
-            size.allocated += bytes.next_multiple_of(4096);
+        let mut known = known.map(Manifest::cursor);
+        part.sizes.clear();
+        for entry in &part.tree.entries {
+            let item = known.as_mut().and_then(|known| known.find(&entry.path));
+            let bytes = match item {
+                _ if entry.kind == Kind::Submodule => 0,
+                Some(item) if item.what == What::Entry(entry.kind, entry.id) => item.stamp.size,
+                _ => repository.size(entry.id)?,
+            };
+            part.sizes.push(bytes);
+            if entry.kind != Kind::Submodule {
+                size.files += 1;
+                size.bytes += bytes;
+                size.allocated += bytes.next_multiple_of(4096);
+            }
         }
         size.directories += part.tree.directories.len() as u64 + part.tree.submodules().count() as u64;
     }
@@ -57,129 +66,158 @@ pub fn measure(repository: &Repository, parts: &[Part]) -> Result<Size> {
     Ok(size)
 }
 
-/// Writes the parts below `destination`, a new and empty directory. Not synced yet. What is as it was in the
-/// `older` release gets its time from there.
+/// What an export may take over.
+pub struct Given<'a> {
+    /// What the destination holds: a tree that was exported once, by this account. Else it is new and empty.
+    pub spare: Option<&'a Manifest>,
+    /// The release that is live.
+    pub older: Option<&'a Older>,
+    /// Where directories go that are in the way; on the same filesystem.
+    pub trash: &'a Path,
+}
+
+/// What an export did.
+#[derive(Debug, Default)]
+pub struct Exported {
+    /// What is there now.
+    pub manifest: Manifest,
+    /// How many files were there already.
+    pub kept: u64,
+    /// How many share what they have with the live release's.
+    pub shared: u64,
+    /// How many were written.
+    pub written: u64,
+    /// What was written, if it is little.
+    few: Option<Vec<Vec<u8>>>,
+}
+
+/// So many files are synced one by one; for more one sync of the whole filesystem is less.
+const FEW: usize = 12;
+
+impl Exported {
+    /// Forces what was exported to disk. Only right where nothing else was written to the release.
+    pub fn sync(&self, destination: &Path) -> Result<()> {
+        let Some(few) = &self.few else { return files::sync_filesystem(destination) };
+        files::sync_some(destination, few)
+    }
+}
+
+/// Brings `destination` to what the parts say. Not synced yet. What is as it was in the older release has its time
+/// from there.
 ///
 /// `stop` is looked at between files: the export ends early where it becomes true.
 pub fn export(
     parts: &[Part],
     destination: &Path,
-    older: Option<&Older>,
+    given: &Given,
     stop: &(dyn Fn() -> bool + Sync),
-) -> Result<()> {
+) -> Result<Exported> {
     let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let top = rustix::fs::openat(CWD, destination, flags, Mode::empty())
         .context(|| format!("cannot open {}", destination.display()))?;
-    for part in parts {
-        for directory in &part.tree.directories {
-            make_directory(&top, directory)?;
-        }
-        for submodule in part.tree.submodules() {
-            make_directory(&top, &submodule.path)?;
-        }
+    let wanted = Wanted::of(parts);
+    match given.spare {
+        Some(spare) => wanted.bring_about(&top, spare, given.trash)?,
+        None => wanted.make(&top)?,
     }
+    let mut done = Vec::new();
     for part in parts {
-        write_files(part, &top, older, stop)?;
+        done.extend(write_files(part, &top, given, stop)?);
     }
-    Ok(())
+    account(done, &wanted, &top, given.older)
 }
 
-fn make_directory(top: &OwnedFd, path: &[u8]) -> Result<()> {
-    match rustix::fs::mkdirat(top, OsStr::from_bytes(path), Mode::from_raw_mode(0o755)) {
-        // The directory of a submodule is made by the tree around it, and named by both.
-        Err(error) if error != rustix::io::Errno::EXIST => {
-            Err(error).context(|| format!("cannot make the directory {}", text::printable_bytes(path)))
-        }
-        _ => Ok(()),
-    }
-}
-
-fn write_files(
-    part: &Part,
+fn write_files<'a>(
+    part: &'a Part,
     top: &OwnedFd,
-    older: Option<&Older>,
+    given: &Given,
     stop: &(dyn Fn() -> bool + Sync),
-) -> Result<()> {
+) -> Result<Vec<Done<'a>>> {
     // Neighbours in a directory go to one thread, which opens the directory once.
     const CHUNK: usize = 128;
-    let chunks: Vec<&[Entry]> = part.tree.entries.chunks(CHUNK).collect();
-    let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let chunks: Vec<(&[Entry], &[u64])> =
+        part.tree.entries.chunks(CHUNK).zip(part.sizes.chunks(CHUNK)).collect();
+    let (next, failed, blocks) = (AtomicUsize::new(0), AtomicBool::new(false), AtomicBool::new(true));
+    let owner = rustix::process::geteuid().as_raw();
+    let go_on = || match (failed.load(Ordering::Relaxed), stop()) {
+        (true, _) => Err(Error::new("another thread of the export failed")),
+        (_, true) => Err(Error::new("the export was stopped")),
+        _ => Ok(()),
+    };
+    let work = || -> Result<Vec<Done<'a>>> {
+        let repository = Repository::open(&part.repository)?;
+        let mut writer =
+            Writer { repository: &repository, top, given, blocks: &blocks, owner, directory: None };
+        let mut done = Vec::new();
+        while let Some((entries, sizes)) = chunks.get(next.fetch_add(1, Ordering::Relaxed)) {
+            writer.write_all(entries, sizes, &mut done, &go_on)?;
+        }
+        Ok(done)
+    };
+    let watched = || work().inspect_err(|_| failed.store(true, Ordering::Relaxed));
     let threads = std::thread::available_parallelism().map_or(2, usize::from).min(chunks.len()).max(1);
-    std::thread::scope(|scope| {
-        let work = || -> Result<()> {
-            let repository = Repository::open(&part.repository)?;
-            let mut writer = Writer { repository: &repository, top, older, directory: None };
-            while let Some(chunk) = chunks.get(next.fetch_add(1, Ordering::Relaxed)) {
-                for entry in *chunk {
-                    if failed.load(Ordering::Relaxed) {
-                        return Ok(());
-                    }
-                    if stop() {
-                        return Err(Error::new("the export was stopped"));
-                    }
-                    writer.write(entry).inspect_err(|_| failed.store(true, Ordering::Relaxed))?;
-                }
-            }
-            Ok(())
-        };
-        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-        let results: Vec<Result<()>> = workers
-            .into_iter()
-            .map(|worker| worker.join().unwrap_or_else(|_| Err(Error::new("a thread of the export died"))))
-            .collect();
-        results.into_iter().collect()
-    })
+    let results: Vec<Result<Vec<Done<'a>>>> = std::thread::scope(|scope| {
+        let others: Vec<_> = (1..threads).map(|_| scope.spawn(watched)).collect();
+        let mine = watched();
+        let died = |_| Err(Error::new("a thread of the export died"));
+        std::iter::once(mine).chain(others.into_iter().map(|one| one.join().unwrap_or_else(died))).collect()
+    });
+    let mut all = Vec::new();
+    for result in results {
+        all.extend(result?);
+    }
+    Ok(all)
 }
 
-struct Writer<'a> {
-    repository: &'a Repository,
-    top: &'a OwnedFd,
-    older: Option<&'a Older>,
-    /// The directory that was written to last, open.
-    directory: Option<(Vec<u8>, OwnedFd)>,
+/// Writes down what is there now.
+fn account(done: Vec<Done>, wanted: &Wanted, top: &OwnedFd, older: Option<&Older>) -> Result<Exported> {
+    let mut exported = Exported { few: Some(Vec::new()), ..Exported::default() };
+    let manifest = &mut exported.manifest;
+    for done in done {
+        let what = What::Entry(done.entry.kind, done.entry.id);
+        manifest.add(Item { path: &done.entry.path, what, stamp: done.stamp })?;
+        if done.is_new {
+            manifest.notice(done.stamp.modified.0);
+        }
+        match done.way {
+            Way::Kept => exported.kept += 1,
+            Way::Shared => exported.shared += 1,
+            Way::Written => exported.written += 1,
+        }
+        if done.way != Way::Kept
+            && let Some(few) = &mut exported.few
+        {
+            few.push(done.entry.path.clone());
+            exported.few.take_if(|few| few.len() > FEW);
+        }
+    }
+    let cannot = || "cannot look at what was exported";
+    for directory in std::iter::once(&&b"."[..]).chain(&wanted.directories) {
+        let about = rustix::fs::statat(top, *directory, AtFlags::SYMLINK_NOFOLLOW).context(cannot)?;
+        let path = if *directory == b"." { b"" } else { *directory };
+        manifest.add(Item { path, what: What::Directory, stamp: Stamp::of(&about) })?;
+    }
+    manifest.sort();
+    if let Some(older) = older {
+        remember_gone(manifest, older.manifest())?;
+    }
+    Ok(exported)
 }
 
-impl Writer<'_> {
-    fn write(&mut self, entry: &Entry) -> Result<()> {
-        let split = entry.path.iter().rposition(|b| *b == b'/');
-        let (directory, name) = match split {
-            Some(at) => (&entry.path[..at], &entry.path[at + 1..]),
-            None => (&b"."[..], &entry.path[..]),
-        };
-        if self.directory.as_ref().is_none_or(|(open, _)| open != directory) {
-            let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let opened = rustix::fs::openat(self.top, OsStr::from_bytes(directory), flags, Mode::empty());
-            let opened = opened.context(|| format!("cannot open {}", text::printable_bytes(directory)))?;
-            self.directory = Some((directory.to_vec(), opened));
-        }
-        let Some((_, directory)) = &self.directory else { return Ok(()) };
-        let name = OsStr::from_bytes(name);
-        match entry.kind {
-            Kind::Submodule => Ok(()),
-            Kind::Link => {
-                let target = self.repository.read(entry.id)?;
-                rustix::fs::symlinkat(OsStr::from_bytes(&target), directory, name)
-                    .context(|| format!("cannot make the symlink {}", entry.shown()))
-            }
-            Kind::File { executable } => self.write_file(entry, directory, name, executable),
-        }
+/// What is gone leaves its time behind, as long as the present is not later: else it could come again at once, with
+/// other content and the same time.
+fn remember_gone(manifest: &mut Manifest, older: &Manifest) -> Result<()> {
+    let now = clock::of_files().0;
+    let recent = |item: &Item| {
+        item.stamp.modified.0 >= now && matches!(item.what, What::Gone | What::Entry(Kind::File { .. }, _))
+    };
+    let gone: Vec<Item> =
+        older.items().filter(recent).filter(|item| manifest.find(item.path).is_none()).collect();
+    for item in gone {
+        manifest.add(Item { what: What::Gone, ..item })?;
     }
-
-    fn write_file(&self, entry: &Entry, directory: &OwnedFd, name: &OsStr, executable: bool) -> Result<()> {
-        let bytes = self.repository.read(entry.id)?;
-        if is_lfs_pointer(&bytes) {
-            return Err(lfs_refusal(entry));
-        }
-        let mode = Mode::from_raw_mode(if executable { 0o755 } else { 0o644 });
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(directory, name, flags, mode);
-        let mut file = File::from(file.context(|| format!("cannot make {}", entry.shown()))?);
-        file.write_all(&bytes).context(|| format!("cannot write {}", entry.shown()))?;
-        match self.older {
-            Some(older) => older.pass_on(&entry.path, bytes.len() as u64, &file),
-            None => Ok(()),
-        }
-    }
+    manifest.sort();
+    Ok(())
 }
 
 /// Whether these are the bytes of a Git LFS pointer, as its specification has them.

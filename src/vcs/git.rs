@@ -1,6 +1,7 @@
 //! A git repository, read through git2: nothing that was pushed runs, no work tree is needed.
 
 use std::collections::{BTreeMap, HashSet};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Once;
 
@@ -196,6 +197,37 @@ impl Repository {
             return Err(Error::new(format!("the object {id} is no file")));
         }
         Ok(object.data().to_vec())
+    }
+
+    /// Lets `act` see the bytes of a file, which are not copied.
+    pub fn with<T>(&self, id: ObjectId, act: impl FnOnce(&[u8]) -> T) -> Result<T> {
+        let objects = self.inner.odb().context(|| "cannot read the repository")?;
+        let object = objects.read(id).context(|| format!("cannot read the object {id}"))?;
+        if object.kind() != ObjectType::Blob {
+            return Err(Error::new(format!("the object {id} is no file")));
+        }
+        Ok(act(object.data()))
+    }
+
+    /// Writes a file of `size` bytes to `file`, without having all of it in memory: git itself can do that.
+    pub fn stream(&self, id: ObjectId, size: u64, file: &File) -> Result<()> {
+        let cannot = || format!("cannot read the object {id}");
+        let environment = ["PATH", "HOME"].map(|name| (name, std::env::var_os(name).unwrap_or_default()));
+        let output = file.try_clone().context(cannot)?;
+        // Only the blob's id, which is hexadecimal, reaches it.
+        duct::cmd!("git", "-c", "core.bigFileThreshold=1m", "cat-file", "blob", id.to_string())
+            .dir(&self.path)
+            .full_env(environment)
+            .env("GIT_DIR", &self.path)
+            .stdin_null()
+            .stdout_file(output)
+            .stderr_null()
+            .run()
+            .context(cannot)?;
+        match file.metadata().context(cannot)?.len() {
+            written if written == size => Ok(()),
+            written => Err(Error::new(format!("the object {id} has {written} bytes, and not {size}"))),
+        }
     }
 
     /// The size of a file in bytes, without reading it.

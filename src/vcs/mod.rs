@@ -6,11 +6,14 @@
 pub mod export;
 pub mod git;
 pub mod links;
+pub mod manifest;
 pub mod paths;
 mod repository;
+mod reuse;
 pub mod submodules;
 pub mod times;
 pub mod tree;
+mod writer;
 
 pub use git::Repository as Objects;
 pub use repository::Repository;

@@ -13,6 +13,15 @@ pub struct Part {
     pub repository: PathBuf,
     /// What of it is exported.
     pub tree: Tree,
+    /// The size of each of the tree's entries, where it was measured.
+    pub sizes: Vec<u64>,
+}
+
+impl Part {
+    /// What a repository has of a revision; not measured yet.
+    pub fn new(repository: PathBuf, tree: Tree) -> Part {
+        Part { repository, tree, sizes: Vec::new() }
+    }
 }
 
 /// Why some submodules of a tree cannot be deployed, one sentence each; nothing is fetched.
@@ -63,7 +72,7 @@ fn expand_below(
         let mut inner_parts = Vec::new();
         expand_below(&inner, (&below, &entry.path), granted, mirrors, depth + 1, &mut inner_parts)?;
         // The outer one first: it makes the directory that the inner one lies in.
-        parts.push(Part { repository: mirror, tree: below });
+        parts.push(Part::new(mirror, below));
         parts.append(&mut inner_parts);
     }
     Ok(())

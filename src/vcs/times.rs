@@ -1,77 +1,87 @@
 //! Modification times over releases: what did not change keeps its own, and new content gets a new one.
 //!
-//! Browsers and nginx take a file's time and size for its content (`Last-Modified`, `ETag`), to the second.
-//! So a file that is as it was hands its time on, and one that changed gets another second than before.
+//! Browsers and nginx take a file's time and size for its content (`Last-Modified`, `ETag`), to the second. So content
+//! that stays hands its time on, whatever way the new file was made; new content gets the present time, or one
+//! second more than anything had that was ever seen at its path, whichever is later.
 
-use std::collections::HashSet;
-use std::ffi::OsStr;
-use std::fs::File;
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::Arc;
 
-use jiff::Timestamp;
 use rustix::fd::OwnedFd;
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat, Timespec, Timestamps};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, Timespec, Timestamps};
 
-use crate::support::{Context, Result};
+use super::manifest::{Item, Manifest, Moment, Stamp, What};
+use super::tree::{Entry, Kind};
+use crate::support::clock;
 
-/// The release that the times come from.
+/// How files of the live release may be taken over that are in the new one, too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sharing {
+    /// As copies that share their blocks until one is written to, where the filesystem can do that.
+    Blocks,
+    /// As second names of the same files: what writes to one writes to all.
+    Names,
+}
+
+/// The release that is live: times come from it, and files where the filesystem can share them.
 #[derive(Debug)]
 pub struct Older {
-    top: OwnedFd,
-    exported: Timestamp,
-    changed: HashSet<Vec<u8>>,
+    pub(super) top: OwnedFd,
+    pub(super) manifest: Arc<Manifest>,
+    pub(super) sharing: Sharing,
+    newest: i64,
 }
 
 impl Older {
-    /// The release in `directory`, whose export ended at `exported`; `changed` are the paths, submodules'
-    /// included, in which the new revision differs from it. `None` where the directory is gone.
-    pub fn open(directory: &Path, exported: Timestamp, changed: HashSet<Vec<u8>>) -> Option<Older> {
+    /// The release in `directory`. `newest` is the newest second that was given in a release after it. `None`
+    /// where the directory is gone.
+    pub fn open(directory: &Path, manifest: Arc<Manifest>, newest: i64, sharing: Sharing) -> Option<Older> {
         let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::PATH;
         let top = rustix::fs::openat(CWD, directory, flags, Mode::empty()).ok()?;
-        Some(Older { top, exported, changed })
+        Some(Older { top, manifest, sharing, newest })
     }
 
-    /// Gives a file that was just written the time that is right for it.
-    pub(super) fn pass_on(&self, path: &[u8], size: u64, file: &File) -> Result<()> {
-        let older = rustix::fs::statat(&self.top, OsStr::from_bytes(path), AtFlags::SYMLINK_NOFOLLOW);
-        let Ok(older) = older else { return Ok(()) };
-        if FileType::from_raw_mode(older.st_mode) != FileType::RegularFile {
-            return Ok(());
-        }
-        let time = if self.is_unchanged(path)
-            && u64::try_from(older.st_size) == Ok(size)
-            && self.is_untouched(&older)
-        {
-            Timespec { tv_sec: older.st_mtime, tv_nsec: nanoseconds(older.st_mtime_nsec) }
-        } else if older.st_mtime >= Timestamp::now().as_second() {
-            Timespec { tv_sec: older.st_mtime + 1, tv_nsec: 0 }
-        } else {
-            return Ok(());
-        };
-        let keep = Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT };
-        rustix::fs::futimens(file, &Timestamps { last_access: keep, last_modification: time })
-            .context(|| "cannot set the time of a file")
+    /// What its export wrote.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
     }
 
-    /// Whether the revisions have the same there, also above it: a submodule changes as a whole.
-    fn is_unchanged(&self, path: &[u8]) -> bool {
-        let ends = path.iter().enumerate().filter(|(_, b)| **b == b'/').map(|(at, _)| at);
-        !ends.chain([path.len()]).any(|end| self.changed.contains(&path[..end]))
-    }
-
-    /// Whether no stage wrote to it: only the change time cannot be set back (field notes).
-    fn is_untouched(&self, older: &Stat) -> bool {
-        let changed = Timestamp::new(older.st_ctime, i32::try_from(older.st_ctime_nsec).unwrap_or_default());
-        changed.is_ok_and(|changed| changed <= self.exported)
+    /// How a file of it looks now.
+    pub(super) fn look(&self, path: &[u8]) -> Option<Stamp> {
+        rustix::fs::statat(&self.top, path, AtFlags::SYMLINK_NOFOLLOW).ok().map(|about| Stamp::of(&about))
     }
 }
 
-#[allow(
-    clippy::cast_possible_wrap,
-    clippy::unnecessary_cast,
-    reason = "less than a billion, on every platform"
-)]
-fn nanoseconds(nanoseconds: u64) -> i64 {
-    nanoseconds as i64
+/// The time of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Time {
+    /// Its content is not new: this one.
+    Kept(Moment),
+    /// Its content is new, and the present is later than all that was seen here.
+    Now,
+    /// Its content is new, and this is the first second that is.
+    Later(i64),
+}
+
+/// Which time a file gets; `before` is what the older release had at its path.
+pub(super) fn time_of(entry: &Entry, older: Option<&Older>, before: Option<&Item>) -> Time {
+    let same = |item: &&Item| matches!(item.what, What::Entry(Kind::File { .. }, id) if id == entry.id);
+    if let Some(item) = before.filter(same) {
+        return Time::Kept(item.stamp.modified);
+    }
+    let Some(older) = older else { return Time::Now };
+    let mut last = older.newest;
+    if let Some(item) = before {
+        // Something may have written to it since: what was seen last counts.
+        let seen = older.look(&entry.path).map_or(i64::MIN, |stamp| stamp.modified.0);
+        last = last.max(item.stamp.modified.0).max(seen);
+    }
+    if last < clock::of_files().0 { Time::Now } else { Time::Later(last.saturating_add(1)) }
+}
+
+/// A change of the modification time alone.
+pub(super) fn set_to((seconds, nanoseconds): Moment) -> Timestamps {
+    let keep = Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT };
+    let time = Timespec { tv_sec: seconds, tv_nsec: i64::from(nanoseconds) };
+    Timestamps { last_access: keep, last_modification: time }
 }

@@ -54,7 +54,8 @@ pub struct Tree {
 impl Tree {
     /// The entry at a path.
     pub fn find(&self, path: &[u8]) -> Option<&Entry> {
-        self.entries.iter().find(|entry| entry.path == path)
+        let at = self.entries.binary_search_by(|entry| entry.path.as_slice().cmp(path)).ok()?;
+        self.entries.get(at)
     }
 
     /// Whether a file, symlink or directory is at a path.

@@ -14,7 +14,7 @@ use super::names::{
     branch_pattern, column_name, process_name, static_url,
 };
 use super::nginx::Listen;
-use super::settings::{BranchData, Protocol, Urls};
+use super::settings::{BranchData, Link, Protocol, Urls};
 use super::stage::{PARTS, WrittenStage};
 use super::values::{
     Bytes, Count, Format, Limit, Percent, Period, RelativePath, ServedPath, ServerPath, Text,
@@ -109,7 +109,7 @@ pub(super) const KEYS: &[Key] = &[
     code::<Text>("cron.<process>.command"),
     code::<Vec<RelativePath>>("shared.files").default("[]"),
     code::<Vec<RelativePath>>("shared.dirs").default("[]"),
-    code::<Vec<RelativePath>>("cache.<path>").later(),
+    code::<Vec<RelativePath>>("cache.<path>"),
     server::<BranchName>("branch").default("\"main\""),
     server::<Domain>("domain"),
     server::<ServerPath>("database.server"),
@@ -145,6 +145,7 @@ pub(super) const KEYS: &[Key] = &[
     server::<Bytes>("limits.push_bytes").later(),
     server::<bool>("export.outside_links").default("false"),
     server::<Vec<Text>>("export.submodules").default("[]"),
+    server::<Link>("export.link").default("\"blocks\""),
     server::<Text>("notify.command").later(),
 ];
 

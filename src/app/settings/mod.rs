@@ -31,7 +31,7 @@ pub use fragments::MOST_BYTES;
 pub use names::{BranchName, Domain, Globs, Statuses, branch_matches};
 pub use nginx::{Certificate, Listen, Nginx};
 pub use settings::{
-    Branch, BranchData, Cron, Export, Keep, Limits, Process, Protocol, Schema, Settings, Shared, Urls,
+    Branch, BranchData, Cron, Export, Keep, Limits, Link, Process, Protocol, Schema, Settings, Shared, Urls,
     Versions, Web,
 };
 pub use stage::{Action, Stage, StageName};

@@ -54,6 +54,15 @@ choice! {
     }
 }
 choice! {
+    /// What files of a new release share with those of the live one that are the same.
+    Link {
+        /// Their blocks, where the filesystem can do that; else nothing.
+        Blocks,
+        /// Everything: they are one file with two names.
+        Hard,
+    }
+}
+choice! {
     /// Who sees versions that are not live, at `vN.DOMAIN`.
     Urls {
         /// Nobody.
@@ -229,6 +238,8 @@ pub struct Export {
     pub outside_links: bool,
     /// Repositories that may be read as submodules.
     pub submodules: Vec<String>,
+    /// How files are shared with the release before.
+    pub link: Link,
 }
 
 impl Settings {
@@ -254,6 +265,16 @@ impl Settings {
         }
         complaints.extend(contradictions(&inputs)?);
         if complaints.is_empty() { Settings::from_inputs(inputs) } else { Err(refusal(&complaints)) }
+    }
+
+    /// Whether anything is run in a release that could write to its files.
+    pub fn runs_something(&self) -> bool {
+        let command = |stage: &Stage| matches!(stage.action, super::Action::Run(_));
+        self.stages.values().any(command)
+            || self.schema.command.is_some()
+            || self.web.command.is_some()
+            || !self.processes.is_empty()
+            || !self.cron.is_empty()
     }
 
     /// One stage, if there is a command or SQL for it.
@@ -325,6 +346,7 @@ impl Settings {
                     .into_iter()
                     .map(|Text(url)| url)
                     .collect(),
+                link: from.want(&["export", "link"])?,
             },
             notify: text(from, &["notify", "command"])?,
             inputs,

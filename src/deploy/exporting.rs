@@ -1,0 +1,142 @@
+//! Writes the tree of a release: into the spare where there is one, else into a new directory.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use super::joblog::JobLog;
+use super::look::{Look, Scene};
+use super::spare;
+use super::stop::Stopper;
+use crate::app::guard::Guard;
+use crate::app::record::Record;
+use crate::app::settings::Link;
+use crate::app::{App, ReleaseId};
+use crate::support::text::{grouped, plural};
+use crate::support::{Context, Error, Result, clock, death, files};
+use crate::vcs::export::{self, Exported, Given};
+use crate::vcs::manifest::Manifest;
+use crate::vcs::times::{Older, Sharing};
+
+/// What an export is made of.
+pub struct Exporting<'a> {
+    /// The lock.
+    pub guard: &'a Guard,
+    /// Where it is said how far it is.
+    pub log: &'a JobLog,
+    /// When to end early.
+    pub stopper: &'a Stopper<'a>,
+    /// The revision.
+    pub look: &'a Look,
+    /// The release.
+    pub id: &'a ReleaseId,
+    /// The release that is live, and what its export wrote.
+    pub older: Option<&'a Older>,
+}
+
+impl Exporting<'_> {
+    /// Brings the release's directory to what the revision says, and writes its manifest.
+    pub fn run(&self) -> Result<Exported> {
+        let begun = Instant::now();
+        let app = self.guard.app();
+        let place = app.release(self.id);
+        let exported = match spare::take(self.guard, self.id)? {
+            Some(spare) => self.into_spare(&place, &spare)?,
+            None => self.afresh(&place)?,
+        };
+        let manifest = app.manifest(&self.id.name);
+        self.guard.write_manifest(&self.id.name, &exported.manifest.text()?)?;
+        outlast(&exported.manifest, &manifest)?;
+        let files = &self.look.plan.files;
+        let noun = plural(usize::try_from(files.total).unwrap_or(0), "file", "files");
+        let text = format!("{} {noun}, {} changed", grouped(files.total), grouped(files.changed));
+        self.log.timed("export", text, begun);
+        Ok(exported)
+    }
+
+    fn into_spare(&self, place: &Path, spare: &Manifest) -> Result<Exported> {
+        death::point("directory-made");
+        match self.write(place, Some(spare)) {
+            Err(error) if self.stopper.check().is_ok() => {
+                // Whatever is the matter with it, a new directory has nothing of it.
+                self.log.step("export", format!("begins afresh, not with the spare: {}", error.one_line()));
+                self.guard.discard_tree(self.id)?;
+                self.afresh(place)
+            }
+            result => result,
+        }
+    }
+
+    fn afresh(&self, place: &Path) -> Result<Exported> {
+        std::fs::create_dir(place)
+            .context(|| format!("cannot make the directory {}", place.display()))?;
+        death::point("directory-made");
+        self.write(place, None)
+    }
+
+    /// Writes the files, and says once a second how many there are.
+    fn write(&self, place: &Path, spare: Option<&Manifest>) -> Result<Exported> {
+        let (written, total) = (AtomicU64::new(0), self.look.size.files);
+        let begun = Instant::now();
+        let told = AtomicU64::new(0);
+        let stop = || {
+            let files = written.fetch_add(1, Ordering::Relaxed);
+            if files % 64 != 0 {
+                return false;
+            }
+            let second = begun.elapsed().as_secs();
+            if told.fetch_max(second, Ordering::Relaxed) < second {
+                self.log.step("export", format!("{} of {} files", grouped(files), grouped(total)));
+            }
+            self.stopper.check().is_err()
+        };
+        let trash = self.guard.app().trash();
+        let given = Given { spare, older: self.older, trash: &trash };
+        export::export(&self.look.parts, place, &given, &stop)
+            .map_err(|error| self.stopper.check().err().unwrap_or(error))
+    }
+}
+
+/// The live release, where its files can hand on their times, and themselves.
+pub fn older(app: &App, look: &Look, scene: &Scene, live: Option<&Record>) -> Option<Older> {
+    let (live, manifest) = (live?, look.exported.clone()?);
+    // Those that a rollback left were seen, too.
+    let later = scene.releases.standing.iter().filter(|record| record.seq > live.seq);
+    let newest = later.filter_map(|record| Manifest::read_newest(&app.manifest(&record.id.name))).max();
+    let sharing = match look.settings.export.link {
+        Link::Hard if !look.settings.runs_something() => Sharing::Names,
+        _ => Sharing::Blocks,
+    };
+    Older::open(&app.release(&live.id), manifest, newest.unwrap_or(i64::MIN), sharing)
+}
+
+/// Waits until what is changed from now on gets a later time than all that the manifest knows: some milliseconds, as
+/// kernels count them. Before that, a change could not be told from the export.
+fn outlast(manifest: &Manifest, probe: &Path) -> Result<()> {
+    const LONGEST: Duration = Duration::from_secs(3);
+    let Some(last) = manifest.last_change() else { return Ok(()) };
+    let begun = Instant::now();
+    while clock::of_files() <= last {
+        if begun.elapsed() > LONGEST {
+            // A clock that was set back, or a filesystem that counts in seconds: nothing is ever taken from this tree.
+            return files::remove_file(probe);
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
+}
+
+/// What a deploy says of `export.link`, where it cannot be as it says.
+pub fn refuse_names(look: &Look) -> Option<&'static str> {
+    (look.settings.export.link == Link::Hard && look.settings.runs_something()).then_some(
+        "export.link = \"hard\" is not followed: what runs in one release could write into the files of another",
+    )
+}
+
+/// Where an export that cannot be synced is an error of its own.
+pub fn sync(exported: &Exported, place: &Path, manifest: &Path) -> Result<()> {
+    exported.sync(place)?;
+    let name = manifest.file_name().ok_or_else(|| Error::new("a manifest has no name"))?;
+    let directory = manifest.parent().unwrap_or(place);
+    files::sync_some(directory, &[std::os::unix::ffi::OsStrExt::as_bytes(name).to_vec()])
+}

@@ -1,0 +1,77 @@
+//! The spare: the tree of a release that is no longer kept, which the next deploy takes over.
+//!
+//! What a deploy costs grows with what changed: it renames the spare to the new release's name and replaces what
+//! differs. No two releases ever share a file by that. Nothing runs in a spare: whoever makes one of a release, or
+//! takes one, has the exclusive lock on its directory, and no process works there.
+//!
+//! A spare has its manifest; one without is none, and goes to the trash. While a release is being made of it, the
+//! manifest of the old tree still lies under the old name and that of the new one is not written: what a death leaves of
+//! this is a release that is not sealed, and is undone like any other.
+
+use std::path::Path;
+
+use super::prune;
+use crate::app::guard::Guard;
+use crate::app::{App, ReleaseId, ReleaseName};
+use crate::support::files::{self, DirectoryLock};
+use crate::support::{Result, death};
+use crate::vcs::manifest::Manifest;
+
+/// Whether nothing runs in a tree, and nothing can begin to as long as the lock is held.
+fn claim(place: &Path) -> Option<DirectoryLock> {
+    let lock = DirectoryLock::try_take(place, true).ok()??;
+    prune::working_directories().iter().all(|directory| !directory.starts_with(place)).then_some(lock)
+}
+
+/// Takes a release out of `versions/`: it becomes the spare, where that can be, or goes to the trash.
+pub fn retire(guard: &Guard, id: &ReleaseId) -> Result<()> {
+    let app = guard.app();
+    let place = app.release(id);
+    if files::is_directory(&place)
+        && files::exists(&app.manifest(&id.name))
+        && let Some(_lock) = claim(&place)
+    {
+        return guard.set_aside(id);
+    }
+    guard.discard_tree(id)
+}
+
+/// Moves the spare to the place of a release that is being made; answers what its export had written. `None` where there
+/// is none that can be taken.
+pub fn take(guard: &Guard, id: &ReleaseId) -> Result<Option<Manifest>> {
+    let app = guard.app();
+    let names = files::names_in(&app.spare())?;
+    let [name] = names.as_slice() else { return give_up(guard) };
+    let Ok(name) = name.parse::<ReleaseName>() else { return give_up(guard) };
+    let place = app.spare().join(name.as_str());
+    let Ok(Some(manifest)) = Manifest::read(&app.manifest(&name)) else { return give_up(guard) };
+    let Some(_lock) = claim(&place).filter(|_| files::is_directory(&place)) else { return give_up(guard) };
+    guard.take_spare(&name, id)?;
+    death::point("spare-taken");
+    // From here on it is not what that manifest says.
+    files::remove_file(&app.manifest(&name))?;
+    Ok(Some(manifest))
+}
+
+fn give_up(guard: &Guard) -> Result<Option<Manifest>> {
+    guard.discard_spare().map(|_| None)
+}
+
+/// Removes manifests that belong to nothing, and a spare that has none.
+pub fn sweep(guard: &Guard, standing: &dyn Fn(&str) -> bool) -> Result<()> {
+    let app = guard.app();
+    let spares = files::names_in(&app.spare())?;
+    if spares.len() > 1 || spares.iter().any(|name| !has_manifest(app, name)) {
+        guard.discard_spare()?;
+    }
+    for name in files::names_in(&app.manifests())? {
+        if !standing(&name) && !spares.contains(&name) {
+            files::remove_file(&app.manifests().join(name))?;
+        }
+    }
+    Ok(())
+}
+
+fn has_manifest(app: &App, name: &str) -> bool {
+    name.parse().is_ok_and(|name| files::exists(&app.manifest(&name)))
+}

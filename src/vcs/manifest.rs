@@ -1,0 +1,354 @@
+//! The manifest of a release: what its export wrote, and how each file looked on disk when that was done.
+//!
+//! It tells a later export which files of an old tree are still exactly what was written: whoever changes a file in any
+//! way, and sets its modification time back, changes its change time all the same, which nobody can set. So a file
+//! whose [`Stamp`] is as it was has the content that it had.
+//!
+//! On disk: a line of JSON with the format's number, then an item for each path, all of them ended by a zero byte.
+//! It lies where no application can write.
+
+use std::cmp::Ordering;
+use std::fmt::Write as _;
+use std::path::Path;
+
+use rustix::fs::{FileType, Stat};
+use serde::{Deserialize, Serialize};
+
+use super::tree::{Kind, ObjectId};
+use crate::app::journal::refuse_newer;
+use crate::app::layout::FORMAT;
+use crate::support::{Context, Error, Result, files};
+
+/// A moment as the filesystem has it: seconds and nanoseconds.
+pub type Moment = (i64, u32);
+
+/// How a file or directory looks from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    /// Its kind and permissions.
+    pub mode: u32,
+    /// Its size in bytes; of a directory nothing.
+    pub size: u64,
+    /// When its content was last changed, as whoever may write to it says.
+    pub modified: Moment,
+    /// When anything about it was last changed, as the kernel says.
+    pub changed: Moment,
+    /// Its number.
+    pub inode: u64,
+    /// Its user and group.
+    pub owner: (u32, u32),
+}
+
+impl Stamp {
+    /// That of what was looked at.
+    pub fn of(about: &Stat) -> Stamp {
+        let is_directory = FileType::from_raw_mode(about.st_mode) == FileType::Directory;
+        let nanoseconds = |count| u32::try_from(count).unwrap_or_default();
+        Stamp {
+            mode: about.st_mode,
+            size: if is_directory { 0 } else { u64::try_from(about.st_size).unwrap_or_default() },
+            modified: (about.st_mtime, nanoseconds(about.st_mtime_nsec)),
+            changed: (about.st_ctime, nanoseconds(about.st_ctime_nsec)),
+            inode: about.st_ino,
+            owner: (about.st_uid, about.st_gid),
+        }
+    }
+}
+
+/// What an item stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What {
+    /// A file or symlink, and its content.
+    Entry(Kind, ObjectId),
+    /// A directory.
+    Directory,
+    /// A path that an earlier release had: nothing is there, but its time must not come again so soon.
+    Gone,
+}
+
+/// A path, and what an export made of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Item<'a> {
+    /// The path from the top of the release.
+    pub path: &'a [u8],
+    /// What is there.
+    pub what: What,
+    /// How it looked.
+    pub stamp: Stamp,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Kept {
+    path: (u32, u32),
+    what: What,
+    stamp: Stamp,
+}
+
+/// What an export wrote, by path.
+#[derive(Debug, Default)]
+pub struct Manifest {
+    paths: Vec<u8>,
+    items: Vec<Kept>,
+    newest: i64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Header {
+    format: u32,
+    newest: i64,
+    items: usize,
+}
+
+impl Manifest {
+    /// The newest second that new content was ever given, in this release or one that it came after.
+    pub fn newest(&self) -> i64 {
+        self.newest
+    }
+
+    /// Notes that new content was given this second.
+    pub fn notice(&mut self, second: i64) {
+        self.newest = self.newest.max(second);
+    }
+
+    /// Adds an item. They are looked up only after [`Manifest::sort`].
+    pub fn add(&mut self, item: Item) -> Result<()> {
+        let too_long = || Error::new("the paths of a release are too long");
+        let begin = u32::try_from(self.paths.len()).map_err(|_| too_long())?;
+        self.paths.extend_from_slice(item.path);
+        let end = u32::try_from(self.paths.len()).map_err(|_| too_long())?;
+        self.items.push(Kept { path: (begin, end), what: item.what, stamp: item.stamp });
+        Ok(())
+    }
+
+    /// Brings the items into order.
+    pub fn sort(&mut self) {
+        let paths = &self.paths;
+        self.items.sort_unstable_by(|a, b| path_of(paths, a).cmp(path_of(paths, b)));
+    }
+
+    /// All items, by path.
+    pub fn items(&self) -> impl Iterator<Item = Item<'_>> {
+        self.items.iter().map(|kept| self.item(kept))
+    }
+
+    /// What was written at a path.
+    pub fn find(&self, path: &[u8]) -> Option<Item<'_>> {
+        let at = self.items.binary_search_by(|kept| path_of(&self.paths, kept).cmp(path)).ok()?;
+        Some(self.item(&self.items[at]))
+    }
+
+    /// A reader that finds paths in order faster than [`Manifest::find`] does.
+    pub fn cursor(&self) -> Cursor<'_> {
+        Cursor { manifest: self, at: 0 }
+    }
+
+    fn item(&self, kept: &Kept) -> Item<'_> {
+        Item { path: path_of(&self.paths, kept), what: kept.what, stamp: kept.stamp }
+    }
+
+    /// The newest change of what was written.
+    pub fn last_change(&self) -> Option<Moment> {
+        let there = self.items.iter().filter(|kept| kept.what != What::Gone);
+        there.map(|kept| kept.stamp.changed).max()
+    }
+
+    /// Reads a manifest; `None` where there is none.
+    ///
+    /// # Errors
+    /// Where it is damaged, or of a newer format.
+    pub fn read(path: &Path) -> Result<Option<Manifest>> {
+        let Some(bytes) = files::read_limited(path, 2 << 30)? else { return Ok(None) };
+        let damaged = || Error::new(format!("{} is damaged", path.display()));
+        let mut parts = bytes.split(|b| *b == 0);
+        let header: Header =
+            parts.next().and_then(|line| serde_json::from_slice(line).ok()).ok_or_else(damaged)?;
+        refuse_newer(header.format, path)?;
+        let mut manifest = Manifest { newest: header.newest, ..Manifest::default() };
+        let mut before: &[u8] = &[];
+        for part in parts.by_ref().take(header.items) {
+            let item = read_item(part).ok_or_else(damaged)?;
+            if !manifest.items.is_empty() && before.cmp(item.path) != Ordering::Less {
+                return Err(damaged());
+            }
+            before = item.path;
+            manifest.add(item)?;
+        }
+        if manifest.items.len() != header.items || parts.next() != Some(&b""[..]) {
+            return Err(damaged());
+        }
+        Ok(Some(manifest))
+    }
+
+    /// The newest second of a manifest, without the rest of it.
+    pub fn read_newest(path: &Path) -> Option<i64> {
+        use std::io::Read;
+        let mut begin = Vec::new();
+        std::fs::File::open(path).ok()?.take(256).read_to_end(&mut begin).ok()?;
+        let line = begin.split(|b| *b == 0).next()?;
+        serde_json::from_slice::<Header>(line).ok().map(|header| header.newest)
+    }
+
+    /// The manifest as it lies on disk.
+    pub fn text(&self) -> Result<Vec<u8>> {
+        let header = Header { format: FORMAT, newest: self.newest, items: self.items.len() };
+        let mut text = serde_json::to_vec(&header).context(|| "cannot write down a manifest")?;
+        text.push(0);
+        text.reserve(self.paths.len() + self.items.len() * 120);
+        let mut line = String::with_capacity(160);
+        for item in self.items() {
+            line.clear();
+            let Stamp { mode, size, modified, changed, inode, owner } = item.stamp;
+            let (word, id) = match item.what {
+                What::Entry(Kind::Link, id) => ("link", Some(id)),
+                What::Entry(Kind::File { executable: true }, id) => ("program", Some(id)),
+                What::Entry(_, id) => ("file", Some(id)),
+                What::Directory => ("directory", None),
+                What::Gone => ("gone", None),
+            };
+            let id = id.map_or_else(|| "-".to_owned(), |id| id.to_string());
+            let written = write!(
+                line,
+                "{word} {id} {mode:o} {size} {}.{} {}.{} {inode} {}.{} ",
+                modified.0, modified.1, changed.0, changed.1, owner.0, owner.1
+            );
+            written.context(|| "cannot write down a manifest")?;
+            text.extend_from_slice(line.as_bytes());
+            text.extend_from_slice(item.path);
+            text.push(0);
+        }
+        Ok(text)
+    }
+}
+
+fn path_of<'a>(paths: &'a [u8], kept: &Kept) -> &'a [u8] {
+    &paths[kept.path.0 as usize..kept.path.1 as usize]
+}
+
+fn read_item(bytes: &[u8]) -> Option<Item<'_>> {
+    let mut words = bytes.splitn(9, |b| *b == b' ');
+    let mut word = || words.next().and_then(|word| std::str::from_utf8(word).ok());
+    let (what, id) = (word()?, word()?);
+    let mode = u32::from_str_radix(word()?, 8).ok()?;
+    let size = word()?.parse().ok()?;
+    let modified = moment(word()?)?;
+    let changed = moment(word()?)?;
+    let inode = word()?.parse().ok()?;
+    let (user, group) = word()?.split_once('.')?;
+    let owner = (user.parse().ok()?, group.parse().ok()?);
+    let path = words.next()?;
+    let kind = |kind| Some(What::Entry(kind, id.parse().ok()?));
+    let what = match what {
+        "link" => kind(Kind::Link)?,
+        "program" => kind(Kind::File { executable: true })?,
+        "file" => kind(Kind::File { executable: false })?,
+        "directory" => What::Directory,
+        "gone" => What::Gone,
+        _ => return None,
+    };
+    Some(Item { path, what, stamp: Stamp { mode, size, modified, changed, inode, owner } })
+}
+
+fn moment(word: &str) -> Option<Moment> {
+    let (seconds, nanoseconds) = word.split_once('.')?;
+    Some((seconds.parse().ok()?, nanoseconds.parse().ok()?))
+}
+
+/// Finds one path after the other.
+#[derive(Clone, Copy)]
+pub struct Cursor<'a> {
+    manifest: &'a Manifest,
+    at: usize,
+}
+
+impl<'a> Cursor<'a> {
+    /// What was written at a path that comes after all that were asked for before.
+    pub fn find(&mut self, path: &[u8]) -> Option<Item<'a>> {
+        let items = &self.manifest.items;
+        // Most often it is the next one; after a jump, whichever a search finds.
+        for _ in 0..4 {
+            let kept = items.get(self.at)?;
+            match path_of(&self.manifest.paths, kept).cmp(path) {
+                Ordering::Less => self.at += 1,
+                Ordering::Equal => {
+                    self.at += 1;
+                    return Some(self.manifest.item(kept));
+                }
+                Ordering::Greater => return None,
+            }
+        }
+        let rest = &items[self.at..];
+        match rest.binary_search_by(|kept| path_of(&self.manifest.paths, kept).cmp(path)) {
+            Ok(found) => {
+                self.at += found + 1;
+                Some(self.manifest.item(&rest[found]))
+            }
+            Err(place) => {
+                self.at += place;
+                None
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Manifest {
+        let mut manifest = Manifest::default();
+        let stamp = Stamp {
+            mode: 0o100_644,
+            size: 7,
+            modified: (1_700_000_000, 5),
+            changed: (-3, 999_999_999),
+            inode: u64::MAX,
+            owner: (1000, 33),
+        };
+        let id = "8be01d2c44aa8be01d2c44aa8be01d2c44aa8be0".parse().unwrap();
+        let whats = [
+            (&b"a b\n\xff"[..], What::Entry(Kind::File { executable: false }, id)),
+            (b"a/run", What::Entry(Kind::File { executable: true }, id)),
+            (b"a", What::Directory),
+            (b"z", What::Gone),
+            (b"l", What::Entry(Kind::Link, id)),
+        ];
+        for (path, what) in whats {
+            manifest.add(Item { path, what, stamp }).unwrap();
+        }
+        manifest.sort();
+        manifest.notice(1_700_000_001);
+        manifest
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("m");
+        let manifest = sample();
+        std::fs::write(&path, manifest.text().unwrap()).unwrap();
+        let read = Manifest::read(&path).unwrap().unwrap();
+        let all = |manifest: &Manifest| {
+            manifest.items().map(|item| (item.path.to_vec(), item.what, item.stamp)).collect::<Vec<_>>()
+        };
+        assert_eq!(all(&read), all(&manifest));
+        assert_eq!((read.newest(), Manifest::read_newest(&path)), (1_700_000_001, Some(1_700_000_001)));
+        assert_eq!(read.find(b"a/run").unwrap().stamp.inode, u64::MAX);
+        assert!(read.find(b"b").is_none());
+        let mut cursor = read.cursor();
+        assert!(cursor.find(b"a").is_some() && cursor.find(b"a/q").is_none() && cursor.find(b"z").is_some());
+    }
+
+    #[test]
+    fn half_a_manifest_is_none() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("m");
+        let whole = sample().text().unwrap();
+        for length in 0..whole.len() {
+            std::fs::write(&path, &whole[..length]).unwrap();
+            assert!(Manifest::read(&path).is_err(), "{length} of {} bytes", whole.len());
+        }
+        std::fs::write(&path, [whole.as_slice(), b"x"].concat()).unwrap();
+        assert!(Manifest::read(&path).is_err());
+        assert!(Manifest::read(&place.path().join("none")).unwrap().is_none());
+    }
+}

@@ -1,0 +1,174 @@
+//! Prepares the directories of a release: new ones, or those of a spare, which then hold nothing that the revision
+//! does not have.
+//!
+//! A spare was somebody's: a stage, a process or a person may have put anything anywhere in it. So a directory is only
+//! opened without following a link on the way, and one that is not exactly what was exported has its names read. What
+//! does not belong there is unlinked; whole directories go to the trash, which nobody waits for.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{AtFlags, Dir, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+
+use super::manifest::{Manifest, Stamp, What};
+use super::submodules::Part;
+use super::tree::{Kind, join};
+use crate::support::{Context, Error, Result, files, text};
+
+/// Opens a directory of a release, where no link leads there.
+pub(super) fn open_directory(top: &OwnedFd, path: &[u8]) -> Result<OwnedFd> {
+    open(top, path).context(|| format!("cannot open {}", text::printable_bytes(path)))
+}
+
+fn open(top: &OwnedFd, path: &[u8]) -> rustix::io::Result<OwnedFd> {
+    let path = OsStr::from_bytes(if path.is_empty() { b"." } else { path });
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let inside = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    rustix::fs::openat2(top, path, flags, Mode::empty(), inside)
+}
+
+/// Takes away what is at `name`, if anything is: a directory goes to the trash with all that is in it.
+pub(super) fn put_away(directory: &impl AsFd, name: &OsStr, trash: &Path) -> Result<()> {
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    let cannot = || format!("cannot remove {}", text::printable_bytes(name.as_bytes()));
+    match rustix::fs::unlinkat(directory, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(Errno::ISDIR) => {
+            let me = std::process::id();
+            let free = || Some(format!("part-{me}-{}", NUMBER.fetch_add(1, Ordering::Relaxed)));
+            files::move_at(directory, name, trash, std::iter::from_fn(free)).context(cannot)
+        }
+        Err(error) => Err(error).context(cannot),
+    }
+}
+
+/// The paths that a revision has.
+pub(super) struct Wanted<'a> {
+    /// Its directories, parents first.
+    pub(super) directories: Vec<&'a [u8]>,
+    /// Its files and symlinks, in order.
+    entries: Vec<&'a [u8]>,
+}
+
+impl<'a> Wanted<'a> {
+    pub(super) fn of(parts: &'a [Part]) -> Wanted<'a> {
+        let mut directories: Vec<&[u8]> = Vec::new();
+        let mut entries: Vec<&[u8]> = Vec::new();
+        for part in parts {
+            directories.extend(part.tree.directories.iter().map(Vec::as_slice));
+            for entry in &part.tree.entries {
+                let list = if entry.kind == Kind::Submodule { &mut directories } else { &mut entries };
+                list.push(&entry.path);
+            }
+        }
+        directories.sort_unstable();
+        directories.dedup();
+        entries.sort_unstable();
+        Wanted { directories, entries }
+    }
+
+    fn has_directory(&self, path: &[u8]) -> bool {
+        path.is_empty() || self.directories.binary_search(&path).is_ok()
+    }
+
+    fn has(&self, path: &[u8]) -> bool {
+        self.entries.binary_search(&path).is_ok() || self.has_directory(path)
+    }
+
+    /// Makes the directories in a new and empty one.
+    pub(super) fn make(&self, top: &OwnedFd) -> Result<()> {
+        self.directories.iter().try_for_each(|directory| make_directory(top, directory))
+    }
+
+    /// Brings the directories of a spare to what the revision has.
+    pub(super) fn bring_about(&self, top: &OwnedFd, spare: &Manifest, trash: &Path) -> Result<()> {
+        // What the revision does not have any more, by the directory that it is in.
+        let mut gone: HashMap<&[u8], Vec<&[u8]>> = HashMap::new();
+        for item in spare.items().filter(|item| item.what != What::Gone && !self.has(item.path)) {
+            let (directory, name) = split(item.path);
+            gone.entry(directory).or_default().push(name);
+        }
+        self.clean(top, b"", spare, &gone, trash)?;
+        for directory in &self.directories {
+            if !self.clean(top, directory, spare, &gone, trash)? {
+                let (above, name) = split(directory);
+                let above = open_directory(top, above)?;
+                let name = OsStr::from_bytes(name);
+                put_away(&above, name, trash)?;
+                make_directory(&above, name.as_bytes())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Empties a directory of what does not belong there. `false` where it is none, or one that must not stay.
+    fn clean(
+        &self,
+        top: &OwnedFd,
+        path: &[u8],
+        spare: &Manifest,
+        gone: &HashMap<&[u8], Vec<&[u8]>>,
+        trash: &Path,
+    ) -> Result<bool> {
+        let is_top = path.is_empty();
+        let (opened, item) = match (open(top, path), spare.find(path)) {
+            (Ok(opened), Some(item)) if item.what == What::Directory => (opened, item),
+            _ if is_top => return Err(Error::new("the spare is not what was exported")),
+            (Ok(_) | Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::ACCESS), _) => return Ok(false),
+            (Err(error), _) => {
+                return Err(error).context(|| format!("cannot open {}", text::printable_bytes(path)));
+            }
+        };
+        let cannot = || format!("cannot read the directory {}", text::printable_bytes(path));
+        let stamp = Stamp::of(&rustix::fs::fstat(&opened).context(cannot)?);
+        if stamp == item.stamp {
+            let gone = gone.get(path).into_iter().flatten();
+            gone.copied().try_for_each(|name| put_away(&opened, OsStr::from_bytes(name), trash))?;
+            return Ok(true);
+        }
+        let same = stamp.mode == item.stamp.mode && stamp.owner == item.stamp.owner;
+        if !same || stamp.inode != item.stamp.inode || has_rules(&opened) {
+            return if is_top { Err(Error::new("the spare's mode or owner was changed")) } else { Ok(false) };
+        }
+        for entry in Dir::read_from(&opened).context(cannot)? {
+            let entry = entry.context(cannot)?;
+            let name = entry.file_name().to_bytes();
+            if name != b"." && name != b".." && !self.has(&join(path, name)) {
+                put_away(&opened, OsStr::from_bytes(name), trash)?;
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// Whether a directory has access rules that what is made in it would inherit.
+fn has_rules(directory: &OwnedFd) -> bool {
+    let mut names = [0; 4096];
+    match rustix::fs::flistxattr(directory, &mut names) {
+        Ok(length) => names[..length].split(|b| *b == 0).any(|name| name.starts_with(b"system.posix_acl")),
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) => false,
+        Err(_) => true,
+    }
+}
+
+fn split(path: &[u8]) -> (&[u8], &[u8]) {
+    match path.iter().rposition(|b| *b == b'/') {
+        Some(at) => (&path[..at], &path[at + 1..]),
+        None => (b"", path),
+    }
+}
+
+fn make_directory(top: &OwnedFd, path: &[u8]) -> Result<()> {
+    match rustix::fs::mkdirat(top, OsStr::from_bytes(path), Mode::from_raw_mode(0o755)) {
+        // The directory of a submodule is made by the tree around it, and named by both.
+        Err(error) if error != Errno::EXIST => {
+            Err(error).context(|| format!("cannot make the directory {}", text::printable_bytes(path)))
+        }
+        _ => Ok(()),
+    }
+}
