@@ -115,6 +115,15 @@ impl Guard {
         files::write_atomic(path, bytes, mode)
     }
 
+    /// Renames something of a release that is being made to the trash; nothing there is fine.
+    pub fn put_into_trash(&self, place: &Path) -> Result<()> {
+        debug_assert!(place.starts_with(self.app.versions()));
+        if !files::exists(place) {
+            return Ok(());
+        }
+        files::move_new(place, &self.app.trash().join(format!("part-{}-{}", self.next_seq(), std::process::id())))
+    }
+
     /// Writes down what an export wrote. Not synced: without it a later export has more to do, and that is all.
     pub fn write_manifest(&self, release: &ReleaseName, text: &[u8]) -> Result<()> {
         files::make_directory(&self.app.manifests(), 0o700)?;

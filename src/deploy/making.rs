@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
+use super::cache::Carrying;
 use super::crew::{Crew, Upbringing};
 use super::environment::{Environment, Subject};
 use super::joblog::{JobLog, Line};
@@ -252,6 +253,21 @@ impl<'a> Making<'a> {
         self.log.timed(name.as_str(), "done", begun);
         self.ran(name.as_str(), begun);
         Ok(())
+    }
+
+    /// Carries what `[cache]` names over from the live release.
+    pub fn carry_cache(&self) -> Result<()> {
+        let (Some(previous), Some(older), Some(exported)) = (&self.previous, &self.older, &self.exported) else {
+            return Ok(());
+        };
+        let carrying = Carrying {
+            guard: self.guard,
+            settings: &self.look.settings,
+            from: (&previous.id, older.manifest()),
+            to: (&self.record.id, &exported.manifest),
+            log: &self.log,
+        };
+        carrying.run()
     }
 
     /// Runs the stages that make the release itself.

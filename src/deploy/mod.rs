@@ -7,6 +7,7 @@
 
 pub mod beside;
 pub mod branches;
+mod cache;
 pub mod configuring;
 pub mod crew;
 pub mod cron;

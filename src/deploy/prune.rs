@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::look::Scene;
-use super::{crossing, databases, look, preview, site};
+use super::{crossing, databases, look, preview, site, spare};
 use crate::app::guard::Guard;
 use crate::app::journal::Event;
 use crate::app::record::{DatabaseRecord, Record};
@@ -229,8 +229,9 @@ fn discard(guard: &Guard, id: &ReleaseId, may_be_spare: bool) -> Result<()> {
     if matches!(lock, Some(None)) {
         return Ok(());
     }
-    if may_be_spare && lock.is_some() && files::exists(&app.manifest(&id.name)) {
-        guard.set_aside(id)?;
+    if may_be_spare {
+        drop(lock);
+        spare::retire(guard, id)?;
         guard.forget(id)?;
     } else {
         guard.discard(id)?;

@@ -12,7 +12,7 @@ use super::queue::{Job, Options, Order, SchemaSaid};
 use super::stop::Stopper;
 use super::underway::Underway;
 use super::verdict::Verdict;
-use super::{doorway, processes, recovery, switch};
+use super::{doorway, exporting, processes, recovery, switch};
 use crate::app::guard::Guard;
 use crate::app::journal::Outcome;
 use crate::app::settings::StageName;
@@ -175,6 +175,9 @@ fn announce(log: &JobLog, look: &Look) {
     for key in look.settings.not_in_force_yet() {
         log.step("note", format!("{key} is set, and this receiver does not act on it yet"));
     }
+    if let Some(why) = exporting::refuse_names(look) {
+        log.step("note", why);
+    }
     log.step("schema", look.plan.schema_line());
 }
 
@@ -203,6 +206,7 @@ fn make(
     let opening = making.opening()?;
     making.export()?;
     making.link_shared()?;
+    making.carry_cache()?;
     opening.prepare(making.app())?;
     making.use_database(&opening)?;
     making.build()?;

@@ -15,6 +15,7 @@ use crate::app::guard::Guard;
 use crate::app::{App, ReleaseId, ReleaseName};
 use crate::support::files::{self, DirectoryLock};
 use crate::support::{Result, death};
+use crate::vcs::export;
 use crate::vcs::manifest::Manifest;
 
 /// Whether nothing runs in a tree, and nothing can begin to as long as the lock is held.
@@ -23,17 +24,22 @@ fn claim(place: &Path) -> Option<DirectoryLock> {
     prune::working_directories().iter().all(|directory| !directory.starts_with(place)).then_some(lock)
 }
 
-/// Takes a release out of `versions/`: it becomes the spare, where that can be, or goes to the trash.
+/// Takes the tree of a release out of `versions/`: it becomes the spare, where that can be, or goes to the trash.
 pub fn retire(guard: &Guard, id: &ReleaseId) -> Result<()> {
     let app = guard.app();
     let place = app.release(id);
-    if files::is_directory(&place)
-        && files::exists(&app.manifest(&id.name))
-        && let Some(_lock) = claim(&place)
-    {
-        return guard.set_aside(id);
+    if !files::is_directory(&place) {
+        return guard.discard_tree(id);
     }
-    guard.discard_tree(id)
+    let manifest = Manifest::read(&app.manifest(&id.name)).ok().flatten();
+    let (Some(manifest), Some(_lock)) = (manifest, claim(&place)) else { return guard.discard_tree(id) };
+    guard.set_aside(id)?;
+    // What stages made goes now: it takes room, and whoever takes the spare would have to remove it.
+    let place = app.spare().join(id.name.as_str());
+    if export::remove_unknown(&place, &manifest, &app.trash()).is_err() {
+        guard.discard_spare()?;
+    }
+    Ok(())
 }
 
 /// Moves the spare to the place of a release that is being made; answers what its export had written. `None` where there

@@ -170,8 +170,8 @@ pub fn sync_some(directory: &Path, paths: &[Vec<u8>]) -> Result<()> {
         places.extend(path.ancestors().skip(1).take_while(|above| above.starts_with(directory)).map(Path::to_owned));
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         match rustix::fs::open(&path, flags, Mode::empty()) {
-            // A symlink is synced by its directory.
-            Err(rustix::io::Errno::LOOP) => {}
+            // A symlink is synced by its directory, and what is gone, too.
+            Err(rustix::io::Errno::LOOP | rustix::io::Errno::NOENT) => {}
             opened => opened.and_then(rustix::fs::fsync).context(|| format!("cannot sync {}", path.display()))?,
         }
     }

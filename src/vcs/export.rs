@@ -102,6 +102,16 @@ impl Exported {
     }
 }
 
+/// Removes all from a tree that its export did not write.
+pub fn remove_unknown(tree: &Path, manifest: &Manifest, trash: &Path) -> Result<()> {
+    Wanted::known(manifest).bring_about(&open_top(tree)?, manifest, trash).map(drop)
+}
+
+fn open_top(tree: &Path) -> Result<OwnedFd> {
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(CWD, tree, flags, Mode::empty()).context(|| format!("cannot open {}", tree.display()))
+}
+
 /// Brings `destination` to what the parts say. Not synced yet. What is as it was in the older release has its time
 /// from there.
 ///
@@ -112,19 +122,22 @@ pub fn export(
     given: &Given,
     stop: &(dyn Fn() -> bool + Sync),
 ) -> Result<Exported> {
-    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let top = rustix::fs::openat(CWD, destination, flags, Mode::empty())
-        .context(|| format!("cannot open {}", destination.display()))?;
+    let top = open_top(destination)?;
     let wanted = Wanted::of(parts);
-    match given.spare {
+    let changed = match given.spare {
         Some(spare) => wanted.bring_about(&top, spare, given.trash)?,
         None => wanted.make(&top)?,
-    }
+    };
     let mut done = Vec::new();
     for part in parts {
         done.extend(write_files(part, &top, given, stop)?);
     }
-    account(done, &wanted, &top, given.older)
+    let mut exported = account(done, &wanted, &top, given.older)?;
+    if let Some(few) = &mut exported.few {
+        few.extend(changed);
+    }
+    exported.few.take_if(|few| few.len() > FEW);
+    Ok(exported)
 }
 
 fn write_files<'a>(

@@ -47,6 +47,16 @@ pub(super) fn put_away(directory: &impl AsFd, name: &OsStr, trash: &Path) -> Res
     }
 }
 
+/// How a directory of a spare was found.
+enum State {
+    /// Nothing about it changed since it was exported.
+    AsExported,
+    /// What did not belong there is gone.
+    Cleaned,
+    /// It is no directory, or not one that may stay.
+    Unfit,
+}
+
 /// The paths that a revision has.
 pub(super) struct Wanted<'a> {
     /// Its directories, parents first.
@@ -72,6 +82,16 @@ impl<'a> Wanted<'a> {
         Wanted { directories, entries }
     }
 
+    /// What an export wrote.
+    pub(super) fn known(manifest: &'a Manifest) -> Wanted<'a> {
+        let paths = |of: fn(What) -> bool| {
+            manifest.items().filter(move |item| of(item.what)).map(|item| item.path).collect::<Vec<_>>()
+        };
+        let mut directories = paths(|what| what == What::Directory);
+        directories.retain(|path| !path.is_empty());
+        Wanted { directories, entries: paths(|what| matches!(what, What::Entry(..))) }
+    }
+
     fn has_directory(&self, path: &[u8]) -> bool {
         path.is_empty() || self.directories.binary_search(&path).is_ok()
     }
@@ -80,33 +100,44 @@ impl<'a> Wanted<'a> {
         self.entries.binary_search(&path).is_ok() || self.has_directory(path)
     }
 
-    /// Makes the directories in a new and empty one.
-    pub(super) fn make(&self, top: &OwnedFd) -> Result<()> {
-        self.directories.iter().try_for_each(|directory| make_directory(top, directory))
+    /// Makes the directories in a new and empty one; answers them.
+    pub(super) fn make(&self, top: &OwnedFd) -> Result<Vec<Vec<u8>>> {
+        self.directories.iter().try_for_each(|directory| make_directory(top, directory))?;
+        Ok(self.directories.iter().map(|directory| directory.to_vec()).collect())
     }
 
-    /// Brings the directories of a spare to what the revision has.
-    pub(super) fn bring_about(&self, top: &OwnedFd, spare: &Manifest, trash: &Path) -> Result<()> {
+    /// Brings the directories of a spare to what the revision has; answers those that were read or made for it.
+    pub(super) fn bring_about(
+        &self,
+        top: &OwnedFd,
+        spare: &Manifest,
+        trash: &Path,
+    ) -> Result<Vec<Vec<u8>>> {
         // What the revision does not have any more, by the directory that it is in.
         let mut gone: HashMap<&[u8], Vec<&[u8]>> = HashMap::new();
         for item in spare.items().filter(|item| item.what != What::Gone && !self.has(item.path)) {
             let (directory, name) = split(item.path);
             gone.entry(directory).or_default().push(name);
         }
-        self.clean(top, b"", spare, &gone, trash)?;
-        for directory in &self.directories {
-            if !self.clean(top, directory, spare, &gone, trash)? {
-                let (above, name) = split(directory);
-                let above = open_directory(top, above)?;
-                let name = OsStr::from_bytes(name);
-                put_away(&above, name, trash)?;
-                make_directory(&above, name.as_bytes())?;
+        let mut changed = Vec::new();
+        for directory in std::iter::once(&&b""[..]).chain(&self.directories) {
+            match self.clean(top, directory, spare, &gone, trash)? {
+                State::AsExported => continue,
+                State::Cleaned => {}
+                State::Unfit => {
+                    let (above, name) = split(directory);
+                    let above = open_directory(top, above)?;
+                    let name = OsStr::from_bytes(name);
+                    put_away(&above, name, trash)?;
+                    make_directory(&above, name.as_bytes())?;
+                }
             }
+            changed.push(directory.to_vec());
         }
-        Ok(())
+        Ok(changed)
     }
 
-    /// Empties a directory of what does not belong there. `false` where it is none, or one that must not stay.
+    /// Empties a directory of what does not belong there.
     fn clean(
         &self,
         top: &OwnedFd,
@@ -114,12 +145,14 @@ impl<'a> Wanted<'a> {
         spare: &Manifest,
         gone: &HashMap<&[u8], Vec<&[u8]>>,
         trash: &Path,
-    ) -> Result<bool> {
+    ) -> Result<State> {
         let is_top = path.is_empty();
         let (opened, item) = match (open(top, path), spare.find(path)) {
             (Ok(opened), Some(item)) if item.what == What::Directory => (opened, item),
             _ if is_top => return Err(Error::new("the spare is not what was exported")),
-            (Ok(_) | Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::ACCESS), _) => return Ok(false),
+            (Ok(_) | Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::ACCESS), _) => {
+                return Ok(State::Unfit);
+            }
             (Err(error), _) => {
                 return Err(error).context(|| format!("cannot open {}", text::printable_bytes(path)));
             }
@@ -127,13 +160,14 @@ impl<'a> Wanted<'a> {
         let cannot = || format!("cannot read the directory {}", text::printable_bytes(path));
         let stamp = Stamp::of(&rustix::fs::fstat(&opened).context(cannot)?);
         if stamp == item.stamp {
-            let gone = gone.get(path).into_iter().flatten();
-            gone.copied().try_for_each(|name| put_away(&opened, OsStr::from_bytes(name), trash))?;
-            return Ok(true);
+            let Some(gone) = gone.get(path) else { return Ok(State::AsExported) };
+            gone.iter().try_for_each(|name| put_away(&opened, OsStr::from_bytes(name), trash))?;
+            return Ok(State::Cleaned);
         }
         let same = stamp.mode == item.stamp.mode && stamp.owner == item.stamp.owner;
         if !same || stamp.inode != item.stamp.inode || has_rules(&opened) {
-            return if is_top { Err(Error::new("the spare's mode or owner was changed")) } else { Ok(false) };
+            let refuse = || Err(Error::new("the spare's mode or owner was changed"));
+            return if is_top { refuse() } else { Ok(State::Unfit) };
         }
         for entry in Dir::read_from(&opened).context(cannot)? {
             let entry = entry.context(cannot)?;
@@ -142,7 +176,7 @@ impl<'a> Wanted<'a> {
                 put_away(&opened, OsStr::from_bytes(name), trash)?;
             }
         }
-        Ok(true)
+        Ok(State::Cleaned)
     }
 }
 

@@ -213,13 +213,10 @@ fn a_schema_without_a_word_on_its_engine_is_refused_and_a_server_that_is_not_the
 #[test]
 fn keys_that_are_not_in_force_are_said_on_each_deploy() {
     let world = World::with_site();
-    world.file(
-        "receiver.toml",
-        "[database]\nrollback_window = \"1h\"\n[cache]\n\".venv\" = [\"index.html\"]\n",
-    );
+    world.receiver(&["config", "app", "notify.command", "true"]).ok();
     for text in ["two\n", "three\n"] {
         world.file("index.html", text);
         world.commit(text.trim());
-        world.push().ok().says("note       cache.\".venv\" is set, and this receiver does not act on it yet");
+        world.push().ok().says("note       notify.command is set, and this receiver does not act on it yet");
     }
 }

@@ -1,0 +1,292 @@
+//! Trees that are taken over: exactly the revision after it, whatever was done to them.
+
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use crate::world::World;
+
+/// An app with some files, which keeps as few releases as can be: from the third deploy on a spare lies ready.
+fn frugal(toml: &str) -> World {
+    let world = World::with_app();
+    world.receiver(&["config", "app", "keep.releases", "1"]).ok();
+    world.file("receiver.toml", toml);
+    for name in ["a.txt", "b.txt", "deep/er/c.txt", "deep/d.txt", "other/e.txt", "other/f.txt"] {
+        world.file(name, &format!("{name}\n"));
+    }
+    world.file("index.html", "0\n");
+    symlink("a.txt", world.laptop().join("link")).unwrap();
+    world.commit("0");
+    world.push().ok();
+    for number in 1..3 {
+        world.publish(&number.to_string());
+    }
+    world
+}
+
+impl World {
+    fn publish(&self, text: &str) {
+        self.file("index.html", &format!("{text}\n"));
+        self.commit(text);
+        self.push().ok().says("=====> live: ");
+        self.until_idle();
+    }
+
+    fn spare(&self) -> Option<PathBuf> {
+        let names = self.names("receiver/spare");
+        assert!(names.len() < 2, "{names:?}");
+        names.first().map(|name| self.app().join("receiver/spare").join(name))
+    }
+
+    fn release(&self) -> PathBuf {
+        self.app().join("versions").join(self.live().unwrap())
+    }
+
+    #[track_caller]
+    fn is_exactly_the_revision(&self) {
+        let verify = self.receiver(&["verify", "app", "--json"]).ok().json();
+        assert_eq!(verify["verify"]["extra"], 0, "{}", self.picture());
+        // Git's own eyes: every path, kind and mode.
+        let listed = self.git(&["ls-tree", "-r", "--full-tree", "HEAD"]).ok().stdout;
+        let mut wanted: Vec<String> = listed
+            .lines()
+            .map(|line| {
+                let (about, path) = line.split_once('\t').unwrap();
+                format!("{} {path}", about.split(' ').next().unwrap())
+            })
+            .collect();
+        let mut found = Vec::new();
+        walk(&self.release(), Path::new(""), &mut found);
+        wanted.sort();
+        found.sort();
+        assert_eq!(found, wanted);
+    }
+}
+
+fn walk(top: &Path, inside: &Path, found: &mut Vec<String>) {
+    for entry in std::fs::read_dir(top.join(inside)).unwrap() {
+        let name = inside.join(entry.unwrap().file_name());
+        let about = std::fs::symlink_metadata(top.join(&name)).unwrap();
+        if about.is_dir() {
+            assert_eq!(about.mode() & 0o7777, 0o755, "{}", name.display());
+            walk(top, &name, found);
+        } else {
+            let mode = match about.mode() & 0o170_777 {
+                0o120_777 => "120000",
+                0o100_755 => "100755",
+                0o100_644 => "100644",
+                other => panic!("{} has mode {other:o}", name.display()),
+            };
+            found.push(format!("{mode} {}", name.display()));
+        }
+    }
+}
+
+const PLAIN: &str = "[database]\nengine = \"none\"\n";
+
+/// Sets the modification time back, as whoever hides a change would.
+fn hide(path: &Path, before: &std::fs::Metadata) {
+    let file = std::fs::File::options().write(true).open(path).unwrap();
+    file.set_modified(before.modified().unwrap()).unwrap();
+}
+
+#[test]
+fn a_spare_is_taken_over_and_its_files_stay_the_same_ones() {
+    let world = frugal(PLAIN);
+    let spare = world.spare().expect("prune leaves a spare");
+    let inode = std::fs::metadata(spare.join("deep/er/c.txt")).unwrap().ino();
+    let page = std::fs::metadata(spare.join("index.html")).unwrap().ino();
+    world.publish("3");
+    assert_eq!(std::fs::metadata(world.release().join("deep/er/c.txt")).unwrap().ino(), inode);
+    assert_ne!(std::fs::metadata(world.release().join("index.html")).unwrap().ino(), page);
+    world.is_exactly_the_revision();
+    // The releases that are kept share nothing with it.
+    assert_eq!(std::fs::metadata(world.release().join("a.txt")).unwrap().nlink(), 1);
+    // Another one lies ready, which `prune` removes.
+    assert!(world.spare().is_some());
+    world.receiver(&["prune", "app"]).ok().says("the spare");
+    assert!(world.spare().is_none());
+    world.publish("4");
+    world.is_exactly_the_revision();
+}
+
+/// What is done to a tree, by its path.
+type Damage = fn(&Path);
+
+const DAMAGES: [(&str, Damage); 16] = [
+    ("changed in place, its time set back", |tree| {
+        let path = tree.join("a.txt");
+        let before = std::fs::metadata(&path).unwrap();
+        std::fs::write(&path, "A.txt\n").unwrap();
+        hide(&path, &before);
+    }),
+    ("replaced by another of the same size and time", |tree| {
+        let path = tree.join("b.txt");
+        let before = std::fs::metadata(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, "B.txt\n").unwrap();
+        hide(&path, &before);
+    }),
+    ("another file renamed over it", |tree| {
+        std::fs::rename(tree.join("other/e.txt"), tree.join("other/f.txt")).unwrap();
+    }),
+    ("chmod", |tree| {
+        std::fs::set_permissions(tree.join("deep/d.txt"), std::fs::Permissions::from_mode(0o777)).unwrap();
+    }),
+    ("a file more", |tree| std::fs::write(tree.join("deep/more"), "x").unwrap()),
+    ("directories more", |tree| {
+        std::fs::create_dir_all(tree.join("deep/er/new/newer")).unwrap();
+        std::fs::write(tree.join("deep/er/new/newer/x"), "x").unwrap();
+    }),
+    ("a file removed", |tree| std::fs::remove_file(tree.join("deep/er/c.txt")).unwrap()),
+    ("a directory removed", |tree| std::fs::remove_dir_all(tree.join("deep")).unwrap()),
+    ("a directory in a file's place", |tree| {
+        std::fs::remove_file(tree.join("a.txt")).unwrap();
+        std::fs::create_dir_all(tree.join("a.txt/x")).unwrap();
+    }),
+    ("a file in a directory's place", |tree| {
+        std::fs::remove_dir_all(tree.join("other")).unwrap();
+        std::fs::write(tree.join("other"), "x").unwrap();
+    }),
+    ("a link in a directory's place", |tree| {
+        std::fs::rename(tree.join("other"), tree.join("deep/moved")).unwrap();
+        symlink("deep/moved", tree.join("other")).unwrap();
+    }),
+    ("a link out in a directory's place", |tree| {
+        std::fs::remove_dir_all(tree.join("deep/er")).unwrap();
+        symlink("/etc", tree.join("deep/er")).unwrap();
+    }),
+    ("a link that points elsewhere", |tree| {
+        std::fs::remove_file(tree.join("link")).unwrap();
+        symlink("b.txt", tree.join("link")).unwrap();
+    }),
+    ("a directory that may not be written", |tree| {
+        std::fs::set_permissions(tree.join("deep"), std::fs::Permissions::from_mode(0o555)).unwrap();
+    }),
+    ("a second name somewhere else", |tree| {
+        let other = tree.ancestors().nth(4).unwrap().join("second");
+        let _ = std::fs::remove_file(&other);
+        std::fs::hard_link(tree.join("a.txt"), &other).unwrap();
+        let before = std::fs::metadata(&other).unwrap();
+        std::fs::write(&other, "A.txt\n").unwrap();
+        hide(&other, &before);
+    }),
+    ("nothing but the mode of the top", |tree| {
+        std::fs::set_permissions(tree, std::fs::Permissions::from_mode(0o700)).unwrap();
+    }),
+];
+
+#[test]
+fn a_spare_that_was_damaged_in_any_way_becomes_exactly_the_revision() {
+    let world = frugal(PLAIN);
+    for (number, (name, damage)) in DAMAGES.iter().enumerate() {
+        eprintln!("{name}");
+        damage(&world.spare().expect(name));
+        world.publish(&format!("damage {number}"));
+        world.is_exactly_the_revision();
+    }
+    world.nothing_is_left_over();
+}
+
+#[test]
+fn what_stages_did_to_a_release_does_not_come_along_into_the_next() {
+    let build = "touch -r a.txt stamp; echo A.txt > a.txt; touch -r stamp a.txt; rm b.txt; mkdir -p deep/made; \
+                 echo x > deep/made/x; mv other other.moved; ln -s /etc other; chmod 600 index.html";
+    let world = frugal(&format!("[stages]\nbuild = \"{build}\"\n{PLAIN}"));
+    // The stage is gone with the next commit; the trees that it changed lie ready as spares.
+    world.file("receiver.toml", PLAIN);
+    for number in 3..7 {
+        world.publish(&number.to_string());
+        world.is_exactly_the_revision();
+    }
+}
+
+#[test]
+fn a_spare_takes_every_kind_of_change_of_a_revision() {
+    let world = frugal(PLAIN);
+    let laptop = world.laptop();
+    // The spare is two deploys old: each change is seen from either side.
+    world.remove("a.txt").file("a.txt/now/a/directory", "x\n");
+    world.publish("a file became a directory");
+    world.is_exactly_the_revision();
+    std::fs::remove_dir_all(laptop.join("a.txt")).unwrap();
+    symlink("b.txt", laptop.join("a.txt")).unwrap();
+    std::fs::remove_dir_all(laptop.join("other")).unwrap();
+    world.file("other", "a file\n");
+    world.publish("a directory became a link, another a file");
+    world.is_exactly_the_revision();
+    std::fs::set_permissions(laptop.join("b.txt"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::rename(laptop.join("deep"), laptop.join("renamed")).unwrap();
+    std::fs::remove_file(laptop.join("link")).unwrap();
+    world.file("link", "a file now\n");
+    world.publish("a mode, a rename, a link became a file");
+    world.is_exactly_the_revision();
+    for number in 0..3 {
+        world.publish(&format!("after {number}"));
+        world.is_exactly_the_revision();
+    }
+}
+
+#[test]
+fn no_release_in_which_something_runs_is_taken_over() {
+    let world = frugal(PLAIN);
+    let spare = world.spare().unwrap();
+    let mut sleeper = std::process::Command::new("sleep").arg("60").current_dir(spare.join("deep")).spawn().unwrap();
+    world.publish("3");
+    assert!(std::fs::read_link(format!("/proc/{}/cwd", sleeper.id())).unwrap().starts_with(world.app().join("receiver"))
+        || std::fs::read_link(format!("/proc/{}/cwd", sleeper.id())).unwrap().to_string_lossy().ends_with("(deleted)"));
+    world.is_exactly_the_revision();
+    sleeper.kill().unwrap();
+    sleeper.wait().unwrap();
+    let lock = std::fs::File::open(world.spare().unwrap()).unwrap();
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockShared).unwrap();
+    let held = lock.metadata().unwrap().ino();
+    world.publish("4");
+    assert_ne!(std::fs::metadata(world.release()).unwrap().ino(), held);
+    world.is_exactly_the_revision();
+}
+
+#[test]
+fn a_deploy_that_dies_with_a_spare_in_its_hands_leaves_nothing_wrong() {
+    let mut world = frugal(PLAIN);
+    for point in ["spare-taken", "directory-made", "exported", "synced", "sealed", "pruned"] {
+        assert!(world.spare().is_some(), "{point}");
+        world.file("index.html", &format!("at {point}\n"));
+        world.commit(point);
+        let ticket = world.place().join("ticket");
+        std::fs::write(&ticket, "").unwrap();
+        world.env.insert("RECEIVER_TEST_DIE_AT".into(), point.into());
+        world.env.insert("RECEIVER_TEST_DIE_ONCE".into(), ticket.display().to_string());
+        world.push().ok().says("=====> live: ");
+        assert!(!ticket.exists(), "{point}");
+        world.env.clear();
+        world.receiver(&["unlock", "app"]).ok();
+        world.until_idle();
+        world.is_exactly_the_revision();
+        world.nothing_is_left_over();
+        let (manifests, mut known) = (world.names("receiver/manifests"), world.names("receiver/spare"));
+        known.extend(world.names("versions/0").into_iter().filter(|name| name.ends_with("Z.toml") || name.len() == 29));
+        known.sort();
+        assert_eq!(manifests, known, "{point}");
+        world.publish(&format!("after {point}"));
+        world.publish(&format!("and after {point}"));
+    }
+}
+
+#[test]
+fn a_lost_or_damaged_manifest_costs_time_and_nothing_else() {
+    let world = frugal(PLAIN);
+    for text in [None, Some(""), Some("{\"format\":1}"), Some("junk")] {
+        for name in world.names("receiver/manifests") {
+            let path = world.app().join("receiver/manifests").join(name);
+            match text {
+                Some(text) => std::fs::write(path, text).unwrap(),
+                None => std::fs::remove_file(path).unwrap(),
+            }
+        }
+        world.publish(&format!("{text:?}"));
+        world.is_exactly_the_revision();
+        world.publish("and again");
+        world.publish("and again, with a spare");
+        world.is_exactly_the_revision();
+    }
+}
