@@ -84,15 +84,21 @@ impl Guard {
         self.journal.append(by, event)
     }
 
+    /// Appends to the journal what nobody is told before the next entry is on disk.
+    pub fn note(&mut self, by: Option<&str>, event: Event) -> Result<u64> {
+        self.journal.note(by, event)
+    }
+
     /// The number that the journal's next entry gets.
     pub fn next_seq(&self) -> u64 {
         self.journal.next_seq()
     }
 
-    /// Writes down that a release begins. Its record is not sealed: it is no release yet.
+    /// Writes down that a release begins. Its record is not sealed: it is no release yet. Not synced: what is under way
+    /// is on disk by then, and names it.
     pub fn begin(&self, record: &Record) -> Result<()> {
         files::make_directory(&self.app.version(record.id.version), 0o755)?;
-        record.write(&self.app.record(&record.id))
+        record.write_unsynced(&self.app.record(&record.id))
     }
 
     /// Seals a record: from now on the release is complete.
@@ -113,6 +119,12 @@ impl Guard {
     pub fn write(&self, path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
         debug_assert!(path.starts_with(self.app.directory()));
         files::write_atomic(path, bytes, mode)
+    }
+
+    /// Writes a file of the app's state that a power cut may take back to what it was.
+    pub fn write_unsynced(&self, path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+        debug_assert!(path.starts_with(self.app.directory()));
+        files::write_unsynced(path, bytes, mode)
     }
 
     /// Renames something of a release that is being made to the trash; nothing there is fine.

@@ -6,7 +6,7 @@
 //! writer moves it aside and goes on. Lines that are junk are moved aside too, and said.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -368,15 +368,29 @@ impl Journal {
         Ok((Journal { path, next }, told))
     }
 
-    /// Appends one entry and forces it to disk; returns its number.
+    /// Appends one entry and forces it to disk, with all that was noted before; returns its number.
     pub fn append(&mut self, by: Option<&str>, event: Event) -> Result<u64> {
+        self.add(by, event, File::sync_data)
+    }
+
+    /// Appends one entry that nobody is told before the next one is on disk; returns its number.
+    pub fn note(&mut self, by: Option<&str>, event: Event) -> Result<u64> {
+        self.add(by, event, |_| Ok(()))
+    }
+
+    fn add(
+        &mut self,
+        by: Option<&str>,
+        event: Event,
+        sync: impl FnOnce(&File) -> std::io::Result<()>,
+    ) -> Result<u64> {
         let seq = self.next;
         let entry = Entry { seq, time: clock::now(), by: by.map(text::printable), event };
         let text = line(&entry)?;
         let written = (|| {
             let mut file = OpenOptions::new().append(true).custom_flags(libc_nofollow()).open(&self.path)?;
             let length = file.metadata()?.len();
-            let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_data());
+            let written = file.write_all(text.as_bytes()).and_then(|()| sync(&file));
             if written.is_err() {
                 // Half a line (a full disk) must not be the beginning of the next one.
                 let _ = file.set_len(length);

@@ -99,8 +99,16 @@ impl Record {
 
     /// Writes it down, whole or not at all.
     pub(super) fn write(&self, path: &std::path::Path) -> Result<()> {
-        let text = toml::to_string(self).context(|| format!("cannot write down {}", self.id))?;
-        files::write_atomic(path, text.as_bytes(), 0o644)
+        files::write_atomic(path, self.text()?.as_bytes(), 0o644)
+    }
+
+    /// The same, but a power cut may leave nothing of it.
+    pub(super) fn write_unsynced(&self, path: &std::path::Path) -> Result<()> {
+        files::write_unsynced(path, self.text()?.as_bytes(), 0o644)
+    }
+
+    fn text(&self) -> Result<String> {
+        toml::to_string(self).context(|| format!("cannot write down {}", self.id))
     }
 }
 

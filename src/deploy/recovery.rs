@@ -179,7 +179,8 @@ pub fn finish(guard: &mut Guard, by: &str, id: &ReleaseId, rollback: bool) -> Re
     }
     death::point("last-moved");
     if !told(&history, &|event| matches!(event, Event::Live { release, .. } if release == id)) {
-        guard.append(Some(by), Event::Live { release: id.clone(), before, rollback })?;
+        // Nobody is told of it before the verdict.
+        guard.note(Some(by), Event::Live { release: id.clone(), before, rollback })?;
     }
     death::point("journaled");
     // Events of a database come disabled in every copy: they are for the live one.

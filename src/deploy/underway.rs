@@ -66,10 +66,13 @@ impl Underway {
         }
     }
 
-    /// Writes it down; synced.
+    /// Writes it down; synced, unless nothing was done yet: its job is in the queue, which is on disk.
     pub fn write(&self, guard: &Guard) -> Result<()> {
         let text = serde_json::to_vec(self).context(|| "cannot write down what is under way")?;
-        guard.write(&guard.app().underway(), &text, 0o600)
+        match self.step {
+            Step::Taken if !self.unfinished => guard.write_unsynced(&guard.app().underway(), &text, 0o600),
+            _ => guard.write(&guard.app().underway(), &text, 0o600),
+        }
     }
 
     /// What was under way; `None` where nothing was.

@@ -262,7 +262,8 @@ fn journal_push(guard: &mut Guard, job: &Job) -> Result<()> {
         forced: *forced,
         options: job.options.words(),
     };
-    guard.append(Some(&job.by), event).map(drop)
+    // Nobody is told of it before its verdict.
+    guard.note(Some(&job.by), event).map(drop)
 }
 
 /// The journal's word on a job that failed.
