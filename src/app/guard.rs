@@ -133,7 +133,10 @@ impl Guard {
         if !files::exists(place) {
             return Ok(());
         }
-        files::move_new(place, &self.app.trash().join(format!("part-{}-{}", self.next_seq(), std::process::id())))
+        files::move_new(
+            place,
+            &self.app.trash().join(format!("part-{}-{}", self.next_seq(), std::process::id())),
+        )
     }
 
     /// Writes down what an export wrote. Not synced: without it a later export has more to do, and that is all.

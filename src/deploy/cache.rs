@@ -62,7 +62,11 @@ impl Carrying<'_> {
     }
 
     /// Carries one directory; or says why not.
-    fn carry(&self, path: &RelativePath, keys: &[RelativePath]) -> Result<std::result::Result<Copied, String>> {
+    fn carry(
+        &self,
+        path: &RelativePath,
+        keys: &[RelativePath],
+    ) -> Result<std::result::Result<Copied, String>> {
         let app = self.guard.app();
         let (from, to) = (app.release(self.from.0), app.release(self.to.0));
         let content = |manifest: &Manifest, key: &RelativePath| {
@@ -82,7 +86,8 @@ impl Carrying<'_> {
         if !above.as_os_str().is_empty() && !is_directory_beneath(&to, above) {
             return Ok(Err(format!("{} is no directory of the revision", above.display())));
         }
-        let mut copying = Copying { names: names(app, self.from.0, self.to.0), blocks: true, copied: Copied::default() };
+        let mut copying =
+            Copying { names: names(app, self.from.0, self.to.0), blocks: true, copied: Copied::default() };
         let copied = copying.directory(&from.join(path.as_path()), &target);
         match copied {
             Ok(()) => Ok(Ok(copying.copied)),
@@ -170,7 +175,10 @@ impl Copying {
     fn named(&self, path: &Path) -> Error {
         let shown = printable_bytes(path.as_os_str().as_bytes());
         let (release, _) = &self.names[1];
-        Error::new(format!("{shown} depends on the release that it was made in, {}", printable_bytes(release)))
+        Error::new(format!(
+            "{shown} depends on the release that it was made in, {}",
+            printable_bytes(release)
+        ))
     }
 
     fn link(&mut self, from: &Path, to: &Path) -> Result<()> {
@@ -187,7 +195,8 @@ impl Copying {
         let cannot = || format!("cannot copy {}", from.display());
         #[allow(clippy::cast_possible_wrap, reason = "the flags are small positive numbers")]
         let flags = (rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK).bits() as i32;
-        let mut source = std::fs::OpenOptions::new().read(true).custom_flags(flags).open(from).context(cannot)?;
+        let mut source =
+            std::fs::OpenOptions::new().read(true).custom_flags(flags).open(from).context(cannot)?;
         let about = source.metadata().context(cannot)?;
         let text = self.read(&mut source, from, &about)?;
         let mut target = std::fs::OpenOptions::new();

@@ -68,8 +68,7 @@ impl Exporting<'_> {
     }
 
     fn afresh(&self, place: &Path) -> Result<Exported> {
-        std::fs::create_dir(place)
-            .context(|| format!("cannot make the directory {}", place.display()))?;
+        std::fs::create_dir(place).context(|| format!("cannot make the directory {}", place.display()))?;
         death::point("directory-made");
         self.write(place, None)
     }

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use super::cache::Carrying;
 use super::crew::{Crew, Upbringing};
 use super::environment::{Environment, Subject};
+use super::exporting::{self, Exporting};
 use super::joblog::{JobLog, Line};
 use super::look::{Look, Scene};
 use super::opening::Opening;
@@ -15,7 +16,6 @@ use super::queue::Job;
 use super::stage::Stage;
 use super::stop::Stopper;
 use super::underway::{Step, Underway};
-use super::exporting::{self, Exporting};
 use super::{databases, plan, room, sharing};
 use crate::app::guard::Guard;
 use crate::app::record::{DatabaseRecord, Record, StageRun};
@@ -26,9 +26,9 @@ use crate::schema::{Answer, Detector};
 use crate::serve::hold::Hold;
 use crate::serve::start::Purpose;
 use crate::support::{Context, Error, Result, clock, death, files};
-use crate::vcs::times::Older;
-use crate::vcs::export::Exported;
 use crate::vcs::Repository;
+use crate::vcs::export::Exported;
+use crate::vcs::times::Older;
 
 /// A release that is being made, under the app's lock.
 pub struct Making<'a> {
@@ -257,7 +257,8 @@ impl<'a> Making<'a> {
 
     /// Carries what `[cache]` names over from the live release.
     pub fn carry_cache(&self) -> Result<()> {
-        let (Some(previous), Some(older), Some(exported)) = (&self.previous, &self.older, &self.exported) else {
+        let (Some(previous), Some(older), Some(exported)) = (&self.previous, &self.older, &self.exported)
+        else {
             return Ok(());
         };
         let carrying = Carrying {
@@ -284,7 +285,8 @@ impl<'a> Making<'a> {
     /// Whether nothing but the export wrote to the release, or to a database of its version.
     fn is_only_exported(&self) -> bool {
         let settings = &self.look.settings;
-        let alone = !self.look.plan.opens && matches!(self.look.plan.data, plan::Data::None | plan::Data::Join(_));
+        let alone =
+            !self.look.plan.opens && matches!(self.look.plan.data, plan::Data::None | plan::Data::Join(_));
         let shares = !settings.shared.files.is_empty() || !settings.shared.dirs.is_empty();
         alone && !shares && !settings.runs_something() && !settings.has_stages()
     }

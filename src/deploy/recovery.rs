@@ -303,7 +303,11 @@ fn sweep(guard: &mut Guard) -> Result<Vec<String>> {
         told.push(format!("{} was not complete: removed", record.id));
     }
     spare::sweep(guard, &|name| {
-        scene.releases.standing.iter().any(|record| record.sealed.is_some() && record.id.name.as_str() == name)
+        scene
+            .releases
+            .standing
+            .iter()
+            .any(|record| record.sealed.is_some() && record.id.name.as_str() == name)
     })?;
     processes::end_rehearsals(&app)?;
     let mut places =

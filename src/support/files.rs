@@ -167,12 +167,16 @@ pub fn sync_some(directory: &Path, paths: &[Vec<u8>]) -> Result<()> {
     let mut places = std::collections::BTreeSet::from([directory.to_owned()]);
     for path in paths {
         let path = directory.join(<OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(path));
-        places.extend(path.ancestors().skip(1).take_while(|above| above.starts_with(directory)).map(Path::to_owned));
+        places.extend(
+            path.ancestors().skip(1).take_while(|above| above.starts_with(directory)).map(Path::to_owned),
+        );
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         match rustix::fs::open(&path, flags, Mode::empty()) {
             // A symlink is synced by its directory, and what is gone, too.
             Err(rustix::io::Errno::LOOP | rustix::io::Errno::NOENT) => {}
-            opened => opened.and_then(rustix::fs::fsync).context(|| format!("cannot sync {}", path.display()))?,
+            opened => {
+                opened.and_then(rustix::fs::fsync).context(|| format!("cannot sync {}", path.display()))?
+            }
         }
     }
     places.iter().try_for_each(|place| sync_directory(place))

@@ -107,12 +107,7 @@ impl<'a> Wanted<'a> {
     }
 
     /// Brings the directories of a spare to what the revision has; answers those that were read or made for it.
-    pub(super) fn bring_about(
-        &self,
-        top: &OwnedFd,
-        spare: &Manifest,
-        trash: &Path,
-    ) -> Result<Vec<Vec<u8>>> {
+    pub(super) fn bring_about(&self, top: &OwnedFd, spare: &Manifest, trash: &Path) -> Result<Vec<Vec<u8>>> {
         // What the revision does not have any more, by the directory that it is in.
         let mut gone: HashMap<&[u8], Vec<&[u8]>> = HashMap::new();
         for item in spare.items().filter(|item| item.what != What::Gone && !self.has(item.path)) {

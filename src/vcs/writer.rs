@@ -107,8 +107,7 @@ impl<'a> Writer<'a> {
         let Kind::File { executable } = entry.kind else {
             let target = self.repository.read(entry.id)?;
             rustix::fs::symlinkat(OsStr::from_bytes(&target), directory, name).context(cannot)?;
-            let about =
-                rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).context(cannot)?;
+            let about = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).context(cannot)?;
             return Ok(Done { entry, stamp: Stamp::of(&about), way: Way::Written, is_new: false });
         };
         if self.shares(Sharing::Names)
@@ -205,8 +204,7 @@ impl<'a> Writer<'a> {
         let Ok(source) = rustix::fs::openat(&older.top, entry.path.as_slice(), flags, Mode::empty()) else {
             return Ok(false);
         };
-        let is_as_exported =
-            || rustix::fs::fstat(&source).is_ok_and(|about| Stamp::of(&about) == item.stamp);
+        let is_as_exported = || rustix::fs::fstat(&source).is_ok_and(|about| Stamp::of(&about) == item.stamp);
         if !is_as_exported() {
             return Ok(false);
         }

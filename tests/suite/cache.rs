@@ -55,7 +55,8 @@ fn a_virtual_environment_is_kept_while_its_requirements_are_the_same() {
     // It is this release's own, and works.
     assert!(!names(&new.join(".venv"), old.file_name().unwrap().to_str().unwrap()));
     let python = new.join(".venv/bin/python3");
-    let prefix = world.run(python.to_str().unwrap(), world.place(), &["-c", "import sys; print(sys.prefix)"]).ok();
+    let prefix =
+        world.run(python.to_str().unwrap(), world.place(), &["-c", "import sys; print(sys.prefix)"]).ok();
     assert_eq!(Path::new(prefix.stdout.trim()), new.join(".venv"));
     let pip = std::fs::read_to_string(new.join(".venv/bin/pip")).unwrap();
     assert!(pip.starts_with(&format!("#!{}/.venv/bin/python", new.display())), "{pip}");
@@ -69,10 +70,8 @@ fn a_virtual_environment_is_kept_while_its_requirements_are_the_same() {
     let binary = [b"\x7fELF\0\0", new.file_name().unwrap().as_encoded_bytes(), b"\0"].concat();
     let name = world.live().unwrap();
     let binary = binary.to_vec();
-    let own = String::from_utf8_lossy(&binary).replace(
-        new.file_name().unwrap().to_str().unwrap(),
-        name.split('/').next_back().unwrap(),
-    );
+    let own = String::from_utf8_lossy(&binary)
+        .replace(new.file_name().unwrap().to_str().unwrap(), name.split('/').next_back().unwrap());
     std::fs::write(world.here().join(".venv/lib/tool.so"), own).unwrap();
     world.next("four\n").says("tool.so depends on the release that it was made in").says("made it");
     world.nothing_is_left_over();

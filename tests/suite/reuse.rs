@@ -230,10 +230,18 @@ fn a_spare_takes_every_kind_of_change_of_a_revision() {
 fn no_release_in_which_something_runs_is_taken_over() {
     let world = frugal(PLAIN);
     let spare = world.spare().unwrap();
-    let mut sleeper = std::process::Command::new("sleep").arg("60").current_dir(spare.join("deep")).spawn().unwrap();
+    let mut sleeper =
+        std::process::Command::new("sleep").arg("60").current_dir(spare.join("deep")).spawn().unwrap();
     world.publish("3");
-    assert!(std::fs::read_link(format!("/proc/{}/cwd", sleeper.id())).unwrap().starts_with(world.app().join("receiver"))
-        || std::fs::read_link(format!("/proc/{}/cwd", sleeper.id())).unwrap().to_string_lossy().ends_with("(deleted)"));
+    assert!(
+        std::fs::read_link(format!("/proc/{}/cwd", sleeper.id()))
+            .unwrap()
+            .starts_with(world.app().join("receiver"))
+            || std::fs::read_link(format!("/proc/{}/cwd", sleeper.id()))
+                .unwrap()
+                .to_string_lossy()
+                .ends_with("(deleted)")
+    );
     world.is_exactly_the_revision();
     sleeper.kill().unwrap();
     sleeper.wait().unwrap();
@@ -264,7 +272,9 @@ fn a_deploy_that_dies_with_a_spare_in_its_hands_leaves_nothing_wrong() {
         world.is_exactly_the_revision();
         world.nothing_is_left_over();
         let (manifests, mut known) = (world.names("receiver/manifests"), world.names("receiver/spare"));
-        known.extend(world.names("versions/0").into_iter().filter(|name| name.ends_with("Z.toml") || name.len() == 29));
+        known.extend(
+            world.names("versions/0").into_iter().filter(|name| name.ends_with("Z.toml") || name.len() == 29),
+        );
         known.sort();
         assert_eq!(manifests, known, "{point}");
         world.publish(&format!("after {point}"));
@@ -289,4 +299,152 @@ fn a_lost_or_damaged_manifest_costs_time_and_nothing_else() {
         world.publish("and again, with a spare");
         world.is_exactly_the_revision();
     }
+}
+
+/// A loop-mounted filesystem as a world's root; unmounted before the world's directory goes.
+struct Mounted {
+    world: World,
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg("--lazy").arg(self.world.root()).status();
+    }
+}
+
+impl Mounted {
+    fn new(mkfs: &[&str]) -> Mounted {
+        let world = World::new();
+        std::fs::create_dir(world.root()).unwrap();
+        let image = world.place().join("disk");
+        std::fs::File::create(&image).unwrap().set_len(512 << 20).unwrap();
+        let (image, root) = (image.display().to_string(), world.root().display().to_string());
+        let made = world.run(mkfs[0], world.place(), &[&mkfs[1..], &[&image]].concat());
+        assert_eq!(made.code, 0, "{} {}", made.stdout, made.stderr);
+        let mounted = world.run("mount", world.place(), &["-o", "loop", &image, &root]);
+        assert_eq!(mounted.code, 0, "this test mounts a filesystem, so it needs root: {}", mounted.stderr);
+        world.receiver(&["create", "app"]).ok();
+        world.remote("app");
+        Mounted { world }
+    }
+}
+
+/// Whether a file shares blocks with another, as the filesystem tells.
+fn shares_blocks(world: &World, path: &Path) -> bool {
+    let said = world.run("filefrag", world.place(), &["-v", path.to_str().unwrap()]).ok();
+    said.stdout.contains("shared")
+}
+
+fn large(seed: u8) -> Vec<u8> {
+    (0..300_000_u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8 ^ seed).collect()
+}
+
+#[test]
+fn blocks_are_shared_with_the_live_release_where_the_filesystem_can_do_that() {
+    for mkfs in [&["mkfs.btrfs", "-q"][..], &["mkfs.xfs", "-q"]] {
+        let mounted = Mounted::new(mkfs);
+        let world = &mounted.world;
+        world.file("receiver.toml", PLAIN).bytes("large", &large(1)).bytes("other", &large(2));
+        world.publish("one");
+        world.publish("two");
+        assert!(shares_blocks(world, &world.release().join("large")), "{mkfs:?}");
+        world.is_exactly_the_revision();
+        // A change in the live one, however well it is hidden, is not taken over.
+        let path = world.release().join("large");
+        let before = std::fs::metadata(&path).unwrap();
+        let mut text = large(1);
+        text[0] ^= 1;
+        std::fs::write(&path, &text).unwrap();
+        hide(&path, &before);
+        world.bytes("other", &large(3));
+        world.publish("three");
+        world.is_exactly_the_revision();
+        // And what is written to the new one is not seen in those before.
+        std::fs::write(world.release().join("large"), "short").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), text);
+    }
+}
+
+#[test]
+fn names_are_shared_only_where_the_server_says_so_and_nothing_runs() {
+    let world = World::with_app();
+    world.server_config("[export]\nlink = \"hard\"\n[keep]\nreleases = 2\n");
+    world.file("receiver.toml", PLAIN).file("a.txt", "a\n").file("empty", "").file("b/run", "#!/bin/sh\n");
+    world.publish("one");
+    let first = world.release();
+    world.publish("two");
+    let second = world.release();
+    let inode = |release: &Path, name: &str| std::fs::metadata(release.join(name)).unwrap().ino();
+    assert_eq!(inode(&first, "a.txt"), inode(&second, "a.txt"));
+    assert_ne!(inode(&first, "index.html"), inode(&second, "index.html"));
+    // Another mode is another file, and so is one that was changed by hand.
+    std::fs::set_permissions(world.laptop().join("b/run"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let before = std::fs::metadata(second.join("a.txt")).unwrap();
+    std::fs::write(second.join("a.txt"), "A\n").unwrap();
+    hide(&second.join("a.txt"), &before);
+    world.publish("three");
+    world.is_exactly_the_revision();
+    assert_eq!(world.live_file("a.txt"), "a\n");
+    assert_eq!(std::fs::metadata(second.join("b/run")).unwrap().mode() & 0o777, 0o644);
+    assert_eq!(inode(&second, "empty"), inode(&world.release(), "empty"));
+    for number in 4..8 {
+        world.publish(&number.to_string());
+        world.is_exactly_the_revision();
+    }
+    assert!(world.spare().is_none(), "a spare would share its files with what is live");
+    // A stage could write in place: then no file has two names.
+    world.file("receiver.toml", "[stages]\nbuild = \"echo more >> a.txt\"\n[database]\nengine = \"none\"\n");
+    world.file("index.html", "8").commit("8");
+    world.push().ok().says("note       export.link = \"hard\" is not followed").says("=====> live: ");
+    let (old, new) = (std::fs::read_link(world.app().join("receiver/previous")).unwrap(), world.release());
+    let old = world.app().join("receiver").join(old);
+    assert_ne!(inode(&old, "a.txt"), inode(&new, "a.txt"));
+    assert_eq!(std::fs::read_to_string(old.join("a.txt")).unwrap(), "a\n");
+}
+
+#[test]
+fn a_file_of_many_megabytes_is_written_without_having_it_in_memory() {
+    let world = World::with_app();
+    let large: Vec<u8> = (0..40).flat_map(large).collect();
+    world.file("receiver.toml", PLAIN).bytes("large.bin", &large);
+    world.publish("one");
+    assert_eq!(std::fs::read(world.release().join("large.bin")).unwrap(), large);
+    world.run("git", &world.app().join("repo.git"), &["repack", "-adq"]).ok();
+    world.receiver(&["deploy", "app"]).ok();
+    assert_eq!(std::fs::read(world.release().join("large.bin")).unwrap(), large);
+    world.is_exactly_the_revision();
+}
+
+/// How many names, files and bytes' worth of writes a deploy of one changed file makes, as the kernel is asked for them.
+fn calls_of_one_change(files: usize) -> usize {
+    let world = World::with_app();
+    world.receiver(&["config", "app", "keep.releases", "1"]).ok();
+    world.file("receiver.toml", PLAIN);
+    for number in 0..files {
+        world.file(&format!("d{}/f{number}", number / 50), &format!("{number}\n"));
+    }
+    for number in 0..3 {
+        world.publish(&number.to_string());
+    }
+    world.file("index.html", "changed").commit("changed");
+    let head = world.head();
+    let (laptop, repository) = (world.laptop().display().to_string(), world.app().join("repo.git"));
+    world.run("git", &repository, &["fetch", "--quiet", &laptop, "main"]).ok();
+    world.run("git", &repository, &["update-ref", "refs/heads/main", &head]).ok();
+    let log = world.place().join("calls").display().to_string();
+    let traced = "trace=rename,renameat,renameat2,unlink,unlinkat,mkdir,mkdirat,symlinkat,linkat,write,pwrite64,fsync,\
+                  fdatasync,syncfs,ftruncate,utimensat,fchmod";
+    let work = ["-f", "-qq", "-o", &log, "-e", traced, crate::world::PROGRAM, "work", "app"];
+    world.end(world.start("strace", &work), 120).ok();
+    assert_eq!(world.live_file("index.html"), "changed");
+    world.is_exactly_the_revision();
+    std::fs::read_to_string(log).unwrap().lines().filter(|line| line.contains('(')).count()
+}
+
+#[test]
+fn the_cost_of_a_deploy_grows_with_what_changed_and_not_with_the_size_of_the_tree() {
+    let (small, large) = (calls_of_one_change(100), calls_of_one_change(1500));
+    assert!(small > 10, "{small}");
+    // The directory of each fifty files is made and removed by nobody, and no file is written but what changed.
+    assert!(large < small + 20, "{small} calls that change something for 100 files, {large} for 1500");
 }
