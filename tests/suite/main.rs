@@ -47,6 +47,7 @@ mod plumbing;
 mod promises;
 mod prune;
 mod push;
+mod random;
 mod reader;
 mod reboot;
 mod refs;
