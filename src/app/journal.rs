@@ -5,7 +5,6 @@
 //! it tells of is told to anybody. A death in mid-line leaves a last line without its end: the next
 //! writer moves it aside and goes on. Lines that are junk are moved aside too, and said.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -14,6 +13,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub use super::history::History;
 use super::layout::{App, FORMAT};
 use super::names::{ReleaseId, Revision};
 use super::record::Releases;
@@ -32,6 +32,54 @@ pub struct Entry {
     /// What happened.
     #[serde(flatten)]
     pub event: Event,
+}
+
+/// The words of a line, all of which an event of ours has at most.
+#[derive(Deserialize)]
+struct Line<'a> {
+    seq: u64,
+    time: Timestamp,
+    by: Option<String>,
+    event: &'a str,
+    job: Option<String>,
+    branch: Option<String>,
+    old: Option<Revision>,
+    new: Option<Revision>,
+    #[serde(default)]
+    options: Vec<String>,
+    forced: Option<bool>,
+    outcome: Option<Outcome>,
+    revision: Option<Revision>,
+    release: Option<ReleaseId>,
+    before: Option<ReleaseId>,
+    rollback: Option<bool>,
+    why: Option<String>,
+}
+
+impl Entry {
+    /// Reads a line. Most are of three kinds, which are read without a detour: a journal may have very many.
+    pub(super) fn read(line: &[u8]) -> serde_json::Result<Entry> {
+        let known = serde_json::from_slice::<Line>(line).ok().and_then(Line::into_entry);
+        known.map_or_else(|| serde_json::from_slice(line), Ok)
+    }
+}
+
+impl Line<'_> {
+    fn into_entry(self) -> Option<Entry> {
+        let Line { seq, time, by, job, branch, old, options, revision, before, why, .. } = self;
+        let event = match self.event {
+            "push" => {
+                Event::Push { job: job?, branch: branch?, old, new: self.new?, forced: self.forced?, options }
+            }
+            "verdict" => {
+                let (job, outcome) = (job?, self.outcome?);
+                Event::Verdict { job, outcome, revision, branch, release: self.release, why }
+            }
+            "live" => Event::Live { release: self.release?, before, rollback: self.rollback? },
+            _ => return None,
+        };
+        Some(Entry { seq, time, by, event })
+    }
 }
 
 /// How a job ended.
@@ -146,170 +194,9 @@ pub enum Event {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Header {
-    format: u32,
+pub(super) struct Header {
+    pub(super) format: u32,
     app: String,
-}
-
-/// The journal as it was read.
-#[derive(Debug, Default)]
-pub struct History {
-    entries: Vec<Entry>,
-    junk: Vec<usize>,
-    torn: bool,
-    headless: bool,
-}
-
-impl History {
-    /// Reads the journal of an app. Junk in it is left out and counted, a newer format refused.
-    pub fn read(app: &App) -> Result<History> {
-        let path = app.journal();
-        let Some(bytes) = files::read_limited(&path, 1 << 30)? else {
-            return Ok(History { headless: true, ..History::default() });
-        };
-        History::parse(&bytes, &path)
-    }
-
-    /// Reads the bytes of the journal at `path`.
-    pub fn parse(bytes: &[u8], path: &Path) -> Result<History> {
-        let mut history = History { headless: true, ..History::default() };
-        for (at, line) in bytes.split_inclusive(|b| *b == b'\n').enumerate() {
-            if line.last() != Some(&b'\n') {
-                history.torn = true;
-                continue;
-            }
-            if at == 0
-                && let Ok(header) = serde_json::from_slice::<Header>(line)
-            {
-                refuse_newer(header.format, path)?;
-                history.headless = false;
-                continue;
-            }
-            match serde_json::from_slice::<Entry>(line) {
-                Ok(entry) => history.entries.push(entry),
-                Err(_) => history.junk.push(at + 1),
-            }
-        }
-        Ok(history)
-    }
-
-    /// All entries, oldest first.
-    pub fn entries(&self) -> &[Entry] {
-        &self.entries
-    }
-
-    /// What is wrong with the file itself, as a sentence; `None` where it is sound.
-    pub fn damage(&self, app: &App) -> Option<String> {
-        let lines = self.junk.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
-        let name = app.journal().display().to_string();
-        if !self.junk.is_empty() {
-            Some(format!("{name} has junk in line {lines}"))
-        } else if self.torn {
-            Some(format!("{name} ends in the middle of a line"))
-        } else if self.headless {
-            Some(format!("{name} does not begin with its format's number"))
-        } else {
-            None
-        }
-    }
-
-    /// The number that the next entry gets.
-    pub fn next_seq(&self) -> u64 {
-        self.entries.iter().map(|entry| entry.seq).max().unwrap_or(0) + 1
-    }
-
-    /// The releases that became live, in order, with those that are there several times.
-    pub fn lives(&self) -> impl DoubleEndedIterator<Item = &ReleaseId> {
-        self.entries.iter().filter_map(|entry| match &entry.event {
-            Event::Live { release, .. } => Some(release),
-            _ => None,
-        })
-    }
-
-    /// The release of another version that a rollback left, while the version that it went back to is live.
-    pub fn left_version(&self) -> Option<&ReleaseId> {
-        let mut left = None;
-        for entry in &self.entries {
-            if let Event::Live { release, before, rollback } = &entry.event
-                && let Some(before) = before
-                && before.version != release.version
-            {
-                left = rollback.then_some(before);
-            }
-        }
-        left
-    }
-
-    /// When each release was last left by something that became live after it.
-    pub fn left_at(&self) -> BTreeMap<ReleaseId, Timestamp> {
-        let mut left = BTreeMap::new();
-        for entry in &self.entries {
-            if let Event::Live { release, before, .. } = &entry.event {
-                left.remove(release);
-                if let Some(before) = before {
-                    left.insert(before.clone(), entry.time);
-                }
-            }
-        }
-        left
-    }
-
-    /// The releases that rollbacks left, and that did not become live again since.
-    pub fn withdrawn(&self) -> BTreeSet<ReleaseId> {
-        let mut withdrawn = BTreeSet::new();
-        for entry in &self.entries {
-            match &entry.event {
-                Event::Withdraw { release } => withdrawn.insert(release.clone()),
-                Event::Live { release, .. } => withdrawn.remove(release),
-                _ => continue,
-            };
-        }
-        withdrawn
-    }
-
-    /// The releases that are pinned.
-    pub fn pinned(&self) -> BTreeSet<ReleaseId> {
-        let mut pinned = BTreeSet::new();
-        for entry in &self.entries {
-            match &entry.event {
-                Event::Pin { release } => pinned.insert(release.clone()),
-                Event::Unpin { release } => pinned.remove(release),
-                _ => continue,
-            };
-        }
-        pinned
-    }
-
-    /// Why there are no deploys, where `receiver lock` said so.
-    pub fn locked(&self) -> Option<&str> {
-        self.entries.iter().rev().find_map(|entry| match &entry.event {
-            Event::Lock { why } => Some(Some(why.as_str())),
-            Event::Unlock => Some(None),
-            _ => None,
-        })?
-    }
-
-    /// Whether there ever was a verdict about this tip of this branch. That a push was superseded is
-    /// none: it says nothing about the revision.
-    pub fn has_verdict(&self, tip: &Revision, on: &str) -> bool {
-        self.entries.iter().any(|entry| {
-            matches!(&entry.event, Event::Verdict { outcome, revision: Some(revision), branch, .. }
-                if *outcome != Outcome::Superseded && revision == tip && branch.as_deref() == Some(on))
-        })
-    }
-
-    /// The last deploy that ended; orders like `lock` and rollbacks are none.
-    pub fn last_deploy(&self) -> Option<&str> {
-        self.entries.iter().rev().find_map(|entry| match &entry.event {
-            Event::Verdict { job, revision: Some(_), .. } => Some(job.as_str()),
-            _ => None,
-        })
-    }
-
-    /// Whether the push that became this job is written down already.
-    pub fn has_push(&self, wanted: &str) -> bool {
-        self.entries.iter().any(|entry| matches!(&entry.event, Event::Push { job, .. } if job == wanted))
-    }
 }
 
 /// Refuses a file whose format is newer than this program's.
@@ -417,70 +304,4 @@ fn line(value: &impl Serialize) -> Result<String> {
     let mut text = serde_json::to_string(value).context(|| "cannot write down an entry")?;
     text.push('\n');
     Ok(text)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn release(n: u32) -> ReleaseId {
-        format!("0/2026112{n}T000000Z-aaaaaaaaaaaa").parse().unwrap()
-    }
-
-    fn history(events: Vec<Event>) -> History {
-        let entries = events.into_iter().enumerate().map(|(at, event)| Entry {
-            seq: at as u64 + 1,
-            time: clock::now(),
-            by: None,
-            event,
-        });
-        History { entries: entries.collect(), ..History::default() }
-    }
-
-    fn live(n: u32) -> Event {
-        Event::Live { release: release(n), before: None, rollback: false }
-    }
-
-    #[test]
-    fn what_became_live_again_is_withdrawn_no_longer() {
-        let history = history(vec![
-            live(1),
-            live(2),
-            Event::Withdraw { release: release(2) },
-            live(1),
-            live(2),
-            Event::Withdraw { release: release(1) },
-        ]);
-        assert_eq!(history.withdrawn().into_iter().collect::<Vec<_>>(), [release(1)]);
-    }
-
-    #[test]
-    fn the_last_word_on_the_lock_counts() {
-        let lock = || Event::Lock { why: "holidays".into() };
-        assert_eq!(history(vec![lock()]).locked(), Some("holidays"));
-        assert_eq!(history(vec![lock(), Event::Unlock]).locked(), None);
-    }
-
-    #[test]
-    fn a_line_without_its_end_and_junk_are_left_out() {
-        let good = line(&history(vec![live(1)]).entries[0]).unwrap();
-        let text = format!("{{\"format\":1,\"app\":\"a\"}}\n{good}junk\n{good}{{\"seq\":3");
-        let read = History::parse(text.as_bytes(), Path::new("j")).unwrap();
-        assert_eq!((read.entries.len(), read.junk.clone(), read.torn), (2, vec![3], true));
-    }
-
-    #[test]
-    fn a_newer_format_is_refused() {
-        let text = b"{\"format\":2,\"app\":\"a\"}\n";
-        assert!(History::parse(text, Path::new("j")).unwrap_err().to_string().contains("format 2"));
-    }
-
-    #[test]
-    fn events_of_later_receivers_are_kept_in_order_and_not_understood() {
-        let text =
-            "{\"format\":1,\"app\":\"a\"}\n{\"seq\":9,\"time\":\"2026-11-22T00:00:00Z\",\"event\":\"new\"}\n";
-        let read = History::parse(text.as_bytes(), Path::new("j")).unwrap();
-        assert!(matches!(read.entries[0].event, Event::Other));
-        assert_eq!(read.next_seq(), 10);
-    }
 }

@@ -1,6 +1,7 @@
 //! An app on this server: its names, its place on disk, and the only way to write there.
 
 pub mod guard;
+mod history;
 pub mod init;
 pub mod journal;
 pub mod layout;
