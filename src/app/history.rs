@@ -81,13 +81,14 @@ impl History {
         let begins = self.length == 0;
         self.length += bytes.len() as u64;
         let entries = Arc::make_mut(&mut self.entries);
-        for (at, line) in bytes.split_inclusive(|b| *b == b'\n').enumerate() {
+        for line in bytes.split_inclusive(|b| *b == b'\n') {
+            self.lines += 1;
             if line.last() != Some(&b'\n') {
                 self.torn = true;
                 continue;
             }
             if begins
-                && at == 0
+                && self.lines == 1
                 && let Ok(header) = serde_json::from_slice::<Header>(line)
             {
                 refuse_newer(header.format, path)?;
@@ -96,10 +97,9 @@ impl History {
             }
             match Entry::read(line) {
                 Ok(entry) => entries.push(entry),
-                Err(_) => self.junk.push(self.lines + at + 1),
+                Err(_) => self.junk.push(self.lines),
             }
         }
-        self.lines += bytes.iter().filter(|b| **b == b'\n').count();
         Ok(())
     }
 

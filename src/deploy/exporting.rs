@@ -41,7 +41,7 @@ impl Exporting<'_> {
         let app = self.guard.app();
         let place = app.release(self.id);
         let exported = match spare::take(self.guard, self.id)? {
-            Some(spare) => self.into_spare(&place, &spare)?,
+            Some(spare) => self.over_spare(&place, &spare)?,
             None => self.afresh(&place)?,
         };
         let manifest = app.manifest(&self.id.name);
@@ -54,7 +54,7 @@ impl Exporting<'_> {
         Ok(exported)
     }
 
-    fn into_spare(&self, place: &Path, spare: &Manifest) -> Result<Exported> {
+    fn over_spare(&self, place: &Path, spare: &Manifest) -> Result<Exported> {
         death::point("directory-made");
         match self.write(place, Some(spare)) {
             Err(error) if self.stopper.check().is_ok() => {

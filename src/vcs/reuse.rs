@@ -110,9 +110,12 @@ impl<'a> Wanted<'a> {
     pub(super) fn bring_about(&self, top: &OwnedFd, spare: &Manifest, trash: &Path) -> Result<Vec<Vec<u8>>> {
         // What the revision does not have any more, by the directory that it is in.
         let mut gone: HashMap<&[u8], Vec<&[u8]>> = HashMap::new();
-        for item in spare.items().filter(|item| item.what != What::Gone && !self.has(item.path)) {
-            let (directory, name) = split(item.path);
-            gone.entry(directory).or_default().push(name);
+        let (mut entries, mut directories) = (self.entries.as_slice(), self.directories.as_slice());
+        for item in spare.items().filter(|item| item.what != What::Gone && !item.path.is_empty()) {
+            if !comes(&mut entries, item.path) && !comes(&mut directories, item.path) {
+                let (directory, name) = split(item.path);
+                gone.entry(directory).or_default().push(name);
+            }
         }
         let mut changed = Vec::new();
         for directory in std::iter::once(&&b""[..]).chain(&self.directories) {
@@ -173,6 +176,16 @@ impl<'a> Wanted<'a> {
         }
         Ok(State::Cleaned)
     }
+}
+
+/// Whether a path comes next in a list, once those before it are left behind.
+fn comes(list: &mut &[&[u8]], path: &[u8]) -> bool {
+    while let [first, rest @ ..] = *list
+        && *first < path
+    {
+        *list = rest;
+    }
+    list.first() == Some(&path)
 }
 
 /// Whether a directory has access rules that what is made in it would inherit.
