@@ -147,7 +147,7 @@ fn harm(damage: &Damage, tree: &Path) {
             let Some(path) = pick(at).filter(|path| kind(path).is_file()) else { return };
             let before = std::fs::metadata(&path).unwrap();
             let mut text = std::fs::read(&path).unwrap();
-            text.first_mut().map(|first| *first ^= 1);
+            text.iter_mut().take(1).for_each(|first| *first ^= 1);
             std::fs::write(&path, text).unwrap();
             let file = std::fs::File::options().write(true).open(&path).unwrap();
             file.set_modified(before.modified().unwrap()).unwrap();

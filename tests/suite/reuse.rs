@@ -340,7 +340,7 @@ fn shares_blocks(world: &World, path: &Path) -> bool {
 }
 
 fn large(seed: u8) -> Vec<u8> {
-    (0..300_000_u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8 ^ seed).collect()
+    (0..300_000_u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 13).to_le_bytes()[0] ^ seed).collect()
 }
 
 #[test]
