@@ -69,7 +69,7 @@ impl History {
             text
         };
         history.inode = about.ino();
-        history.parse(&text, path)?;
+        history.take_up(&text, path)?;
         Ok(history)
     }
 
@@ -77,7 +77,14 @@ impl History {
         self.junk.is_empty() && !self.torn && !self.headless
     }
 
-    fn parse(&mut self, bytes: &[u8], path: &Path) -> Result<()> {
+    /// Reads the bytes of the journal at `path`.
+    pub fn parse(bytes: &[u8], path: &Path) -> Result<History> {
+        let mut history = History { headless: true, ..History::default() };
+        history.take_up(bytes, path)?;
+        Ok(history)
+    }
+
+    fn take_up(&mut self, bytes: &[u8], path: &Path) -> Result<()> {
         let begins = self.length == 0;
         self.length += bytes.len() as u64;
         let entries = Arc::make_mut(&mut self.entries);
@@ -241,12 +248,6 @@ mod tests {
         History { entries: Arc::new(entries.collect()), ..History::default() }
     }
 
-    fn parsed(text: &[u8]) -> Result<History> {
-        let mut history = History { headless: true, ..History::default() };
-        history.parse(text, Path::new("j"))?;
-        Ok(history)
-    }
-
     fn live(n: u32) -> Event {
         Event::Live { release: release(n), before: None, rollback: false }
     }
@@ -275,21 +276,21 @@ mod tests {
     fn a_line_without_its_end_and_junk_are_left_out() {
         let good = serde_json::to_string(&history(vec![live(1)]).entries[0]).unwrap() + "\n";
         let text = format!("{{\"format\":1,\"app\":\"a\"}}\n{good}junk\n{good}{{\"seq\":3");
-        let read = parsed(text.as_bytes()).unwrap();
+        let read = History::parse(text.as_bytes(), Path::new("j")).unwrap();
         assert_eq!((read.entries.len(), read.junk.clone(), read.torn), (2, vec![3], true));
     }
 
     #[test]
     fn a_newer_format_is_refused() {
         let text = b"{\"format\":2,\"app\":\"a\"}\n";
-        assert!(parsed(text).unwrap_err().to_string().contains("format 2"));
+        assert!(History::parse(text, Path::new("j")).unwrap_err().to_string().contains("format 2"));
     }
 
     #[test]
     fn events_of_later_receivers_are_kept_in_order_and_not_understood() {
         let text =
             "{\"format\":1,\"app\":\"a\"}\n{\"seq\":9,\"time\":\"2026-11-22T00:00:00Z\",\"event\":\"new\"}\n";
-        let read = parsed(text.as_bytes()).unwrap();
+        let read = History::parse(text.as_bytes(), Path::new("j")).unwrap();
         assert!(matches!(read.entries[0].event, Event::Other));
         assert_eq!(read.next_seq(), 10);
     }
