@@ -130,7 +130,7 @@ pub fn export(
     };
     let mut done = Vec::new();
     for part in parts {
-        done.extend(write_files(part, &top, given, stop)?);
+        done.append(&mut write_files(part, &top, given, stop)?);
     }
     let mut exported = account(done, &wanted, &top, given.older)?;
     if let Some(few) = &mut exported.few {
@@ -145,7 +145,7 @@ fn write_files<'a>(
     top: &OwnedFd,
     given: &Given,
     stop: &(dyn Fn() -> bool + Sync),
-) -> Result<Vec<Done<'a>>> {
+) -> Result<Vec<Vec<Done<'a>>>> {
     // Neighbours in a directory go to one thread, which opens the directory once.
     const CHUNK: usize = 128;
     let chunks: Vec<(&[Entry], &[u64])> =
@@ -175,18 +175,15 @@ fn write_files<'a>(
         let died = |_| Err(Error::new("a thread of the export died"));
         std::iter::once(mine).chain(others.into_iter().map(|one| one.join().unwrap_or_else(died))).collect()
     });
-    let mut all = Vec::new();
-    for result in results {
-        all.extend(result?);
-    }
-    Ok(all)
+    results.into_iter().collect()
 }
 
 /// Writes down what is there now.
-fn account(done: Vec<Done>, wanted: &Wanted, top: &OwnedFd, older: Option<&Older>) -> Result<Exported> {
+fn account(done: Vec<Vec<Done>>, wanted: &Wanted, top: &OwnedFd, older: Option<&Older>) -> Result<Exported> {
     let mut exported = Exported { few: Some(Vec::new()), ..Exported::default() };
     let manifest = &mut exported.manifest;
-    for done in done {
+    manifest.reserve(done.iter().map(Vec::len).sum::<usize>() + wanted.directories.len() + 1);
+    for done in done.into_iter().flatten() {
         let what = What::Entry(done.entry.kind, done.entry.id);
         manifest.add(Item { path: &done.entry.path, what, stamp: done.stamp })?;
         if done.is_new {

@@ -110,6 +110,11 @@ impl Manifest {
         self.newest = self.newest.max(second);
     }
 
+    /// Makes room for so many items.
+    pub fn reserve(&mut self, items: usize) {
+        self.items.reserve_exact(items);
+    }
+
     /// Adds an item. They are looked up only after [`Manifest::sort`].
     pub fn add(&mut self, item: Item) -> Result<()> {
         let too_long = || Error::new("the paths of a release are too long");
