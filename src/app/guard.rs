@@ -176,9 +176,10 @@ impl Guard {
         files::move_new(&self.app.release(id), &self.app.spare().join(id.name.as_str()))
     }
 
-    /// Renames the spare to the place of a release that is being made.
+    /// Renames the spare to the place of a release that is being made. On disk with the release's seal: as long as
+    /// that is not there, it does not matter where a power cut leaves the tree.
     pub fn take_spare(&self, spare: &ReleaseName, id: &ReleaseId) -> Result<()> {
-        files::move_new(&self.app.spare().join(spare.as_str()), &self.app.release(id))
+        files::move_unsynced(&self.app.spare().join(spare.as_str()), &self.app.release(id))
     }
 
     /// Renames whatever lies in the place of the spare to the trash. Answers whether anything did.

@@ -13,7 +13,7 @@ use crate::app::record::Record;
 use crate::app::settings::Link;
 use crate::app::{App, ReleaseId};
 use crate::support::text::{grouped, plural};
-use crate::support::{Context, Error, Result, clock, death, files};
+use crate::support::{Context, Result, clock, death, files};
 use crate::vcs::export::{self, Exported, Given};
 use crate::vcs::manifest::Manifest;
 use crate::vcs::times::{Older, Sharing};
@@ -132,10 +132,10 @@ pub fn refuse_names(look: &Look) -> Option<&'static str> {
     )
 }
 
-/// Where an export that cannot be synced is an error of its own.
+/// Forces a release to disk that nothing but its export wrote to, with its manifest.
 pub fn sync(exported: &Exported, place: &Path, manifest: &Path) -> Result<()> {
-    exported.sync(place)?;
-    let name = manifest.file_name().ok_or_else(|| Error::new("a manifest has no name"))?;
-    let directory = manifest.parent().unwrap_or(place);
-    files::sync_some(directory, &[std::os::unix::ffi::OsStrExt::as_bytes(name).to_vec()])
+    if files::exists(manifest) {
+        files::sync_file(manifest)?;
+    }
+    exported.sync(place)
 }

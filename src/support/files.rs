@@ -98,12 +98,17 @@ pub fn link_new(target: &Path, link: &Path) -> Result<()> {
 
 /// Moves a file or directory within one filesystem; what is in the way is never replaced.
 pub fn move_new(from: &Path, to: &Path) -> Result<()> {
-    rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE)
-        .context(|| format!("cannot move {} to {}", from.display(), to.display()))?;
+    move_unsynced(from, to)?;
     for directory in [from.parent(), to.parent()].into_iter().flatten() {
         sync_directory(directory)?;
     }
     Ok(())
+}
+
+/// The same without waiting for the disk: a power cut may take it back.
+pub fn move_unsynced(from: &Path, to: &Path) -> Result<()> {
+    rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE)
+        .context(|| format!("cannot move {} to {}", from.display(), to.display()))
 }
 
 /// Renames within one open directory, replacing what is there.
@@ -165,7 +170,7 @@ pub fn sync_filesystem(path: &Path) -> Result<()> {
 /// Forces some files below a directory to disk, with the names of all that is in it.
 pub fn sync_some(directory: &Path, paths: &[Vec<u8>]) -> Result<()> {
     let mut places = std::collections::BTreeSet::from([directory.to_owned()]);
-    for path in paths {
+    for path in paths.iter().filter(|path| !path.is_empty()) {
         let path = directory.join(<OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(path));
         places.extend(
             path.ancestors().skip(1).take_while(|above| above.starts_with(directory)).map(Path::to_owned),
@@ -180,6 +185,11 @@ pub fn sync_some(directory: &Path, paths: &[Vec<u8>]) -> Result<()> {
         }
     }
     places.iter().try_for_each(|place| sync_directory(place))
+}
+
+/// Forces one file to disk.
+pub fn sync_file(path: &Path) -> Result<()> {
+    File::open(path).and_then(|file| file.sync_data()).context(|| format!("cannot sync {}", path.display()))
 }
 
 /// Removes a file or symlink; one that is gone already is fine.
