@@ -212,8 +212,10 @@ fn judge(world: &World, said: &Said, point: &str, times: usize, old: &str, new: 
 
 #[test]
 fn every_point_is_died_at() {
-    // Those of a release that serves are died at in `serving.rs`, those of branches in `branches.rs`.
-    let elsewhere = crate::serving::POINTS.iter().chain(&crate::branches::POINTS);
+    // Those of a release that serves are died at in `serving.rs`, those of branches in `branches.rs`, that of a spare in
+    // `reuse.rs`.
+    let elsewhere =
+        crate::serving::POINTS.iter().chain(&crate::branches::POINTS).chain(&crate::reuse::POINTS);
     let passed: BTreeSet<&str> = JOINS.iter().chain(&OPENS).chain(&BACK).chain(elsewhere).copied().collect();
     assert_eq!(passed, POINTS.iter().copied().collect());
 }

@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 
 use crate::world::World;
 
+/// The points that only a deploy with a spare passes.
+pub const POINTS: [&str; 1] = ["spare-taken"];
+
 /// An app with some files, which keeps as few releases as can be: from the third deploy on a spare lies ready.
 fn frugal(toml: &str) -> World {
     let world = World::with_app();
@@ -260,7 +263,7 @@ fn no_release_in_which_something_runs_is_taken_over() {
 #[test]
 fn a_deploy_that_dies_with_a_spare_in_its_hands_leaves_nothing_wrong() {
     let mut world = frugal(PLAIN);
-    for point in ["spare-taken", "directory-made", "exported", "synced", "sealed", "pruned"] {
+    for point in POINTS.into_iter().chain(["directory-made", "exported", "synced", "sealed", "pruned"]) {
         assert!(world.spare().is_some(), "{point}");
         world.file("index.html", &format!("at {point}\n"));
         world.commit(point);
