@@ -190,13 +190,24 @@ impl App {
         self.state("app.toml")
     }
 
-    /// The bare repository that is pushed to; that of its parent for the app of a branch.
+    /// The repository that is pushed to; that of its parent for the app of a branch.
     pub fn repository(&self) -> PathBuf {
+        let there = self.repository_of(Vcs::Mercurial);
+        if files::is_directory(&there) { there } else { self.repository_of(Vcs::Git) }
+    }
+
+    /// The repository that is pushed to, where it is made for a system.
+    pub fn repository_of(&self, vcs: Vcs) -> PathBuf {
         let home = match self.name.parent() {
             Some(parent) => self.root().join(parent.as_str()),
             None => self.directory.clone(),
         };
-        home.join("repo.git")
+        home.join(vcs.directory())
+    }
+
+    /// What it is pushed to with.
+    pub fn vcs(&self) -> Vcs {
+        Vcs::of(&self.repository())
     }
 
     /// The name by which the revision of a release is held in the repository. Apps that share one hold

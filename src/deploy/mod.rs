@@ -46,6 +46,7 @@ pub mod spawn;
 pub mod stage;
 pub mod stop;
 pub mod switch;
+pub mod transaction;
 pub mod trial;
 pub mod underway;
 pub mod verdict;

@@ -48,6 +48,11 @@ impl Repository {
         Ok(Repository { inner, path: path.to_owned() })
     }
 
+    /// The library's view of it.
+    pub(super) fn raw(&self) -> &git2::Repository {
+        &self.inner
+    }
+
     /// Where it lies.
     pub fn path(&self) -> &Path {
         &self.path
@@ -92,9 +97,14 @@ impl Repository {
         }
     }
 
+    /// The library's id of a revision.
+    pub(super) fn id_of(&self, revision: &Revision) -> Result<ObjectId> {
+        ObjectId::from_str(revision.as_str()).context(|| format!("'{revision}' is no id"))
+    }
+
     fn commit(&self, revision: &Revision) -> Result<git2::Commit<'_>> {
-        ObjectId::from_str(revision.as_str())
-            .and_then(|id| self.inner.find_commit(id))
+        self.id_of(revision)
+            .map(|id| self.inner.find_commit(id))?
             .context(|| format!("cannot read the commit {revision}"))
     }
 
