@@ -21,6 +21,7 @@ pub mod follow;
 pub mod foresight;
 pub mod found;
 pub mod hook;
+pub mod hooked;
 pub mod joblog;
 pub mod listing;
 pub mod look;

@@ -27,6 +27,29 @@ pub fn place(repository: &Path) -> PathBuf {
     repository.join(".hg/receiver")
 }
 
+/// The oldest Mercurial that receiver speaks with: `hg cat` has templates that say all of a file since then.
+const OLDEST: (u32, u32) = (5, 2);
+
+/// The version of the `hg` that is installed.
+///
+/// # Errors
+/// Where there is none, or it is too old.
+pub fn version() -> Result<String> {
+    let said = server::command().args(["version", "--quiet"]).output().map_err(server::not_started)?;
+    let said = String::from_utf8_lossy(&said.stdout).into_owned();
+    let version = said.rsplit_once("version ").map_or("", |(_, rest)| rest).trim().trim_end_matches(')');
+    let mut numbers = version.split(['.', '+', 'r']).map(|part| part.parse::<u32>().unwrap_or(0));
+    let found = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    if found < OLDEST {
+        let shown =
+            if version.is_empty() { "of no version that it says".to_owned() } else { version.to_owned() };
+        let (major, minor) = OLDEST;
+        return Err(Error::new(format!("Mercurial {} is too old", text::printable(&shown)))
+            .hint(format!("install {major}.{minor} or newer")));
+    }
+    Ok(version.to_owned())
+}
+
 /// A Mercurial repository.
 pub struct Repository {
     path: PathBuf,
@@ -66,6 +89,7 @@ impl Repository {
 
     /// Makes an empty one.
     pub fn create(path: &Path) -> Result<()> {
+        version()?;
         let made = server::command().args(["init", "--"]).arg(path).output().map_err(server::not_started)?;
         if !made.status.success() {
             let why = server::first_line(&made.stderr);

@@ -71,7 +71,7 @@ impl Server {
         }
         let error = Error::new("Mercurial cannot read the repository");
         match first_line(&said) {
-            line if line.is_empty() => error.hint("`receiver doctor` says more"),
+            line if line.is_empty() => super::version().err().unwrap_or(error),
             line => error.caused_by(std::io::Error::other(line)),
         }
     }
