@@ -8,7 +8,7 @@
 //! Only what differs from a changeset that is there already is read: `hg status` names it, `hg cat` prints it.
 //! The objects can be thrown away at any time; they are brought again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use git2::build::TreeUpdateBuilder;
 use git2::{FileMode, Oid, Signature, Time, Tree};
@@ -149,20 +149,17 @@ impl Repository {
         let paths: Vec<Vec<u8>> = changes.written.keys().cloned().collect();
         for some in paths.chunks(AT_ONCE) {
             let named: Vec<Vec<u8>> = some.iter().map(|path| [b"path:", path.as_slice()].concat()).collect();
-            let mut arguments: Vec<&[u8]> = vec![
-                b"cat",
-                b"-r",
-                revision.as_str().as_bytes(),
-                b"-T",
-                b"{flags}\\0{path}\\0{data|count}\\0{data}",
-                b"--",
-            ];
-            arguments.extend(named.iter().map(Vec::as_slice));
+            let about = |command: &'static [u8], template: &'static [u8]| {
+                let head = [command, b"-r", revision.as_str().as_bytes(), b"-T", template, b"--"];
+                head.into_iter().chain(named.iter().map(Vec::as_slice)).collect::<Vec<&[u8]>>()
+            };
+            let flags = self.server(|server| server.ask(&about(b"files", b"{flags}\\0{path}\\0")))?;
+            let modes = modes(&flags);
             let mut waiting = Vec::new();
             self.server(|server| {
-                server.run(&arguments, &mut |bytes| {
+                server.run(&about(b"cat", b"{path}\\0{data|count}\\0{data}"), &mut |bytes| {
                     waiting.extend_from_slice(bytes);
-                    while let Some(length) = self.take_file(&waiting, changes)? {
+                    while let Some(length) = self.take_file(&waiting, &modes, changes)? {
                         waiting.drain(..length);
                     }
                     Ok(())
@@ -178,11 +175,14 @@ impl Repository {
     }
 
     /// Takes one whole file from what was printed; answers how long that was, or `None` where more has to come.
-    fn take_file(&self, printed: &[u8], changes: &mut Changes) -> Result<Option<usize>> {
-        let mut fields = printed.splitn(4, |b| *b == 0);
-        let (Some(flags), Some(path), Some(length), Some(rest)) =
-            (fields.next(), fields.next(), fields.next(), fields.next())
-        else {
+    fn take_file(
+        &self,
+        printed: &[u8],
+        modes: &HashMap<&[u8], FileMode>,
+        changes: &mut Changes,
+    ) -> Result<Option<usize>> {
+        let mut fields = printed.splitn(3, |b| *b == 0);
+        let (Some(path), Some(length), Some(rest)) = (fields.next(), fields.next(), fields.next()) else {
             return Ok(None);
         };
         let length: usize = std::str::from_utf8(length)
@@ -190,14 +190,9 @@ impl Repository {
             .and_then(|length| length.parse().ok())
             .ok_or_else(|| Error::new("Mercurial prints a file strangely"))?;
         let Some(bytes) = rest.get(..length) else { return Ok(None) };
-        let mode = match flags {
-            b"l" => FileMode::Link,
-            b"x" => FileMode::BlobExecutable,
-            _ => FileMode::Blob,
-        };
-        let id = self.objects.raw().blob(bytes).context(|| "cannot write an object")?;
-        if let Some(wanted) = changes.written.get_mut(path) {
-            *wanted = Some((id, mode));
+        if let (Some(wanted), Some(mode)) = (changes.written.get_mut(path), modes.get(path)) {
+            let id = self.objects.raw().blob(bytes).context(|| "cannot write an object")?;
+            *wanted = Some((id, *mode));
         }
         Ok(Some(printed.len() - rest.len() + length))
     }
@@ -225,6 +220,21 @@ impl Changes {
         let names = [b".hgsub".as_slice(), b".hgsubstate"];
         self.removed.iter().chain(self.written.keys()).any(|path| names.contains(&path.as_slice()))
     }
+}
+
+/// What each file is, from `FLAGS\0PATH\0`.
+fn modes(listing: &[u8]) -> HashMap<&[u8], FileMode> {
+    let mut fields = listing.split(|b| *b == 0);
+    let mut modes = HashMap::new();
+    while let (Some(flags), Some(path)) = (fields.next(), fields.next()) {
+        let mode = match flags {
+            b"l" => FileMode::Link,
+            b"x" => FileMode::BlobExecutable,
+            _ => FileMode::Blob,
+        };
+        modes.insert(path, mode);
+    }
+    modes
 }
 
 /// What is wrong with paths, a sentence each.
