@@ -97,14 +97,9 @@ impl Repository {
         }
     }
 
-    /// The library's id of a revision.
-    pub(super) fn id_of(&self, revision: &Revision) -> Result<ObjectId> {
-        ObjectId::from_str(revision.as_str()).context(|| format!("'{revision}' is no id"))
-    }
-
     fn commit(&self, revision: &Revision) -> Result<git2::Commit<'_>> {
-        self.id_of(revision)
-            .map(|id| self.inner.find_commit(id))?
+        ObjectId::from_str(revision.as_str())
+            .and_then(|id| self.inner.find_commit(id))
             .context(|| format!("cannot read the commit {revision}"))
     }
 

@@ -74,12 +74,8 @@ impl Repository {
 
     /// Whether the objects of a changeset are what Mercurial has, all of it read anew.
     pub fn prove(&self, revision: &Revision) -> Result<bool> {
-        let commit = self.commit(revision)?;
-        let kept = self
-            .objects
-            .raw()
-            .find_commit(self.objects.id_of(&commit)?)
-            .context(|| "cannot read a commit")?;
+        let Brought::Commit(commit) = self.bring(revision)? else { return Ok(false) };
+        let kept = self.objects.raw().find_commit(commit).context(|| "cannot read a commit")?;
         Ok(self.tree_of(revision, None)?.is_ok_and(|tree| tree == kept.tree_id()))
     }
 

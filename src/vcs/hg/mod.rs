@@ -50,6 +50,36 @@ pub fn version() -> Result<String> {
     Ok(version.to_owned())
 }
 
+/// Brings one changeset of another repository into a mirror of it, for the subrepository `shown`; answers where
+/// its objects are, and the commit there.
+pub fn mirror(place: &Path, address: &str, revision: &str, shown: &str) -> Result<(PathBuf, git2::Oid)> {
+    if !place.is_dir() {
+        Repository::create(place)?;
+    }
+    let revision: Revision = revision.parse()?;
+    if !Repository::open(place)?.knows(&revision) {
+        let mut pull = server::command();
+        pull.args(["--config", "ui.ssh=ssh -oBatchMode=yes", "-R"]).arg(place);
+        pull.args(["pull", "--quiet", "--rev", revision.as_str(), "--", address]);
+        let pulled = pull.output().map_err(server::not_started)?;
+        if !pulled.status.success() {
+            let (from, why) = (text::printable(address), server::first_line(&pulled.stderr));
+            return Err(Error::new(format!(
+                "the subrepository {shown} needs the changeset {revision}, which {from} does not have ({why})"
+            ))
+            .hint("push the subrepository's changeset to its repository first"));
+        }
+    }
+    let mirror = Repository::open(place)?;
+    match mirror.bring(&revision)? {
+        Brought::Commit(commit) => Ok((mirror.objects.path().to_owned(), commit)),
+        Brought::Complaints(complaints) => {
+            let why = complaints.first().map_or("", String::as_str);
+            Err(Error::new(format!("the subrepository {shown} cannot be deployed: {why}")))
+        }
+    }
+}
+
 /// A Mercurial repository.
 pub struct Repository {
     path: PathBuf,
