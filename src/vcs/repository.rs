@@ -138,6 +138,15 @@ impl Repository {
         self.objects().hold(name, &self.commit(revision)?)
     }
 
+    /// Throws away what is kept of revisions that nobody holds, where that has become much; nobody waits for it.
+    pub fn tidy(&self) -> Result<()> {
+        match self {
+            // `git receive-pack` does it by itself.
+            Repository::Git(_) => Ok(()),
+            Repository::Mercurial(hg) => hg.tidy(),
+        }
+    }
+
     /// Lets a revision go.
     pub fn release(&self, name: &str) -> Result<()> {
         self.objects().release(name)

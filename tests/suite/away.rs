@@ -108,7 +108,10 @@ pub fn a_deploy_that_has_begun_ends_when_the_ssh_connection_drops() {
     let sshd = Sshd::start(&world);
     let ssh = format!("ssh {} -p {}", sshd.plain_options("user").join(" "), sshd.port);
     world.ssh_command(&ssh);
-    let url = sshd.remote(&world.repository().display().to_string());
+    // To Mercurial, a path of the server's own begins with two slashes.
+    let slash = if world.system == System::Git { "" } else { "/" };
+    let host = sshd.remote(&sshd.port.to_string());
+    let url = format!("ssh://{host}{slash}{}", world.repository().display());
     let log = world.place().join("push.log");
     let output = || Stdio::from(std::fs::OpenOptions::new().create(true).append(true).open(&log).unwrap());
     let mut push = push_in_a_group(&world, output, &url);

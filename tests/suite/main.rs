@@ -16,6 +16,7 @@ mod booted;
 mod branches;
 mod browser;
 mod calls;
+mod changesets;
 mod ci;
 mod commands;
 mod create;

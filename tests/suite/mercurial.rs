@@ -40,5 +40,8 @@ the_same_on_mercurial! {
     settings: every_error_in_receiver_toml_is_said_with_its_line_and_the_nearest_key,
         a_static_site_is_deployed_without_a_word;
     prune: prune_never_removes_the_live_release_or_the_one_before_it;
+    django: a_commit_without_a_migration_joins_the_version_and_one_with_a_migration_opens_one,
+        a_failing_migration_changes_nothing;
+    data: rows_that_were_there_before_a_version_opens_are_there_after_it_by_a_migration;
     commands: list_and_status_read_as_they_should;
 }

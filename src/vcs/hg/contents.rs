@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use git2::build::TreeUpdateBuilder;
 use git2::{FileMode, Oid, Signature, Time, Tree};
+use rustix::fs::FlockOperation;
 
 use super::Repository;
 use crate::app::Revision;
@@ -51,6 +52,7 @@ impl Repository {
         {
             return Ok(Brought::Commit(id));
         }
+        let _lock = self.lock_objects(FlockOperation::LockShared)?;
         let base = self.latest().filter(|(base, _)| self.knows(base));
         let tree = match self.tree_of(revision, base.as_ref())? {
             Ok(tree) => tree,
@@ -80,7 +82,7 @@ impl Repository {
     }
 
     /// The changeset that was brought last, and its tree.
-    fn latest(&self) -> Option<(Revision, Oid)> {
+    pub(super) fn latest(&self) -> Option<(Revision, Oid)> {
         let text = files::read_text(&super::place(&self.path).join("latest")).ok()??;
         let revision: Revision = text.parse().ok()?;
         let reference = self.objects.raw().find_reference(&format!("refs/changesets/{revision}")).ok()?;

@@ -8,6 +8,7 @@ mod contents;
 mod heads;
 mod server;
 pub mod subrepositories;
+mod upkeep;
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
