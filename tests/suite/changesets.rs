@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 
 use crate::plumbing::verdicts;
+use crate::sshd::{Sshd, let_in};
 use crate::system::on_mercurial;
 use crate::world::{Said, World};
 
@@ -475,4 +476,57 @@ fn a_converted_history_is_deployed_changeset_by_changeset_and_each_release_is_th
     }
     assert!(deployed > 20, "{deployed}");
     world.receiver(&["verify", "app"]).ok();
+}
+
+#[test]
+fn a_key_opens_the_mercurial_repository_that_it_names_and_nothing_else_of_hg() {
+    let world = site();
+    world.receiver(&["create", "shop", "--vcs", "hg"]).ok();
+    let_in(&world, "dora", "deploy", &["app"]);
+    let_in(&world, "ruth", "read", &["app"]);
+    let sshd = Sshd::start(&world);
+    let by = |key: &str| format!("ui.ssh=ssh {} -p {}", sshd.plain_options(key).join(" "), sshd.port);
+    let remote = |app: &str| format!("ssh://{}/{app}", sshd.remote("").trim_end_matches(':'));
+    let push = |key: &str, app: &str, more: &[&str]| {
+        let (ssh, remote) = (by(key), remote(app));
+        let words = [&["--config", &ssh, "push", "--quiet"], more, &["--branch", "main", &remote]].concat();
+        world.understood(world.hg(&words))
+    };
+    // Hooks run also where Mercurial would not trust the repository's own settings.
+    std::os::unix::fs::chown(world.repository().join(".hg/hgrc"), Some(1234), None).unwrap();
+    world.file("index.html", "two\n");
+    world.commit("two");
+    let said = push("dora", "app", &["--pushvars", "RECEIVER_PLAN=1"]).fails(1);
+    said.says("this was only the plan");
+    push("ruth", "app", &[]).fails(1).says("this key may not push");
+    assert_eq!(world.live_file("index.html"), "one\n");
+    let said = push("dora", "app", &[]).ok();
+    assert_eq!(verdicts(&said).len(), 1, "{}", said.talk());
+    said.says("remote: =====> live: 0/");
+    assert_eq!(world.live_file("index.html"), "two\n");
+    assert_eq!(world.list()["releases"][0]["pusher"], "key:dora");
+    // Who reads may pull.
+    let (ssh, from) = (by("ruth"), remote("app"));
+    let clone = world.place().join("of-ruth").display().to_string();
+    world.run("hg", world.place(), &["--config", &ssh, "clone", "--quiet", &from, &clone]).ok();
+    push("dora", "shop", &[]).fails(1);
+    push("dora", "../shop", &[]).fails(1);
+    for bad in [
+        "hg -R shop serve --stdio",
+        "hg -R app serve --stdio --config hooks.x=id",
+        "hg --config extensions.x=/tmp/x.py -R app serve --stdio",
+        "hg -R app --debugger serve --stdio",
+        "hg -R app --cwd / serve --stdio",
+        "hg --cwd=/ -R app serve --stdio",
+        "hg -R --debugger serve --stdio",
+        "hg -R app/../shop serve --stdio",
+        "hg -Rapp serve --stdio",
+        "hg -R app serve --daemon",
+        "hg init more",
+        "hg",
+    ] {
+        let said = sshd.ssh(&world, "dora", bad);
+        assert_ne!(said.code, 0, "{bad}");
+        assert_eq!(said.stdout, "", "{bad}");
+    }
 }

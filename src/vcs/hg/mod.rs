@@ -17,6 +17,7 @@ use contents::Brought;
 pub use heads::Moved;
 use heads::{Heads, Kept};
 use server::Server;
+pub use server::not_started;
 
 use super::git;
 use super::tree::Tree;
