@@ -190,35 +190,6 @@ impl App {
         self.state("app.toml")
     }
 
-    /// The repository that is pushed to; that of its parent for the app of a branch.
-    pub fn repository(&self) -> PathBuf {
-        let there = self.repository_of(Vcs::Mercurial);
-        if files::is_directory(&there) { there } else { self.repository_of(Vcs::Git) }
-    }
-
-    /// The repository that is pushed to, where it is made for a system.
-    pub fn repository_of(&self, vcs: Vcs) -> PathBuf {
-        let home = match self.name.parent() {
-            Some(parent) => self.root().join(parent.as_str()),
-            None => self.directory.clone(),
-        };
-        home.join(vcs.directory())
-    }
-
-    /// What it is pushed to with.
-    pub fn vcs(&self) -> Vcs {
-        Vcs::of(&self.repository())
-    }
-
-    /// The name by which the revision of a release is held in the repository. Apps that share one hold
-    /// under names of their own: the same revision may become a release of each in the same second.
-    pub fn hold_name(&self, release: &ReleaseName) -> String {
-        match self.name.parent() {
-            Some(_) => format!("{}/{release}", self.name),
-            None => release.to_string(),
-        }
-    }
-
     /// Another app of the same root, which may not be there.
     #[must_use]
     pub fn sibling(&self, name: &AppName) -> App {

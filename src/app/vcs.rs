@@ -1,7 +1,8 @@
-//! What an app is pushed to with.
+//! What an app is pushed to with, and where.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use super::{App, ReleaseName};
 use crate::support::files;
 
 /// What an app is pushed to with.
@@ -20,7 +21,7 @@ impl Vcs {
     }
 
     /// The name of such a repository in an app.
-    pub fn directory(self) -> &'static str {
+    fn directory(self) -> &'static str {
         match self {
             Vcs::Git => "repo.git",
             Vcs::Mercurial => "repo.hg",
@@ -42,5 +43,36 @@ impl std::fmt::Display for Vcs {
             Vcs::Git => "git",
             Vcs::Mercurial => "hg",
         })
+    }
+}
+
+impl App {
+    /// The repository that is pushed to; that of its parent for the app of a branch.
+    pub fn repository(&self) -> PathBuf {
+        let there = self.repository_of(Vcs::Mercurial);
+        if files::is_directory(&there) { there } else { self.repository_of(Vcs::Git) }
+    }
+
+    /// The repository that is pushed to, where it is made for a system.
+    pub fn repository_of(&self, vcs: Vcs) -> PathBuf {
+        let home = match self.name().parent() {
+            Some(parent) => self.root().join(parent.as_str()),
+            None => self.directory().to_owned(),
+        };
+        home.join(vcs.directory())
+    }
+
+    /// What it is pushed to with.
+    pub fn vcs(&self) -> Vcs {
+        Vcs::of(&self.repository())
+    }
+
+    /// The name by which the revision of a release is held in the repository. Apps that share one hold
+    /// under names of their own: the same revision may become a release of each in the same second.
+    pub fn hold_name(&self, release: &ReleaseName) -> String {
+        match self.name().parent() {
+            Some(_) => format!("{}/{release}", self.name()),
+            None => release.to_string(),
+        }
     }
 }

@@ -504,7 +504,7 @@ fn a_key_opens_the_mercurial_repository_that_it_names_and_nothing_else_of_hg() {
     assert_eq!(verdicts(&said).len(), 1, "{}", said.talk());
     said.says("remote: =====> live: 0/");
     assert_eq!(world.live_file("index.html"), "two\n");
-    assert_eq!(world.list()["releases"][0]["pusher"], "key:dora");
+    assert_eq!(world.list()["releases"][0]["pusher"], "dora");
     // Who reads may pull.
     let (ssh, from) = (by("ruth"), remote("app"));
     let clone = world.place().join("of-ruth").display().to_string();

@@ -91,8 +91,11 @@ impl Repository {
 /// How many objects lie in packs, by the size of their indexes.
 fn packed(place: &Path) -> Result<u64> {
     let mut bytes = 0;
-    for name in files::names_in(place)?.iter().filter(|name| name.ends_with(".idx")) {
-        bytes += std::fs::metadata(place.join(name)).map_or(0, |about| about.len());
+    for name in files::names_in(place)? {
+        let file = place.join(name);
+        if file.extension().is_some_and(|end| end == "idx") {
+            bytes += std::fs::metadata(&file).map_or(0, |about| about.len());
+        }
     }
     Ok(bytes / INDEXED)
 }
