@@ -190,24 +190,6 @@ impl App {
         self.state("app.toml")
     }
 
-    /// The bare repository that is pushed to; that of its parent for the app of a branch.
-    pub fn repository(&self) -> PathBuf {
-        let home = match self.name.parent() {
-            Some(parent) => self.root().join(parent.as_str()),
-            None => self.directory.clone(),
-        };
-        home.join("repo.git")
-    }
-
-    /// The name by which the revision of a release is held in the repository. Apps that share one hold
-    /// under names of their own: the same revision may become a release of each in the same second.
-    pub fn hold_name(&self, release: &ReleaseName) -> String {
-        match self.name.parent() {
-            Some(_) => format!("{}/{release}", self.name),
-            None => release.to_string(),
-        }
-    }
-
     /// Another app of the same root, which may not be there.
     #[must_use]
     pub fn sibling(&self, name: &AppName) -> App {

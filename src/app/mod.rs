@@ -10,8 +10,10 @@ pub mod record;
 pub mod settings;
 pub mod sight;
 pub mod slug;
+pub mod vcs;
 
 pub use guard::Guard;
 pub use layout::{App, Lineage, Root};
 pub use names::{AppName, ReleaseId, ReleaseName, Revision, Version};
 pub use sight::Sight;
+pub use vcs::Vcs;

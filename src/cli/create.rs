@@ -6,8 +6,8 @@ use serde_json::json;
 
 use super::request::DryRun;
 use super::{Global, talk};
-use crate::app::AppName;
 use crate::app::settings::BranchName;
+use crate::app::{AppName, Vcs};
 use crate::deploy::found;
 use crate::serve::start;
 use crate::support::{Error, Result};
@@ -20,8 +20,8 @@ pub struct Create {
     app: String,
     /// What is pushed with
     #[arg(long, value_name = "VCS", default_value = "git")]
-    vcs: Vcs,
-    /// The branch that is deployed
+    vcs: System,
+    /// The branch that is deployed; main for git, default for Mercurial where nothing is said
     #[arg(long, value_name = "BRANCH")]
     branch: Option<String>,
     #[command(flatten)]
@@ -29,8 +29,18 @@ pub struct Create {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Vcs {
+enum System {
     Git,
+    Hg,
+}
+
+impl From<System> for Vcs {
+    fn from(system: System) -> Vcs {
+        match system {
+            System::Git => Vcs::Git,
+            System::Hg => Vcs::Mercurial,
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -44,7 +54,7 @@ struct Created {
 impl Create {
     /// Makes the app, and prints its remote.
     pub fn run(self, global: &Global) -> Result<u8> {
-        let Vcs::Git = self.vcs;
+        let vcs = Vcs::from(self.vcs);
         let name: AppName = self.app.parse()?;
         name.refuse_branch()?;
         let branch = self.branch.as_deref().map(str::parse::<BranchName>).transpose();
@@ -57,7 +67,7 @@ impl Create {
             talk::data(global, &json!({ "dry_run": words }), std::slice::from_ref(&words))?;
             return Ok(0);
         }
-        let (app, created) = found::app(&root, &name, branch.as_ref())?;
+        let (app, created) = found::app(&root, &name, vcs, branch.as_ref())?;
         let remote = app.repository().display().to_string();
         let words = [remote.clone()];
         if created {
@@ -65,11 +75,18 @@ impl Create {
                 global,
                 &format!("{name} is made in {}; on the laptop, or here:", app.directory().display()),
             );
-            talk::say(global, &format!("  git remote add production {remote}"));
-            talk::say(
-                global,
-                &format!("  git push production {}", branch.as_ref().map_or("main", BranchName::as_str)),
-            );
+            let branch = branch.as_ref().map_or(vcs.first_branch(), BranchName::as_str);
+            match vcs {
+                Vcs::Git => {
+                    talk::say(global, &format!("  git remote add production {remote}"));
+                    talk::say(global, &format!("  git push production {branch}"));
+                }
+                Vcs::Mercurial => {
+                    talk::say(global, "  in .hg/hgrc, below [paths]:");
+                    talk::say(global, &format!("  production = {remote}"));
+                    talk::say(global, &format!("  hg push -b {branch} production"));
+                }
+            }
         } else {
             talk::say(
                 global,

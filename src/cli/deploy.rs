@@ -3,6 +3,7 @@
 use clap::Args;
 
 use super::{Global, app, attach, plan};
+use crate::app::Vcs;
 use crate::deploy::look;
 use crate::deploy::queue::{Options, Order};
 use crate::support::{Error, Result};
@@ -31,8 +32,10 @@ impl Deploy {
         let repository = Repository::open(&app.repository())?;
         let revision = match rest.as_slice() {
             [] => repository.tip(&branch)?.ok_or_else(|| {
-                Error::new(format!("nothing was pushed to {branch} yet"))
-                    .hint(format!("`git push REMOTE {branch}`"))
+                Error::new(format!("nothing was pushed to {branch} yet")).hint(match app.vcs() {
+                    Vcs::Git => format!("`git push REMOTE {branch}`"),
+                    Vcs::Mercurial => format!("`hg push -b {branch} REMOTE`"),
+                })
             })?,
             [revision] => repository.resolve(revision)?,
             _ => return Err(Error::usage("one revision is deployed at a time")),

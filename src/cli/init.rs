@@ -7,6 +7,14 @@ use super::{Global, talk};
 use crate::app::init;
 use crate::support::{Error, Result, files};
 
+/// What is convenient to have in a repository of Mercurial's.
+const ALIASES: &str = "\
+  [paths]
+  production = ssh://deploy@HOST/APP
+  [alias]
+  plan = push --pushvars RECEIVER_PLAN=1 production
+  deploy = push production";
+
 /// Arguments of `init`.
 #[derive(Args)]
 pub struct Init {
@@ -36,6 +44,13 @@ impl Init {
                     facts.framework
                 ),
             );
+            if files::is_directory(&here.join(".hg")) {
+                talk::say(
+                    global,
+                    "for Mercurial, into .hg/hgrc; then `hg plan` shows what `hg deploy` would do:",
+                );
+                talk::say(global, ALIASES);
+            }
             return Ok(0);
         }
         let words: Vec<String> = text.lines().map(str::to_owned).collect();

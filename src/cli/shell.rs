@@ -10,8 +10,8 @@ use crate::server::place::Place;
 use crate::server::visitor::Visitor;
 use crate::server::wire::Ask;
 use crate::server::wish::{self, Wish};
-use crate::server::{ask, git};
-use crate::support::{Error, Result};
+use crate::server::{ask, git, hg};
+use crate::support::Result;
 
 /// Arguments of `shell`.
 #[derive(Args)]
@@ -45,7 +45,7 @@ impl Shell {
                     Ok(FATAL)
                 })
             }
-            Wish::Mercurial { .. } => Err(Error::usage("Mercurial is not spoken here").hint("push with git")),
+            Wish::Mercurial { app } => hg::serve(&root, &visitor, &app).map(|()| FATAL),
             Wish::Command(words) => match place.server() {
                 Some(server) => ask::ask(&server.socket, &Ask::new(Some(name), words, visitor.terminal)),
                 None => Ok(visit::carry(root.path(), visitor, &words)),

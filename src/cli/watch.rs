@@ -7,7 +7,7 @@ use clap::Args;
 use notify::{RecursiveMode, Watcher};
 
 use super::{Global, app, talk};
-use crate::app::App;
+use crate::app::{App, Vcs};
 use crate::deploy::{branches, spawn, worker};
 use crate::support::{Context, Result};
 
@@ -39,13 +39,20 @@ impl Watch {
         .context(|| "cannot watch directories")?;
         for app in &apps {
             let repository = app.repository();
-            // Loose refs lie below refs/, packed ones in a file that is replaced beside it.
-            watcher
-                .watch(&repository.join("refs"), RecursiveMode::Recursive)
-                .context(|| format!("cannot watch {}", app.name()))?;
-            watcher
-                .watch(&repository, RecursiveMode::NonRecursive)
-                .context(|| format!("cannot watch {}", app.name()))?;
+            let places = match app.vcs() {
+                // Loose refs lie below refs/, packed ones in a file that is replaced beside it.
+                Vcs::Git => [
+                    (repository.join("refs"), RecursiveMode::Recursive),
+                    (repository, RecursiveMode::NonRecursive),
+                ],
+                // Bookmarks lie beside the store, and in newer repositories in it.
+                Vcs::Mercurial => {
+                    [".hg", ".hg/store"].map(|place| (repository.join(place), RecursiveMode::NonRecursive))
+                }
+            };
+            for (place, mode) in places {
+                watcher.watch(&place, mode).context(|| format!("cannot watch {}", app.name()))?;
+            }
         }
         loop {
             for app in &apps {

@@ -262,7 +262,7 @@ pub fn lost(parent: &App) -> Result<Vec<Claim>> {
     }
     let mut neighbours = Neighbours::read(parent)?;
     let mut lost = Vec::new();
-    for branch in Repository::open(&parent.repository())?.branches() {
+    for branch in Repository::open(&parent.repository())?.branches()? {
         match claim(parent, &settings, &mut neighbours, &branch) {
             Ok(Some(claim)) if claim.is_new || is_behind(&claim.app) => lost.push(claim),
             Ok(_) => {}
@@ -317,7 +317,7 @@ pub fn complaints(parent: &App, settings: &Settings) -> Result<Vec<(String, Stri
         found.extend(named.err().map(|error| (format!("{pattern}: {}", error.one_line()), cure.clone())));
     }
     let mut neighbours = Neighbours::read(parent)?;
-    for branch in Repository::open(&parent.repository())?.branches() {
+    for branch in Repository::open(&parent.repository())?.branches()? {
         if let Err(error) = claim(parent, settings, &mut neighbours, &branch) {
             let hint = error.innermost_hint().map_or_else(|| cure.clone(), str::to_owned);
             found.push((format!("{branch} has no app: {}", error.one_line()), hint));
@@ -371,13 +371,13 @@ pub fn refuse(app: &App, settings: &Settings) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::app::Root;
+    use crate::app::{Root, Vcs};
 
     #[test]
     fn a_preview_runs_its_processes_only_where_that_is_granted() {
         let place = tempfile::tempdir().unwrap();
         let root = Root::find(Some(place.path())).unwrap();
-        let (parent, _) = found::app(&root, &"shop".parse().unwrap(), None).unwrap();
+        let (parent, _) = found::app(&root, &"shop".parse().unwrap(), Vcs::Git, None).unwrap();
         let server = "[branches]\n'a/*' = { preview = true }\n'b/*' = { preview = true, process = true }\n\
                       c = { app = 'shop--c' }\n";
         std::fs::write(parent.server_config(), server).unwrap();

@@ -1,13 +1,12 @@
 //! The traps that others fell into, each looked for, each with its cure.
 
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use serde::Serialize;
 
 use super::environment::Kept;
 use super::look::{self, Scene};
-use super::{branches, databases, found, plan, processes, queue, recovery, worker};
+use super::{branches, databases, hooked, plan, processes, queue, recovery, worker};
 use crate::app::{App, Version, guard};
 use crate::data::{Database, Fence};
 use crate::serve::door;
@@ -28,11 +27,11 @@ pub struct Finding {
 }
 
 impl Finding {
-    fn fine(check: &'static str, what: impl Into<String>) -> Finding {
+    pub(super) fn fine(check: &'static str, what: impl Into<String>) -> Finding {
         Finding { check, ok: true, what: what.into(), cure: String::new() }
     }
 
-    fn trouble(check: &'static str, what: impl Into<String>, cure: impl Into<String>) -> Finding {
+    pub(super) fn trouble(check: &'static str, what: impl Into<String>, cure: impl Into<String>) -> Finding {
         Finding { check, ok: false, what: what.into(), cure: cure.into() }
     }
 
@@ -49,75 +48,19 @@ impl Finding {
 
 /// Looks at an app. Nothing is changed.
 pub fn examine(app: &App) -> Vec<Finding> {
-    let checks: [fn(&App) -> Vec<Finding>; 10] =
-        [git, hooks, owner, settings, branches, state, live, processes_run, databases, space];
+    let checks: [fn(&App) -> Vec<Finding>; 10] = [
+        hooked::program,
+        hooked::hooks,
+        hooked::owner,
+        settings,
+        branches,
+        state,
+        live,
+        processes_run,
+        databases,
+        space,
+    ];
     checks.iter().flat_map(|check| check(app)).collect()
-}
-
-fn git(_: &App) -> Vec<Finding> {
-    match duct::cmd!("git", "--version").stderr_null().read() {
-        Ok(version) => vec![Finding::fine("git", version)],
-        Err(_) => vec![Finding::trouble("git", "git is not installed", "install it: `apt install git`")],
-    }
-}
-
-/// A push does nothing at all where its hooks are not what they were made as.
-fn hooks(app: &App) -> Vec<Finding> {
-    let place = app.repository().join("hooks");
-    let mut findings = Vec::new();
-    let again = format!(
-        "`receiver create {}` in another root shows how they are made; copy hooks/ from there",
-        app.name().parent().unwrap_or_else(|| app.name().clone())
-    );
-    for (name, text) in found::HOOKS {
-        let path = place.join(name);
-        let same = files::read_text(&path).ok().flatten().is_some_and(|there| there == text);
-        let runs = std::fs::metadata(&path).is_ok_and(|about| about.permissions().mode() & 0o111 != 0);
-        if !same || !runs {
-            findings.push(Finding::trouble(
-                "hooks",
-                format!("{} is not receiver's, or cannot run", path.display()),
-                again.clone(),
-            ));
-        }
-    }
-    let program = place.join("receiver");
-    if !std::fs::metadata(&program).is_ok_and(|about| about.permissions().mode() & 0o111 != 0) {
-        let cure = format!("`ln -sfn $(command -v receiver) {}`", program.display());
-        findings.push(Finding::trouble("hooks", format!("{} leads to no program", program.display()), cure));
-    }
-    let effective =
-        duct::cmd!("git", "config", "core.hooksPath").dir(app.repository()).env("GIT_DIR", ".").read();
-    if effective.as_deref().ok() != Some("hooks") {
-        let cure = format!("`git -C {} config core.hooksPath hooks`", app.repository().display());
-        findings.push(Finding::trouble(
-            "hooks",
-            "the repository looks for its hooks elsewhere, so they never run",
-            cure,
-        ));
-    }
-    if findings.is_empty() {
-        findings.push(Finding::fine("hooks", "in place"));
-    }
-    findings
-}
-
-fn owner(app: &App) -> Vec<Finding> {
-    let me = rustix::process::getuid().as_raw();
-    let other = [app.repository(), app.versions(), app.queue(), app.shared()]
-        .into_iter()
-        .find(|path| std::fs::symlink_metadata(path).is_ok_and(|about| about.uid() != me));
-    match other {
-        None => vec![Finding::fine("owner", "everything belongs to you")],
-        Some(path) => vec![Finding::trouble(
-            "owner",
-            format!(
-                "{} belongs to somebody else: git refuses it, or its files cannot be removed",
-                path.display()
-            ),
-            format!("as root: `chown -R {me} {}`", app.directory().display()),
-        )],
-    }
 }
 
 fn settings(app: &App) -> Vec<Finding> {

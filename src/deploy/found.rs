@@ -7,8 +7,9 @@ use std::path::Path;
 
 use crate::app::layout::FORMAT;
 use crate::app::settings::BranchName;
-use crate::app::{App, AppName, Lineage, Root};
+use crate::app::{App, AppName, Lineage, Root, Vcs};
 use crate::support::{Context, Error, Result, clock, death, files, program};
+use crate::vcs::hg;
 
 /// The hooks and their texts, the same for every app.
 pub const HOOKS: [(&str, &str); 2] = [
@@ -16,8 +17,11 @@ pub const HOOKS: [(&str, &str); 2] = [
     ("post-receive", include_str!("../../hooks/post-receive")),
 ];
 
+/// What a Mercurial repository is set up with, the same for every app.
+pub const HGRC: &str = include_str!("../../hooks/hgrc");
+
 /// Makes an app. Where it is there already nothing is changed, and the answer's second part is `false`.
-pub fn app(root: &Root, name: &AppName, branch: Option<&BranchName>) -> Result<(App, bool)> {
+pub fn app(root: &Root, name: &AppName, vcs: Vcs, branch: Option<&BranchName>) -> Result<(App, bool)> {
     let app = root.place(name);
     if app.is_created() {
         return Ok((app, false));
@@ -34,12 +38,16 @@ pub fn app(root: &Root, name: &AppName, branch: Option<&BranchName>) -> Result<(
     }
     refuse_taken(app.directory())?;
     place(&app, &|made| {
-        make_repository(made, branch.map_or("main", BranchName::as_str))?;
-        if let Some(branch) = branch.filter(|branch| branch.as_str() != "main") {
-            let line = format!("branch = {}\n", toml::Value::from(branch.as_str()));
+        let branch = branch.map_or(vcs.first_branch(), BranchName::as_str);
+        match vcs {
+            Vcs::Git => make_git_repository(made, branch)?,
+            Vcs::Mercurial => make_mercurial_repository(made)?,
+        }
+        if branch != Vcs::Git.first_branch() {
+            let line = format!("branch = {}\n", toml::Value::from(branch));
             files::write_atomic(&made.server_config(), line.as_bytes(), 0o600)?;
         }
-        write_marker(made, &format!("vcs = \"git\"\ncreated = \"{}\"\n", clock::now()), root.path())
+        write_marker(made, &format!("vcs = \"{vcs}\"\ncreated = \"{}\"\n", clock::now()), root.path())
     })?;
     Ok((app, true))
 }
@@ -51,7 +59,8 @@ pub fn branch_app(app: &App, lineage: &Lineage, server_file: &str) -> Result<()>
         files::write_atomic(&made.server_config(), server_file.as_bytes(), 0o600)?;
         let branch = toml::Value::from(lineage.branch.as_str());
         let about = format!(
-            "vcs = \"git\"\nparent = \"{}\"\nbranch = {branch}\npreview = {}\ncreated = \"{}\"\n",
+            "vcs = \"{}\"\nparent = \"{}\"\nbranch = {branch}\npreview = {}\ncreated = \"{}\"\n",
+            app.vcs(),
             lineage.parent,
             lineage.preview,
             clock::now()
@@ -129,8 +138,8 @@ fn write_marker(app: &App, about: &str, root: &Path) -> Result<()> {
     files::write_atomic(&app.marker(), marker.as_bytes(), 0o644)
 }
 
-fn make_repository(app: &App, branch: &str) -> Result<()> {
-    let place = app.repository();
+fn make_git_repository(app: &App, branch: &str) -> Result<()> {
+    let place = app.repository_of(Vcs::Git);
     let mut options = git2::RepositoryInitOptions::new();
     options.bare(true).no_reinit(true).external_template(false).initial_head(branch);
     let repository = git2::Repository::init_opts(&place, &options)
@@ -155,4 +164,13 @@ fn make_repository(app: &App, branch: &str) -> Result<()> {
             .context(|| format!("cannot make {} executable", hook.display()))?;
     }
     files::link_new(&program::program()?, &hooks.join("receiver"))
+}
+
+fn make_mercurial_repository(app: &App) -> Result<()> {
+    let place = app.repository_of(Vcs::Mercurial);
+    hg::Repository::create(&place)?;
+    let hooks = place.join(".hg/hooks");
+    files::make_directory(&hooks, 0o755)?;
+    files::link_new(&program::program()?, &hooks.join("receiver"))?;
+    files::write_atomic(&place.join(".hg/hgrc"), HGRC.as_bytes(), 0o644)
 }

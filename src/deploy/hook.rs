@@ -5,6 +5,8 @@
 
 use std::io::Write;
 
+use serde::{Deserialize, Serialize};
+
 use super::branches::{self, Claim};
 use super::fate::{self, Fate, Target};
 use super::joblog::JobLog;
@@ -17,7 +19,7 @@ use crate::support::{Context, Error, Result, text};
 use crate::vcs::Repository;
 
 /// One line of what a hook is told: a ref, and where it moved.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Update {
     /// Its full name.
     pub name: String,
@@ -25,6 +27,9 @@ pub struct Update {
     pub old: Option<Revision>,
     /// Its tip after; absent where it is deleted.
     pub new: Option<Revision>,
+    /// Whether its old tip is no ancestor of the new one, where that is known already.
+    #[serde(default)]
+    pub forced: Option<bool>,
 }
 
 /// What a push asked for.
@@ -46,7 +51,7 @@ pub fn updates(input: &[u8]) -> Result<Vec<Update>> {
             return Err(Error::new("a hook is called by git: OLD NEW REF, a line each"));
         };
         let tip = |hash: &str| hash.parse::<Revision>().map(|hash| Some(hash).filter(|hash| !hash.is_none()));
-        updates.push(Update { name: name.to_owned(), old: tip(old)?, new: tip(new)? });
+        updates.push(Update { name: name.to_owned(), old: tip(old)?, new: tip(new)?, forced: None });
     }
     Ok(updates)
 }
@@ -66,11 +71,13 @@ pub fn asked(variable: impl Fn(&str) -> Option<String>) -> Result<Asked> {
     Ok(asked)
 }
 
-/// Whether the push goes through: `false` refuses all of it, with a verdict line for each ref.
+/// Whether the push goes through: `false` refuses all of it, with a verdict line for each ref. `repository` is
+/// the app's, as a hook sees it, where it is open already.
 pub fn pre_receive(
     app: &App,
     updates: &[Update],
     asked: Result<Asked>,
+    repository: Option<Repository>,
     output: &mut dyn Write,
 ) -> Result<bool> {
     let judged = look::server_settings(app).and_then(|settings| {
@@ -78,7 +85,7 @@ pub fn pre_receive(
         Ok((fate::of(app, &settings, updates)?, settings, asked))
     });
     let refusal = match judged {
-        Ok((fates, settings, asked)) => match judge_all(app, &settings, fates, &asked, output)? {
+        Ok((fates, settings, asked)) => match judge_all(app, &settings, fates, &asked, repository, output)? {
             Some(refusal) => refusal,
             None => return Ok(true),
         },
@@ -141,6 +148,7 @@ fn judge_all(
     settings: &Settings,
     mut fates: Vec<Fate>,
     asked: &Asked,
+    mut repository: Option<Repository>,
     output: &mut dyn Write,
 ) -> Result<Option<Refusal>> {
     let refs = fates.len();
@@ -150,7 +158,6 @@ fn judge_all(
         return Ok(Some(Refusal::of(at, error, refs)));
     }
     let mut planned = None;
-    let mut repository = None;
     for (at, fate) in fates.iter().enumerate() {
         let judged = match fate {
             Fate::Deploy(target) => {
@@ -205,9 +212,7 @@ fn refuse_unclaimed(fates: &mut Vec<Fate>) -> Option<Refusal> {
 
 fn judge(repository: &Repository, target: &Target, asked: &Asked, output: &mut dyn Write) -> Result<()> {
     let (app, revision) = (&target.app, &target.revision);
-    if let Some(why) = repository.refuse_non_commit(revision) {
-        return Err(Error::new(why));
-    }
+    repository.refuse(&target.branch, revision)?;
     if repository.lacks_history(revision)? {
         return Err(Error::new("it comes from a shallow clone, and its history is not here")
             .hint("`git fetch --unshallow`, then push again"));
@@ -306,9 +311,10 @@ fn ignore(app: &App, branch: &str, update: &Update, output: &mut dyn Write) {
 
 fn queue(target: &Target, update: &Update, asked: &Asked, by: &str) -> Result<Job> {
     let new = &target.revision;
-    let forced = match &update.old {
-        Some(old) => !Repository::open(&target.app.repository())?.is_ancestor(old, new),
-        None => false,
+    let forced = match (update.forced, &update.old) {
+        (Some(forced), _) => forced,
+        (None, Some(old)) => !Repository::open(&target.app.repository())?.is_ancestor(old, new),
+        (None, None) => false,
     };
     if let Some(claim) = &target.claim {
         branches::make(claim)?;

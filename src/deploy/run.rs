@@ -163,6 +163,9 @@ fn look(app: &App, job: &Job, options: &Options, scene: &Scene) -> Result<Look> 
     let revision = job.revision().ok_or_else(|| Error::new("this job deploys nothing"))?;
     let again = matches!(job.order, Order::Deploy { reconcile: false, .. });
     let repository = Repository::open(&app.repository())?;
+    if !again && let Some(branch) = job.branch() {
+        repository.refuse(branch, revision)?;
+    }
     look::at(
         app,
         &repository,

@@ -61,6 +61,13 @@ pub fn release(app: &App, scene: &Scene, id: &ReleaseId) -> Result<Found> {
         .collect();
     let top = app.release(id);
     let mut found = Found { compared: 0, extra: 0, differences: Vec::new() };
+    if !repository.prove(&record.revision)? {
+        return Err(Error::new(format!(
+            "what is kept of {} is not what the repository has",
+            record.revision.short()
+        ))
+        .hint(format!("remove {}: it is made again", repository.objects().path().display())));
+    }
     let mut known = BTreeSet::new();
     let is_shared = |path: &[u8]| {
         shared.iter().any(|shared| path == *shared || path.starts_with(&[shared.as_slice(), b"/"].concat()))

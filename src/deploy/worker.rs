@@ -46,6 +46,9 @@ pub fn work(app: &App) -> Result<()> {
         log::warn!("cannot end what was retired: {}", error.one_line());
     }
     prune::empty_trash(app);
+    if let Err(error) = Repository::open(&app.repository()).and_then(|repository| repository.tidy()) {
+        log::warn!("cannot tidy the repository: {}", error.one_line());
+    }
     Ok(())
 }
 

@@ -11,6 +11,7 @@ pub mod ask;
 pub mod authorized;
 pub mod git;
 pub mod grant;
+pub mod hg;
 pub mod keys;
 pub mod line;
 pub mod place;

@@ -68,7 +68,8 @@ pub fn read(command: &[u8], root: &Path) -> Result<Wish> {
     }
 }
 
-/// The app whose repository is named: `APP`, `/APP`, `~/APP`, each also as `APP.git`, or `ROOT/APP/repo.git`.
+/// The app whose repository is named: `APP`, `/APP`, `~/APP`, each also as `APP.git` or `APP.hg`,
+/// or `ROOT/APP/repo.git`, `ROOT/APP/repo.hg`.
 fn app_at(place: &str, root: &Path) -> Result<AppName> {
     let refuse = || {
         let shown: String = place.chars().take(60).collect();
@@ -81,7 +82,7 @@ fn app_at(place: &str, root: &Path) -> Result<AppName> {
     });
     let name = by_path.unwrap_or_else(|| {
         let name = place.strip_prefix("~/").or_else(|| place.strip_prefix('/')).unwrap_or(place);
-        name.strip_suffix(".git").unwrap_or(name)
+        name.strip_suffix(".git").or_else(|| name.strip_suffix(".hg")).unwrap_or(name)
     });
     let app: AppName = name.parse().map_err(|_| refuse())?;
     match app.parent() {

@@ -53,6 +53,11 @@ impl Repository {
         Ok(Repository { inner, path: path.to_owned() })
     }
 
+    /// The library's view of it.
+    pub(super) fn raw(&self) -> &git2::Repository {
+        &self.inner
+    }
+
     /// Where it lies.
     pub fn path(&self) -> &Path {
         &self.path

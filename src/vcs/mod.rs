@@ -5,6 +5,7 @@
 
 pub mod export;
 pub mod git;
+pub mod hg;
 pub mod links;
 pub mod manifest;
 pub mod paths;

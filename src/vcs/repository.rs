@@ -7,32 +7,41 @@
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
-use super::git;
 use super::tree::Tree;
-use crate::app::Revision;
-use crate::support::Result;
+use super::{git, hg};
+use crate::app::{Revision, Vcs};
+use crate::support::{Error, Result};
 
 /// The repository of an app.
 pub enum Repository {
     /// A bare git repository.
     Git(git::Repository),
+    /// A Mercurial repository.
+    Mercurial(hg::Repository),
 }
 
 impl Repository {
     /// Opens the repository of an app.
     pub fn open(path: &Path) -> Result<Repository> {
-        git::Repository::open(path).map(Repository::Git)
+        match Vcs::of(path) {
+            Vcs::Git => git::Repository::open(path).map(Repository::Git),
+            Vcs::Mercurial => hg::Repository::open(path).map(Repository::Mercurial),
+        }
     }
 
     /// Opens it as a hook finds it: with what is being pushed, which may be refused yet.
     pub fn open_in_hook(path: &Path) -> Result<Repository> {
-        git::Repository::open_in_hook(path).map(Repository::Git)
+        match Vcs::of(path) {
+            Vcs::Git => git::Repository::open_in_hook(path).map(Repository::Git),
+            Vcs::Mercurial => hg::Repository::open_in_hook(path).map(Repository::Mercurial),
+        }
     }
 
     /// Where the contents of its revisions are read from.
     pub fn objects(&self) -> &git::Repository {
         match self {
             Repository::Git(git) => git,
+            Repository::Mercurial(hg) => hg.objects(),
         }
     }
 
@@ -40,13 +49,15 @@ impl Repository {
     pub fn tip(&self, branch: &str) -> Result<Option<Revision>> {
         match self {
             Repository::Git(git) => git.tip(branch),
+            Repository::Mercurial(hg) => hg.tip(branch),
         }
     }
 
     /// The names of all branches.
-    pub fn branches(&self) -> Vec<String> {
+    pub fn branches(&self) -> Result<Vec<String>> {
         match self {
-            Repository::Git(git) => git.branches(),
+            Repository::Git(git) => Ok(git.branches()),
+            Repository::Mercurial(hg) => hg.branches(),
         }
     }
 
@@ -54,25 +65,37 @@ impl Repository {
     pub fn resolve(&self, name: &str) -> Result<Revision> {
         match self {
             Repository::Git(git) => git.resolve(name),
+            Repository::Mercurial(hg) => hg.resolve(name),
         }
     }
 
-    /// Why a revision is none that can be deployed, or `None` where it is one.
-    pub fn refuse_non_commit(&self, revision: &Revision) -> Option<String> {
+    /// Refuses what a branch leads to where that is no one revision.
+    pub fn refuse(&self, branch: &str, revision: &Revision) -> Result<()> {
+        let error = match self {
+            Repository::Git(git) => git.refuse_non_commit(revision).map(Error::new),
+            Repository::Mercurial(hg) => hg.refuse_branch(branch)?,
+        };
+        error.map_or(Ok(()), Err)
+    }
+
+    /// Whether what is kept of a revision's files is what the system itself has.
+    pub fn prove(&self, revision: &Revision) -> Result<bool> {
         match self {
-            Repository::Git(git) => git.refuse_non_commit(revision),
+            Repository::Git(_) => Ok(true),
+            Repository::Mercurial(hg) => hg.prove(revision),
         }
     }
 
     /// The first line of a revision's message, safe for a terminal.
     pub fn subject(&self, revision: &Revision) -> Result<String> {
-        self.objects().subject(revision)
+        self.objects().subject(&self.commit(revision)?)
     }
 
     /// Whether `old` is among the ancestors of `new`: then a push from one to the other forced nothing.
     pub fn is_ancestor(&self, old: &Revision, new: &Revision) -> bool {
         match self {
             Repository::Git(git) => git.is_ancestor(old, new),
+            Repository::Mercurial(hg) => hg.is_ancestor(old, new),
         }
     }
 
@@ -80,12 +103,24 @@ impl Repository {
     pub fn lacks_history(&self, new: &Revision) -> Result<bool> {
         match self {
             Repository::Git(git) => git.lacks_history(new),
+            Repository::Mercurial(_) => Ok(false),
         }
     }
 
     /// Everything in a revision, with what is wrong about its names.
     pub fn tree(&self, revision: &Revision) -> Result<Tree> {
-        self.objects().tree(revision)
+        match self {
+            Repository::Git(git) => git.tree(revision),
+            Repository::Mercurial(hg) => hg.tree(revision),
+        }
+    }
+
+    /// The commit in the objects that has exactly a revision's files.
+    fn commit(&self, revision: &Revision) -> Result<Revision> {
+        match self {
+            Repository::Git(_) => Ok(revision.clone()),
+            Repository::Mercurial(hg) => hg.commit(revision),
+        }
     }
 
     /// The targets of all symlinks of a tree, by path.
@@ -95,12 +130,21 @@ impl Repository {
 
     /// The paths in which two revisions differ, those of submodules that moved among them.
     pub fn changed_paths(&self, old: &Revision, new: &Revision) -> Result<HashSet<Vec<u8>>> {
-        self.objects().changed_paths(old, new)
+        self.objects().changed_paths(&self.commit(old)?, &self.commit(new)?)
     }
 
     /// Keeps a revision, and its contents, for as long as `name` is held.
     pub fn hold(&self, name: &str, revision: &Revision) -> Result<()> {
-        self.objects().hold(name, revision)
+        self.objects().hold(name, &self.commit(revision)?)
+    }
+
+    /// Throws away what is kept of revisions that nobody holds, where that has become much; nobody waits for it.
+    pub fn tidy(&self) -> Result<()> {
+        match self {
+            // `git receive-pack` does it by itself.
+            Repository::Git(_) => Ok(()),
+            Repository::Mercurial(hg) => hg.tidy(),
+        }
     }
 
     /// Lets a revision go.

@@ -1,10 +1,13 @@
-//! Submodules: commits of other repositories, read only where the server's file grants them.
+//! Submodules, and Mercurial's subrepositories: revisions of other repositories, read only where the server's
+//! file grants them.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::git::Repository;
+use super::hg;
 use super::tree::{Entry, Kind, Tree, join};
+use crate::app::Vcs;
 use crate::support::{Context, Error, Result, files, text};
 
 /// A tree and the repository that its objects are in.
@@ -60,15 +63,20 @@ fn expand_below(
     }
     let urls = urls(repository, tree, at)?;
     for entry in tree.submodules() {
-        let url = grant(entry, &urls, granted)?;
-        let mirror = mirrors.join(format!(
-            "{}.git",
-            git2::Oid::hash_object(git2::ObjectType::Blob, url.as_bytes())
-                .context(|| "cannot name a mirror")?
-        ));
-        fetch(&mirror, url, entry)?;
+        let (url, by) = grant(entry, &urls, granted)?;
+        let name = git2::Oid::hash_object(git2::ObjectType::Blob, url.as_bytes());
+        let name = name.context(|| "cannot name a mirror")?;
+        let (mirror, commit) = match by {
+            Vcs::Git => (mirrors.join(format!("{name}.git")), entry.id),
+            Vcs::Mercurial => {
+                hg::mirror(&mirrors.join(format!("{name}.hg")), url, &entry.id.to_string(), &entry.shown())?
+            }
+        };
+        if by == Vcs::Git {
+            fetch(&mirror, url, entry)?;
+        }
         let inner = Repository::open(&mirror)?;
-        let below = inner.tree_at(entry.id, &entry.path)?;
+        let below = inner.tree_at(commit, &entry.path)?;
         let mut inner_parts = Vec::new();
         expand_below(&inner, (&below, &entry.path), granted, mirrors, depth + 1, &mut inner_parts)?;
         // The outer one first: it makes the directory that the inner one lies in.
@@ -78,18 +86,25 @@ fn expand_below(
     Ok(())
 }
 
+/// Where the revision of a submodule is found: the address, and what the repository there is.
+type Address = (String, Vcs);
+
 /// The granted repository that a submodule may be read from.
-fn grant<'a>(entry: &Entry, urls: &BTreeMap<Vec<u8>, String>, granted: &'a [String]) -> Result<&'a str> {
+fn grant<'a>(
+    entry: &Entry,
+    urls: &BTreeMap<Vec<u8>, Address>,
+    granted: &'a [String],
+) -> Result<(&'a str, Vcs)> {
     let path = entry.shown();
-    let Some(url) = urls.get(&entry.path) else {
-        return Err(Error::new(format!("{path} is a submodule that .gitmodules does not name")));
+    let Some((url, by)) = urls.get(&entry.path) else {
+        return Err(Error::new(format!("{path} is a submodule that neither .gitmodules nor .hgsub names")));
     };
     let relative = url.strip_prefix("../").or_else(|| url.strip_prefix("./"));
     let found = granted.iter().find(|grant| match relative {
         Some(relative) => ends_with(grant, relative.trim_start_matches("../")),
         None => *grant == url,
     });
-    found.map(String::as_str).ok_or_else(|| {
+    found.map(|url| (url.as_str(), *by)).ok_or_else(|| {
         Error::new(format!(
             "{path} is a submodule of {}, which the server does not grant",
             text::printable(url)
@@ -103,10 +118,19 @@ fn ends_with(whole: &str, end: &str) -> bool {
     whole.strip_suffix(end).is_some_and(|rest| rest.is_empty() || rest.ends_with('/'))
 }
 
-/// The address of each submodule, by its path, as the `.gitmodules` of the tree that begins `at` has it.
-fn urls(repository: &Repository, tree: &Tree, at: &[u8]) -> Result<BTreeMap<Vec<u8>, String>> {
-    let file = tree.find(&join(at, b".gitmodules")).filter(|entry| matches!(entry.kind, Kind::File { .. }));
-    let Some(file) = file else { return Ok(BTreeMap::new()) };
+/// The address of each submodule, by its path, as the `.gitmodules` or `.hgsub` of the tree that begins `at` has it.
+fn urls(repository: &Repository, tree: &Tree, at: &[u8]) -> Result<BTreeMap<Vec<u8>, Address>> {
+    let file =
+        |name: &[u8]| tree.find(&join(at, name)).filter(|entry| matches!(entry.kind, Kind::File { .. }));
+    let Some(file) = file(b".gitmodules") else {
+        let Some(file) = file(b".hgsub") else { return Ok(BTreeMap::new()) };
+        let addresses = hg::subrepositories::addresses(&repository.read(file.id)?);
+        let whole = |(path, address): (Vec<u8>, String)| match address.strip_prefix("[git]") {
+            Some(url) => (join(at, &path), (url.to_owned(), Vcs::Git)),
+            None => (join(at, &path), (address, Vcs::Mercurial)),
+        };
+        return Ok(addresses.into_iter().map(whole).collect());
+    };
     // git reads its own format best; only the blob's id, which is hexadecimal, reaches it.
     let listing = duct::cmd!("git", "config", "--null", "--list", format!("--blob={}", file.id))
         .dir(repository.path())
@@ -128,7 +152,10 @@ fn urls(repository: &Repository, tree: &Tree, at: &[u8]) -> Result<BTreeMap<Vec<
         };
     }
     let whole = |path: String| join(at, path.trim_end_matches('/').as_bytes());
-    Ok(paths.into_iter().filter_map(|(name, path)| Some((whole(path), urls.get(&name)?.clone()))).collect())
+    Ok(paths
+        .into_iter()
+        .filter_map(|(name, path)| Some((whole(path), (urls.get(&name)?.clone(), Vcs::Git))))
+        .collect())
 }
 
 /// Brings the commit of a submodule into its mirror.

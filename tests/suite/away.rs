@@ -6,12 +6,13 @@ use std::process::{Child, Stdio};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use crate::sshd::{Sshd, let_in_wholly};
+use crate::system::System;
 use crate::world::World;
 
 /// A push in a process group of its own, with what it prints thrown away or never read.
 fn push_in_a_group(world: &World, output: impl Fn() -> Stdio, remote: &str) -> Child {
-    let mut command = world.command("git", &world.laptop());
-    command.args(["push", remote, "main"]).process_group(0).stdout(output()).stderr(output());
+    let mut command = world.push_command(&[remote, "main"]);
+    command.process_group(0).stdout(output()).stderr(output());
     command.spawn().unwrap()
 }
 
@@ -41,7 +42,7 @@ fn it_goes_on_and_ends(world: &World, gate: &std::path::Path) {
 }
 
 #[test]
-fn a_deploy_that_has_begun_ends_whatever_happens_to_the_pusher_and_its_hook() {
+pub fn a_deploy_that_has_begun_ends_whatever_happens_to_the_pusher_and_its_hook() {
     for signal in [Signal::KILL, Signal::HUP, Signal::TERM, Signal::INT] {
         let (world, gate) = waiting_at_the_gate();
         let mut push = push_in_a_group(&world, Stdio::null, "production");
@@ -70,13 +71,13 @@ fn descendants(of: u32) -> Vec<(u32, String)> {
 }
 
 #[test]
-fn a_deploy_that_has_begun_ends_when_the_push_is_killed_under_its_hook() {
+pub fn a_deploy_that_has_begun_ends_when_the_push_is_killed_under_its_hook() {
     let (world, gate) = waiting_at_the_gate();
     let mut push = push_in_a_group(&world, Stdio::null, "production");
     world.until_deploying();
     let family = descendants(push.id());
     assert!(family.iter().any(|(_, name)| name == "receiver"), "{family:?}");
-    for (member, _) in family.iter().filter(|(_, name)| name.starts_with("git")) {
+    for (member, _) in family.iter().filter(|(_, name)| name.starts_with(world.system.program())) {
         let _ = kill_process(Pid::from_raw(i32::try_from(*member).unwrap()).unwrap(), Signal::KILL);
     }
     push.kill().unwrap();
@@ -85,7 +86,7 @@ fn a_deploy_that_has_begun_ends_when_the_push_is_killed_under_its_hook() {
 }
 
 #[test]
-fn a_deploy_that_has_begun_ends_when_nobody_reads_what_it_prints() {
+pub fn a_deploy_that_has_begun_ends_when_nobody_reads_what_it_prints() {
     let world = World::with_site();
     let print = "yes 'a line that is long enough to fill a pipe' | head -n 60000";
     let toml = format!("[stages]\nbuild = \"{print}\"\n[database]\nengine = \"none\"\n");
@@ -101,13 +102,16 @@ fn a_deploy_that_has_begun_ends_when_nobody_reads_what_it_prints() {
 }
 
 #[test]
-fn a_deploy_that_has_begun_ends_when_the_ssh_connection_drops() {
+pub fn a_deploy_that_has_begun_ends_when_the_ssh_connection_drops() {
     let (mut world, gate) = waiting_at_the_gate();
     let_in_wholly(&world, "user");
     let sshd = Sshd::start(&world);
     let ssh = format!("ssh {} -p {}", sshd.plain_options("user").join(" "), sshd.port);
-    world.env.insert("GIT_SSH_COMMAND".into(), ssh);
-    let url = sshd.remote(&world.app().join("repo.git").display().to_string());
+    world.ssh_command(&ssh);
+    // To Mercurial, a path of the server's own begins with two slashes.
+    let slash = if world.system == System::Git { "" } else { "/" };
+    let host = sshd.remote(&sshd.port.to_string());
+    let url = format!("ssh://{host}{slash}{}", world.repository().display());
     let log = world.place().join("push.log");
     let output = || Stdio::from(std::fs::OpenOptions::new().create(true).append(true).open(&log).unwrap());
     let mut push = push_in_a_group(&world, output, &url);
@@ -130,14 +134,11 @@ fn a_deploy_that_has_begun_ends_when_the_ssh_connection_drops() {
 fn lost_push(world: &World, text: &str) {
     world.file("index.html", text);
     let hash = world.commit(text);
-    let repository = world.app().join("repo.git");
-    let laptop = world.laptop().display().to_string();
-    world.run("git", &repository, &["fetch", "--quiet", &laptop, "main"]).ok();
-    world.run("git", &repository, &["update-ref", "refs/heads/main", &hash]).ok();
+    world.arrive_without_a_hook(&hash);
 }
 
 #[test]
-fn a_push_whose_hook_was_lost_is_named_by_reading_commands_and_deployed_by_the_others() {
+pub fn a_push_whose_hook_was_lost_is_named_by_reading_commands_and_deployed_by_the_others() {
     let world = World::with_site();
     let ways: [&[&str]; 3] = [&["watch", "app", "--once"], &["unlock", "app"], &["deploy", "app"]];
     for (at, way) in ways.iter().enumerate() {
@@ -157,7 +158,7 @@ fn a_push_whose_hook_was_lost_is_named_by_reading_commands_and_deployed_by_the_o
 }
 
 #[test]
-fn what_failed_or_was_withdrawn_is_not_tried_again_unasked() {
+pub fn what_failed_or_was_withdrawn_is_not_tried_again_unasked() {
     let world = World::with_site();
     world.file("index.html", "two\n");
     world.commit("two");

@@ -101,7 +101,7 @@ fn the_app_may_be_left_out_where_it_is_clear() {
 }
 
 #[test]
-fn list_and_status_read_as_they_should() {
+pub fn list_and_status_read_as_they_should() {
     let world = World::with_sql();
     world.file("schema.sql", "CREATE TABLE note (id INTEGER PRIMARY KEY, text TEXT NOT NULL, more TEXT);\n");
     let tip = world.commit("more");

@@ -85,7 +85,7 @@ fn rows_that_were_there_before_a_version_opens_are_there_after_it_by_copy() {
 }
 
 #[test]
-fn rows_that_were_there_before_a_version_opens_are_there_after_it_by_a_migration() {
+pub fn rows_that_were_there_before_a_version_opens_are_there_after_it_by_a_migration() {
     let world = World::with_sql();
     world.sql("INSERT INTO note (text) VALUES ('one'), ('two');");
     world.file(

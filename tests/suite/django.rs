@@ -91,7 +91,7 @@ fn unchanged(world: &World, live: &str) {
 }
 
 #[test]
-fn a_commit_without_a_migration_joins_the_version_and_one_with_a_migration_opens_one() {
+pub fn a_commit_without_a_migration_joins_the_version_and_one_with_a_migration_opens_one() {
     let world = live_project();
     world.file("site_/urls.py", "# Nothing yet.\nurlpatterns = []\n");
     world.commit("a comment");
@@ -125,7 +125,7 @@ fn a_comment_in_a_migration_opens_no_version() {
 }
 
 #[test]
-fn a_failing_migration_changes_nothing() {
+pub fn a_failing_migration_changes_nothing() {
     let world = live_project();
     let live = world.live().unwrap();
     let bad = migration(

@@ -4,9 +4,12 @@ use std::path::Path;
 
 use crate::booted::Booted;
 use crate::keeping::Machine;
+use crate::system::on_mercurial;
 use crate::world::{PROGRAM, World};
 
 const TEXT: &str = include_str!("../../INSTALL.md");
+/// Where the part begins that is for another system.
+const MERCURIAL: &str = "\n# With Mercurial";
 /// Where the part begins that needs root, nginx and systemd.
 const SERVER: &str = "\n# On a server";
 
@@ -49,7 +52,7 @@ fn install_md_leads_to_the_first_rollback_word_for_word() {
     world.file("index.html", "one\n").commit("one");
     std::fs::write(world.laptop().join(".git/info/exclude"), "key.txt\n.env\nscript\n").unwrap();
     world.file("key.txt", "a secret\n").file(".env", "A=1\n\n");
-    let (script, seen) = part(TEXT.split(SERVER).next().unwrap());
+    let (script, seen) = part(TEXT.split(MERCURIAL).next().unwrap());
     world.file("script", &script);
     let path =
         format!("{}:{}", Path::new(PROGRAM).parent().unwrap().display(), std::env::var("PATH").unwrap());
@@ -78,4 +81,29 @@ fn install_md_leads_on_to_nginx_and_over_a_boot_word_for_word() {
     let ask = "curl --silent --retry 40 --retry-all-errors --retry-delay 1 --fail \
                -H 'Host: hello.example' http://127.0.0.1/";
     assert_eq!(server.sh(ask).ok().stdout, "Hello, it is live.\n");
+}
+
+#[test]
+fn install_md_leads_on_with_mercurial_word_for_word() {
+    let mut made = None;
+    on_mercurial(|| made = Some(World::new()));
+    let world = made.unwrap();
+    world.file("index.html", "<h1>One</h1>\n");
+    world.vcs(&["branch", "--quiet", "default"]).ok();
+    world.commit("The first page");
+    let text = TEXT.split_once(MERCURIAL).expect("there is a part for Mercurial").1;
+    let (script, seen) = part(text.split(SERVER).next().unwrap());
+    let file = world.place().join("script");
+    std::fs::write(&file, script).unwrap();
+    let path =
+        format!("{}:{}", Path::new(PROGRAM).parent().unwrap().display(), std::env::var("PATH").unwrap());
+    let mut command = world.command("sh", &world.laptop());
+    let output = command.arg("-e").arg(&file).env("PATH", path).output().unwrap();
+    let said =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{said}");
+    let home = world.place().join("home").display().to_string();
+    for line in seen {
+        assert!(said.contains(&line.replace("/home/you", &home)), "INSTALL.md promises {line:?}:\n{said}");
+    }
 }

@@ -221,7 +221,7 @@ fn every_point_is_died_at() {
 }
 
 #[test]
-fn current_always_points_to_a_complete_release_wherever_a_deploy_dies_and_a_deploy_that_has_begun_ends() {
+pub fn current_always_points_to_a_complete_release_wherever_a_deploy_dies_and_a_deploy_that_has_begun_ends() {
     in_several_worlds(&JOINS, site, |world, point, times| {
         let old = format!("before {point} {times}");
         next_push_deploys(world, &old);

@@ -37,7 +37,7 @@ fn settings(more: &str) -> String {
 }
 
 #[test]
-fn nothing_before_the_switch_changes_what_is_live() {
+pub fn nothing_before_the_switch_changes_what_is_live() {
     let world = app();
     let live = world.live().unwrap();
     world.until_idle();
@@ -71,7 +71,7 @@ fn nothing_before_the_switch_changes_what_is_live() {
 }
 
 #[test]
-fn rollback_is_always_possible_to_every_kept_release() {
+pub fn rollback_is_always_possible_to_every_kept_release() {
     let world = app();
     for (page, column) in [
         ("two", ""),

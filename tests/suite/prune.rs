@@ -48,7 +48,7 @@ fn set<const N: usize>(ids: [&String; N]) -> BTreeSet<String> {
 }
 
 #[test]
-fn prune_never_removes_the_live_release_or_the_one_before_it() {
+pub fn prune_never_removes_the_live_release_or_the_one_before_it() {
     let world = frugal();
     let ids: Vec<String> = ["two", "three", "four"].iter().map(|text| world.deploy(text)).collect();
     world.prune();

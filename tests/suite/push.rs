@@ -3,7 +3,7 @@
 use crate::world::World;
 
 #[test]
-fn a_push_becomes_a_live_release() {
+pub fn a_push_becomes_a_live_release() {
     let world = World::with_app();
     world.file("index.html", "one\n");
     let hash = world.commit("the first page");
@@ -24,7 +24,7 @@ fn a_push_becomes_a_live_release() {
 }
 
 #[test]
-fn a_second_push_joins_the_version_and_the_first_release_stays() {
+pub fn a_second_push_joins_the_version_and_the_first_release_stays() {
     let world = World::with_site();
     world.file("index.html", "two\n");
     world.commit("two");
@@ -34,7 +34,7 @@ fn a_second_push_joins_the_version_and_the_first_release_stays() {
 }
 
 #[test]
-fn a_rollback_goes_back_and_the_release_that_it_left_is_withdrawn() {
+pub fn a_rollback_goes_back_and_the_release_that_it_left_is_withdrawn() {
     let world = World::with_site();
     world.file("index.html", "two\n");
     world.commit("two");

@@ -33,7 +33,7 @@ fn dumped(world: &World, path: &std::path::Path) -> BTreeMap<String, String> {
 }
 
 #[test]
-fn a_stage_finds_exactly_the_environment_of_the_contract() {
+pub fn a_stage_finds_exactly_the_environment_of_the_contract() {
     let mut world = World::with_sql();
     for name in [
         "GIT_SSH_COMMAND",
@@ -336,7 +336,7 @@ fn a_secret_in_the_command_or_in_a_name_is_masked_too() {
 }
 
 #[test]
-fn two_deploys_of_one_commit_in_one_second_have_names_of_their_own() {
+pub fn two_deploys_of_one_commit_in_one_second_have_names_of_their_own() {
     let world = World::with_site();
     for _ in 0..4 {
         world.receiver(&["deploy", "app"]).ok().says("=====> live: 0/");

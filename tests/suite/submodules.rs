@@ -89,7 +89,7 @@ fn a_submodule_whose_commit_is_nowhere_fails_cleanly_and_is_named() {
     // A submodule that nobody names.
     world.git(&["rm", "--quiet", "--cached", ".gitmodules"]).ok();
     world.git(&["commit", "--quiet", "-m", "no .gitmodules"]).ok();
-    world.push().fails(1).says("lib is a submodule that .gitmodules does not name");
+    world.push().fails(1).says("lib is a submodule that neither .gitmodules nor .hgsub names");
 }
 
 #[test]

@@ -110,7 +110,7 @@ fn five_apps_deploy_at_once() {
 }
 
 #[test]
-fn a_second_push_waits_for_the_first() {
+pub fn a_second_push_waits_for_the_first() {
     let world = World::with_app();
     let gate = world.gated();
     world.file("index.html", "one\n");
@@ -130,7 +130,7 @@ fn a_second_push_waits_for_the_first() {
 }
 
 #[test]
-fn a_push_that_is_overtaken_while_it_waits_is_superseded() {
+pub fn a_push_that_is_overtaken_while_it_waits_is_superseded() {
     let world = World::with_app();
     let gate = world.gated();
     let mut pushes = Vec::new();
@@ -154,7 +154,7 @@ fn a_push_that_is_overtaken_while_it_waits_is_superseded() {
 }
 
 #[test]
-fn a_rollback_goes_before_everything_that_waits_and_cancels_a_deploy_that_has_not_reached_its_hold() {
+pub fn a_rollback_goes_before_everything_that_waits_and_cancels_a_deploy_that_has_not_reached_its_hold() {
     let world = World::with_site();
     world.file("index.html", "two\n");
     world.commit("two");
@@ -178,7 +178,7 @@ fn a_rollback_goes_before_everything_that_waits_and_cancels_a_deploy_that_has_no
 }
 
 #[test]
-fn cancel_stops_what_runs_and_what_waits_and_changes_nothing() {
+pub fn cancel_stops_what_runs_and_what_waits_and_changes_nothing() {
     let world = World::with_site();
     world.receiver(&["cancel", "app"]).ok().says("nothing runs or waits");
     world.gated();
@@ -204,7 +204,7 @@ fn cancel_stops_what_runs_and_what_waits_and_changes_nothing() {
 }
 
 #[test]
-fn while_an_app_is_locked_a_push_is_refused_and_told_why_and_a_rollback_is_possible() {
+pub fn while_an_app_is_locked_a_push_is_refused_and_told_why_and_a_rollback_is_possible() {
     let world = World::with_site();
     world.file("index.html", "two\n");
     world.commit("two");
@@ -223,7 +223,7 @@ fn while_an_app_is_locked_a_push_is_refused_and_told_why_and_a_rollback_is_possi
 }
 
 #[test]
-fn attach_joins_a_running_deploy_and_returns_its_exit_code() {
+pub fn attach_joins_a_running_deploy_and_returns_its_exit_code() {
     let world = World::with_app();
     world.receiver(&["attach", "app"]).fails(1).says("app was never deployed");
     let gate = world.gated();

@@ -301,7 +301,7 @@ fn a_tree_that_is_deeper_than_any_path_is_refused() {
 }
 
 #[test]
-fn outside_links_are_let_through_where_the_server_grants_them() {
+pub fn outside_links_are_let_through_where_the_server_grants_them() {
     let world = World::with_site();
     world.server_config("[export]\noutside_links = true\n");
     symlink("/etc/hostname", world.laptop().join("host")).unwrap();
@@ -335,7 +335,7 @@ fn a_pointer_of_lfs_is_named_before_the_ref_moves() {
 }
 
 #[test]
-fn verify_names_what_is_not_as_in_the_revision() {
+pub fn verify_names_what_is_not_as_in_the_revision() {
     let world = World::with_app();
     for name in
         ["changed", "longer", "removed", "mode", "to-directory", "to-link", "kept", "touched-by-stage"]
@@ -407,7 +407,7 @@ fn time_of(world: &World, name: &str) -> i128 {
 }
 
 #[test]
-fn unchanged_files_keep_their_modification_time_over_releases_and_new_content_always_gets_a_new_one() {
+pub fn unchanged_files_keep_their_modification_time_over_releases_and_new_content_always_gets_a_new_one() {
     let world = World::with_app();
     world.file(
         "receiver.toml",

@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::system::{self, System};
+
 /// The program that is tested.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_receiver");
 
@@ -130,6 +132,8 @@ pub struct World {
     place: TempDir,
     /// Added to the environment of everything that is started.
     pub env: BTreeMap<String, String>,
+    /// What its laptop pushes with.
+    pub system: System,
 }
 
 impl Default for World {
@@ -145,17 +149,17 @@ impl World {
     }
 
     pub fn at(place: TempDir) -> World {
-        let world = World { place, env: BTreeMap::new() };
+        let world = World { place, env: BTreeMap::new(), system: System::now() };
         std::fs::create_dir(world.laptop()).unwrap();
         std::fs::create_dir(world.place.path().join("home")).unwrap();
-        world.git(&["init", "--quiet", "--initial-branch=main"]).ok();
+        world.make_laptop();
         world
     }
 
     /// The same, with an app called `app` and the laptop's remote `production`.
     pub fn with_app() -> World {
         let world = World::new();
-        world.receiver(&["create", "app"]).ok();
+        world.create_app();
         world.remote("app");
         world
     }
@@ -202,12 +206,6 @@ impl World {
         self.root().join("app")
     }
 
-    pub fn remote(&self, app: &str) {
-        let url = self.root().join(app).join("repo.git").display().to_string();
-        let _ = self.git(&["remote", "remove", "production"]);
-        self.git(&["remote", "add", "production", &url]).ok();
-    }
-
     /// A command in this world: its own home, no configuration of the machine's.
     pub fn command(&self, program: &str, place: &Path) -> Command {
         let mut command = Command::new(program);
@@ -215,10 +213,7 @@ impl World {
         command.env("PATH", std::env::var_os("PATH").unwrap());
         command.env("HOME", self.place.path().join("home")).env("LANG", "C.UTF-8").env("USER", "ada");
         command.env("RECEIVER_ROOT", self.root());
-        command.env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_SYSTEM", "/dev/null");
-        for (who, name) in [("AUTHOR", "Ada"), ("COMMITTER", "Ada")] {
-            command.env(format!("GIT_{who}_NAME"), name).env(format!("GIT_{who}_EMAIL"), "ada@example.org");
-        }
+        system::environment(&mut command);
         command.envs(&self.env).stdin(Stdio::null());
         command
     }
@@ -267,43 +262,24 @@ impl World {
         self
     }
 
-    /// Commits everything; answers the full hash.
-    pub fn commit(&self, message: &str) -> String {
-        self.git(&["add", "--all"]).ok();
-        self.git(&["commit", "--quiet", "--allow-empty", "--message", message]).ok();
-        self.head()
-    }
-
-    pub fn head(&self) -> String {
-        self.git(&["rev-parse", "HEAD"]).ok().stdout.trim().to_owned()
-    }
-
-    /// `git push production main`, quiet but for the hooks.
-    pub fn push(&self) -> Said {
-        self.push_with(&[])
-    }
-
-    pub fn push_with(&self, arguments: &[&str]) -> Said {
-        let mut all = vec!["push", "--quiet"];
-        all.extend(arguments);
-        if !arguments.contains(&"production") {
-            all.extend(["production", "main"]);
-        }
-        self.git(&all)
-    }
-
     /// A push that goes on in the background.
     pub fn push_in_background(&self) -> Child {
-        let mut command = self.command("git", &self.laptop());
-        command.args(["push", "--quiet", "production", "main"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut command = self.push_command(&[]);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         command.spawn().unwrap()
     }
 
     /// A program that goes on in the background, its output kept for [`World::end`].
     pub fn start(&self, program: &str, arguments: &[&str]) -> Child {
-        let place = if program == "git" { self.laptop() } else { self.place().to_owned() };
-        let mut command = self.command(program, &place);
-        command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut command = match (program, arguments) {
+            ("git", ["push", "--quiet", what @ ..]) => self.push_command(what),
+            ("git", _) => self.command(program, &self.laptop()),
+            _ => self.command(program, self.place()),
+        };
+        if !arguments.starts_with(&["push"]) {
+            command.args(arguments);
+        }
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         command.spawn().unwrap()
     }
 
@@ -316,7 +292,7 @@ impl World {
         let Ok(output) = ended.recv_timeout(Duration::from_secs(seconds)) else {
             panic!("process {pid} did not end within {seconds} s\n{}", self.picture());
         };
-        Said::of(&output.unwrap())
+        self.understood(Said::of(&output.unwrap()))
     }
 
     /// The journal's verdicts, oldest first: job, outcome, why.
@@ -443,7 +419,7 @@ impl World {
     pub fn picture(&self) -> String {
         let output = Command::new("find")
             .arg(self.root())
-            .args(["-path", "*/repo.git/*", "-prune", "-o", "-print"])
+            .args(["-path", "*/repo.*/*", "-prune", "-o", "-print"])
             .output();
         let tree =
             output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
