@@ -20,6 +20,7 @@ pub mod fate;
 pub mod follow;
 pub mod foresight;
 pub mod found;
+pub mod hand;
 pub mod hook;
 pub mod joblog;
 pub mod listing;

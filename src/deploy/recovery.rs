@@ -14,7 +14,7 @@ use super::switch;
 use super::underway::{Step, Underway};
 use super::verdict::Verdict;
 use super::worker;
-use super::{databases, doorway, opening, processes, stage};
+use super::{databases, doorway, hand, opening, processes, stage};
 use crate::app::guard::Guard;
 use crate::app::journal::{Event, History, Outcome};
 use crate::app::record::{self, Record, Releases};
@@ -272,6 +272,8 @@ fn discard_release(guard: &mut Guard, id: &ReleaseId, opens: bool, why: &str) ->
     let record = Record::read(&app.record(id)).ok().flatten();
     let dropped = databases::discard_all_of(&app, id.version, alone);
     let place = app.release(id);
+    // A directory that is another's cannot be moved.
+    hand::take_back(&app, id)?;
     if files::exists(&place) {
         let trash = app.trash().join(format!("{}-{}-{}", id.version, id.name, std::process::id()));
         files::move_new(&place, &trash)?;

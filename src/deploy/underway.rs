@@ -69,7 +69,7 @@ impl Underway {
     /// Writes it down; synced.
     pub fn write(&self, guard: &Guard) -> Result<()> {
         let text = serde_json::to_vec(self).context(|| "cannot write down what is under way")?;
-        guard.write(&guard.app().underway(), &text, 0o600)
+        guard.write(&guard.app().underway(), &text, guard.app().state_mode())
     }
 
     /// What was under way; `None` where nothing was.

@@ -8,6 +8,7 @@
     clippy::useless_format
 )]
 
+mod apart;
 mod away;
 mod back;
 mod backed;
@@ -52,6 +53,7 @@ mod refs;
 mod servers;
 mod serving;
 mod settings;
+mod setup;
 mod shapes;
 mod shared;
 mod site;
