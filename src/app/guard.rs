@@ -118,6 +118,12 @@ impl Guard {
     /// Writes a file of the app's state, whole or not at all.
     pub fn write(&self, path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
         debug_assert!(path.starts_with(self.app.directory()));
+        // What the server grants is read by hooks as well, and lies where new files are receiver's alone.
+        if path == self.app.server_config()
+            && let Some(group) = self.app.door_group()
+        {
+            return files::write_atomic_for(path, bytes, 0o640, Some(group));
+        }
         files::write_atomic(path, bytes, mode)
     }
 
@@ -240,7 +246,7 @@ fn open_nonblocking(options: &mut OpenOptions, path: &Path) -> std::io::Result<F
 fn open_lock(app: &App) -> Result<File> {
     let path = app.lock_file();
     let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    options.read(true).write(true).create(true).truncate(false).mode(app.state_mode());
     let opened = open_nonblocking(&mut options, &path);
     let file = opened.context(|| format!("cannot open the lock {}", path.display()))?;
     if file.metadata().is_ok_and(|about| about.is_file()) {

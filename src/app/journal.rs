@@ -238,7 +238,7 @@ impl Journal {
             for entry in history.entries() {
                 text.push_str(&line(entry)?);
             }
-            files::write_atomic(&path, text.as_bytes(), 0o600)?;
+            files::write_atomic(&path, text.as_bytes(), app.state_mode())?;
         }
         let mut next = history.next_seq();
         let mut told = damage

@@ -1,9 +1,11 @@
 //! Where everything lies. Every path of an app has its one home here; nobody else joins strings.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::journal::refuse_newer;
 use super::names::{AppName, ReleaseId, ReleaseName, Version, list_names};
+use super::server;
 use super::sight::Sight;
 use crate::support::{Context, Error, Result, files};
 
@@ -159,6 +161,31 @@ impl App {
     /// Whether `receiver create` made it, wholly. A link to an app would be the same app by a second name.
     pub fn is_created(&self) -> bool {
         files::is_directory(&self.directory) && self.marker().is_file()
+    }
+
+    /// The user that its stages and processes run as, where setup gave it one of its own; `None` where everything of
+    /// it is one user's.
+    pub fn user(&self) -> Option<String> {
+        #[derive(serde::Deserialize)]
+        struct Owned {
+            user: String,
+        }
+        let text = files::read_text(&self.marker()).ok()??;
+        let owned: Owned = toml::from_str(&text).ok()?;
+        // No other name counts: the marker must not make anybody else an app's user.
+        (owned.user == server::user_of(&self.name)).then_some(owned.user)
+    }
+
+    /// The group of the account that is pushed to, which reads of receiver's state what a push is judged by; `None`
+    /// where everything is one user's.
+    pub fn door_group(&self) -> Option<u32> {
+        self.user()?;
+        std::fs::symlink_metadata(self.directory.join("receiver")).ok().map(|about| about.gid())
+    }
+
+    /// The mode of a file of state that hooks read, which are another user where setup made the app.
+    pub fn state_mode(&self) -> u32 {
+        if self.user().is_some() { 0o640 } else { 0o600 }
     }
 
     /// Refuses an app that a newer receiver made.

@@ -7,6 +7,7 @@ pub mod journal;
 pub mod layout;
 pub mod names;
 pub mod record;
+pub mod server;
 pub mod settings;
 pub mod sight;
 pub mod slug;

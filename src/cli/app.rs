@@ -1,6 +1,6 @@
 //! Which app a command means: the one named, the one we stand in, or the only one.
 
-use super::{Global, talk};
+use super::{Global, identity, talk};
 use crate::app::names::list_names;
 use crate::app::{App, Root};
 use crate::deploy::worker;
@@ -8,6 +8,12 @@ use crate::support::{Error, Result};
 
 /// The app that is named, or else the one that can be meant.
 pub fn pick(global: &Global, name: Option<&str>) -> Result<App> {
+    let app = find(global, name)?;
+    identity::settle(&app)?;
+    Ok(app)
+}
+
+fn find(global: &Global, name: Option<&str>) -> Result<App> {
     let root = global.root()?;
     match name {
         Some(name) => root.open(&name.parse()?),
@@ -17,6 +23,12 @@ pub fn pick(global: &Global, name: Option<&str>) -> Result<App> {
 
 /// `[APP] [REST…]`: where the first word is no app that is there, and one can be meant, all words are the rest.
 pub fn split(global: &Global, words: &[String]) -> Result<(App, Vec<String>)> {
+    let (app, rest) = divide(global, words)?;
+    identity::settle(&app)?;
+    Ok((app, rest))
+}
+
+fn divide(global: &Global, words: &[String]) -> Result<(App, Vec<String>)> {
     let root = global.root()?;
     if let Some((first, rest)) = words.split_first()
         && let Ok(name) = first.parse()

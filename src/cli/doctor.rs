@@ -3,7 +3,7 @@
 use clap::Args;
 use serde_json::json;
 
-use super::{Global, app, talk};
+use super::{Global, app, identity, talk};
 use crate::app::App;
 use crate::deploy::doctor::{self, Finding};
 use crate::support::{Error, Result};
@@ -20,7 +20,7 @@ impl Doctor {
     pub fn run(self, global: &Global) -> Result<u8> {
         let apps: Vec<App> = match &self.app {
             Some(name) => vec![app::pick(global, Some(name))?],
-            None => global.root()?.apps()?,
+            None => identity::all(global)?,
         };
         let mut words = Vec::new();
         let mut objects = Vec::new();

@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::request::DryRun;
-use super::{Global, talk};
+use super::{Global, identity, talk};
 use crate::app::Sight;
 use crate::server::grant;
 use crate::server::keys::{self, Key as Granted, KeyName, Keys, Role};
@@ -91,6 +91,9 @@ impl Key {
     /// Does it.
     pub fn run(self, global: &Global) -> Result<u8> {
         let place = Place::of(&global.root()?)?;
+        if place.server().is_some() {
+            identity::settle_at_server()?;
+        }
         match self.act {
             Act::Add(add) => add.run(global, &place),
             Act::List => list(global, &place),

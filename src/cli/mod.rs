@@ -18,6 +18,7 @@ mod files;
 mod history;
 mod hold;
 mod hook;
+mod identity;
 mod init;
 mod key;
 mod list;
@@ -31,12 +32,15 @@ mod prune;
 mod request;
 mod rights;
 mod rollback;
+mod root_service;
 mod run;
 mod serve;
+mod setup;
 mod shell;
 mod show;
 mod status;
 mod talk;
+mod terminal;
 mod tethered;
 mod up;
 mod verify;
@@ -53,7 +57,7 @@ use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::app::{Root, Sight};
 use crate::server::visitor::Visitor;
-use crate::support::{Result, user_name};
+use crate::support::Result;
 
 /// `git push` to your own server: a live release, a database for each schema version, and a way back.
 #[derive(Parser)]
@@ -120,12 +124,14 @@ impl Global {
 
     /// Who it is, for the journal: a key, or the user.
     pub fn by(&self) -> String {
-        self.visitor.as_ref().map_or_else(user_name, |visitor| visitor.by().to_owned())
+        self.visitor.as_ref().map_or_else(identity::who, |visitor| visitor.by().to_owned())
     }
 }
 
 #[derive(Subcommand)]
 enum Command {
+    /// A server from zero, in one step (as root); a second app is a second setup
+    Setup(setup::Setup),
     /// Make a new app, no root needed; prints the remote to push to
     Create(create::Create),
     /// Write a receiver.toml for the framework that is found here (on the laptop)
@@ -211,6 +217,12 @@ enum Command {
     /// What wakes versions that are not live
     #[command(hide = true)]
     Wake(wake::Wake),
+    /// What does for receiver what only root can
+    #[command(hide = true)]
+    RootService(root_service::RootService),
+    /// Becomes an app's user, and a command
+    #[command(hide = true)]
+    Become(root_service::Become),
     /// What does what is queued
     #[command(hide = true)]
     Work(work::Work),
@@ -270,6 +282,9 @@ fn start_logger(global: &Global) {
 impl Command {
     fn run(self, global: &Global) -> Result<u8> {
         match self {
+            Command::Setup(args) => args.run(global),
+            Command::RootService(root_service::RootService {}) => root_service::RootService::run(),
+            Command::Become(args) => args.run(),
             Command::Create(args) => args.run(global),
             Command::Init(args) => args.run(global),
             Command::Deploy(args) => args.run(global),

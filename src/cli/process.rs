@@ -7,10 +7,12 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use super::{Global, app, talk};
 use crate::app::App;
+use crate::app::server::RECEIVER;
 use crate::deploy::environment::{Environment, Subject};
 use crate::deploy::look::{self, Scene};
 use crate::serve::start::{Purpose, Start, Wanted};
 use crate::serve::{exec, keep, supervision, systemd};
+use crate::support::accounts::Account;
 use crate::support::text::printable;
 use crate::support::{Error, Result};
 
@@ -38,8 +40,8 @@ enum Act {
     },
     /// Lets nginx in where it listens, as soon as it does; returns at once
     Admit {
-        /// What is written down of the start
-        file: PathBuf,
+        /// The socket
+        socket: PathBuf,
         /// It is the one who waits
         #[arg(long)]
         wait: bool,
@@ -103,10 +105,14 @@ impl Process {
         match self.act {
             Act::Keep { file } => keep::keep(&file).map(|()| 0),
             Act::Run { file, parent } => match exec::run(&file, parent)? {},
-            Act::Admit { file, wait: true } => exec::admit(&file).map(|()| 0),
-            Act::Admit { file, wait: false } => exec::wait_to_admit(&file).map(|()| 0),
+            Act::Admit { socket, wait: true } => exec::admit(&socket).map(|()| 0),
+            Act::Admit { socket, wait: false } => exec::wait_to_admit(&socket).map(|()| 0),
             Act::Ended { file } => {
                 let (app, start) = read(&file)?;
+                // What systemd calls is root, and what is written is receiver's.
+                if app.user().is_some() && rustix::process::geteuid().is_root() {
+                    Account::want(RECEIVER)?.assume()?;
+                }
                 let said = |name| std::env::var(name).unwrap_or_default();
                 systemd::ended(&app, &start, &said("EXIT_CODE"), &said("EXIT_STATUS")).map(|()| 0)
             }

@@ -1,15 +1,19 @@
 //! `receiver run`: a command in a release's environment, with the terminal that is there.
 
 use std::os::unix::process::ExitStatusExt;
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 use std::sync::Arc;
 
 use clap::Args;
 use signal_hook::consts::{SIGINT, SIGQUIT};
 
+use super::terminal::{self, Terminal};
 use super::{Global, app};
+use crate::app::App;
+use crate::app::record::Record;
 use crate::deploy::environment::Environment;
-use crate::deploy::look::Scene;
+use crate::deploy::hand::{self, Foreign};
+use crate::deploy::look::{self, Scene};
 use crate::deploy::rollback;
 use crate::support::files::DirectoryLock;
 use crate::support::{Context, Error, Result};
@@ -44,6 +48,9 @@ impl Run {
         for (name, value) in terminal(global) {
             environment.set(name, value);
         }
+        if app.user().is_some() {
+            return as_the_apps_user(&app, record, &environment, self.command);
+        }
         let directory = app.release(&id);
         // Handed down to the command: prune leaves the release alone for as long as it runs.
         let lock = DirectoryLock::try_take(&directory, false)?
@@ -63,8 +70,7 @@ impl Run {
             .envs(environment.pairs())
             .status()
             .context(|| format!("cannot run '{}'", program.escape_default()))?;
-        let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
-        Ok(u8::try_from(code).unwrap_or(1))
+        Ok(code(status))
     }
 }
 
@@ -77,4 +83,28 @@ fn terminal(global: &Global) -> Vec<(&'static str, String)> {
             .filter_map(|name| Some((name, std::env::var(name).ok()?)))
             .collect(),
     }
+}
+
+/// The same where the app has a user of its own: root does it, and it ends with us at the latest.
+fn as_the_apps_user(app: &App, record: &Record, environment: &Environment, words: Vec<String>) -> Result<u8> {
+    let settings = look::settings_of(app, record)?;
+    let terminal = terminal::is_ours();
+    let foreign =
+        Foreign { app, release: &record.id, words, environment, limits: &settings.limits, terminal };
+    let ended = if terminal {
+        let (mut joined, other) = Terminal::open()?;
+        let mut running = foreign.start(&other, &other, &other)?;
+        drop(other);
+        joined.join()?;
+        hand::wait(&mut running)?
+    } else {
+        let (input, output, errors) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
+        hand::wait(&mut foreign.start(&input, &output, &errors)?)?
+    };
+    Ok(code(hand::status(ended)))
+}
+
+fn code(status: ExitStatus) -> u8 {
+    let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
+    u8::try_from(code).unwrap_or(1)
 }

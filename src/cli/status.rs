@@ -3,7 +3,7 @@
 use clap::Args;
 use serde_json::json;
 
-use super::{Global, app, talk};
+use super::{Global, app, identity, talk};
 use crate::deploy::listing::AppStatus;
 use crate::support::{Error, Result};
 
@@ -22,7 +22,7 @@ impl Status {
     pub fn run(self, global: &Global) -> Result<u8> {
         let apps = match &self.app {
             Some(name) => vec![app::pick(global, Some(name))?],
-            None => global.root()?.apps()?,
+            None => identity::all(global)?,
         };
         let all: Vec<AppStatus> = apps.iter().map(AppStatus::read).collect::<Result<_>>()?;
         if all.is_empty() {

@@ -1,13 +1,16 @@
 //! `receiver up`, `down` and `restart`: the processes of what is live.
 
+use std::ffi::OsString;
+
 use clap::Args;
 use serde_json::json;
 
 use super::request::DryRun;
-use super::{Global, app, request, talk};
+use super::{Global, app, identity, request, talk};
 use crate::app::App;
 use crate::deploy::foresight::foresee;
 use crate::deploy::request::{Reply, Request};
+use crate::server::identity::run_as_receiver;
 use crate::support::{Error, Result};
 
 /// Arguments of `up`.
@@ -51,7 +54,8 @@ impl Up {
             return self.dry_run.send(global, &app, &Request::Up);
         }
         let (mut replies, mut failed) = (Vec::new(), Vec::new());
-        let apps = global.root()?.apps()?;
+        let (theirs, apps) = identity::divide(global.root()?.apps()?);
+        let code = if theirs.is_empty() { 0 } else { self.as_receiver(global)? };
         // One app that does not come up, or is slow, keeps no other from it.
         let booted: Vec<Result<Reply>> = std::thread::scope(|scope| {
             let booting: Vec<_> = apps.iter().map(|app| scope.spawn(|| self.boot(global, app))).collect();
@@ -73,7 +77,15 @@ impl Up {
         if global.json {
             talk::data(global, &json!({ "apps": replies, "failed": failed }), &[])?;
         }
-        if failed.is_empty() { Ok(0) } else { Err(Error::new(format!("not up: {}", failed.join(", ")))) }
+        if failed.is_empty() { Ok(code) } else { Err(Error::new(format!("not up: {}", failed.join(", ")))) }
+    }
+
+    /// Those that setup made are receiver's to start.
+    fn as_receiver(&self, global: &Global) -> Result<u8> {
+        let mut arguments: Vec<OsString> = vec!["--root".into(), global.root()?.path().into()];
+        arguments.extend(["up".into(), "--all".into()]);
+        arguments.extend(self.dry_run.dry_run.then(|| "--dry-run".into()));
+        run_as_receiver(arguments)
     }
 
     fn boot(&self, global: &Global, app: &App) -> Result<Reply> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use notify::{RecursiveMode, Watcher};
 
-use super::{Global, app, talk};
+use super::{Global, app, identity, talk};
 use crate::app::{App, Vcs};
 use crate::deploy::{branches, spawn, worker};
 use crate::support::{Context, Result};
@@ -29,7 +29,7 @@ impl Watch {
     /// Watches until it is ended.
     pub fn run(self, global: &Global) -> Result<u8> {
         let apps: Vec<App> = match self.apps.as_slice() {
-            [] => global.root()?.apps()?,
+            [] => identity::all(global)?,
             names => names.iter().map(|name| app::pick(global, Some(name))).collect::<Result<_>>()?,
         };
         let (sender, changes) = mpsc::channel();

@@ -37,6 +37,17 @@ use git2::{ObjectType, Oid};
 use crate::app::{AppName, Version};
 use crate::support::{Context, Result};
 
+/// What receiver's own account on MariaDB has to be granted.
+pub fn administrator_rights() -> Vec<&'static str> {
+    #[cfg(feature = "mysql")]
+    return mysql::administrator_rights();
+    #[cfg(not(feature = "mysql"))]
+    return Vec::new();
+}
+
+/// The group on PostgreSQL of the roles that receiver makes, where setup made one: `pg_hba.conf` knows them by it.
+pub const LOGINS: &str = "receiver_apps";
+
 /// The longest name of a database and its role: MySQL allows a user 32 bytes, PostgreSQL 63.
 const LONGEST_NAME: usize = 32;
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::crew::{Crew, Report, Upbringing};
 use super::databases::{self, Passing};
 use super::environment::Environment;
-use super::look;
+use super::{hand, look};
 use crate::app::App;
 use crate::app::record::Record;
 use crate::app::settings::Settings;
@@ -96,7 +96,7 @@ impl Beside {
             result = result.and(ended);
         }
         if let Some(copy) = self.copy.take() {
-            result = result.and(databases::discard(&*copy));
+            result = result.and(databases::discard(&self.app, &*copy));
         }
         result
     }
@@ -121,7 +121,7 @@ pub fn sweep(app: &App) -> Result<()> {
     let place = app.state("databases");
     for name in files::names_in(&place)? {
         if is_left(&place.join(&name)) {
-            files::remove_tree(&place.join(name))?;
+            hand::remove_databases(app, &place.join(name))?;
         }
     }
     Ok(())

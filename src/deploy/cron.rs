@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 
 use super::environment::Environment;
+use super::hand::{self, Foreign};
 use super::look::{self, Scene};
 use crate::app::App;
 use crate::app::layout::FORMAT;
@@ -64,7 +65,7 @@ impl Times {
 pub fn arrange(app: &App, settings: &Settings) -> Result<()> {
     let at: BTreeMap<_, _> =
         settings.cron.iter().map(|(name, cron)| (name.clone(), cron.at.clone())).collect();
-    let timers = Keeper::of_machine().map(|manager| Timers::of(app, manager));
+    let timers = Keeper::of_app(app).map(|manager| Timers::of(app, manager));
     if at.is_empty() && !files::exists(&Times::file(app)) {
         return Ok(());
     }
@@ -77,6 +78,9 @@ pub fn arrange(app: &App, settings: &Settings) -> Result<()> {
         end_scheduler(app)?;
         if same && timers.count()? == times.at.len() {
             return Ok(());
+        }
+        if hand::must_ask(app) {
+            return hand::arrange_timers(app, &times.at);
         }
         timers.clear()?;
         for (name, at) in &times.at {
@@ -101,7 +105,9 @@ pub fn arrange(app: &App, settings: &Settings) -> Result<()> {
 
 /// Has nothing run any more, and ends what does.
 pub fn stop(app: &App) -> Result<()> {
-    if let Some(manager) = Keeper::of_machine() {
+    if hand::must_ask(app) {
+        hand::end_timers(app)?;
+    } else if let Some(manager) = Keeper::of_app(app) {
         Timers::of(app, manager).end()?;
     }
     end_scheduler(app)
@@ -267,15 +273,33 @@ pub fn run(app: &App, name: &str) -> Result<u8> {
     let trouble = || format!("cannot start {name}");
     let (reader, writer) = std::io::pipe().context(trouble)?;
     let both = writer.try_clone().context(trouble)?;
-    let mut command = Command::new("/bin/sh");
-    command.args(["-c", &cron.command]).current_dir(&directory).env_clear().envs(environment.pairs());
-    command.stdin(Stdio::null()).stdout(writer).stderr(both);
-    let mut child = command.spawn().context(trouble)?;
-    drop(command);
-    let reading = keep::read(reader, Arc::clone(&log));
-    let status = child.wait().context(|| format!("cannot wait for {name}"))?;
-    family::kill_descendants();
-    keep::finish_reading(reading);
+    let status = if app.user().is_some() {
+        let foreign = Foreign {
+            app,
+            release: &record.id,
+            words: hand::shell(&cron.command),
+            environment: &environment,
+            limits: &settings.limits,
+            terminal: false,
+        };
+        let mut running = foreign.start_quiet(writer).context(trouble)?;
+        drop(both);
+        let reading = keep::read(reader, Arc::clone(&log));
+        let ended = hand::wait(&mut running)?;
+        keep::finish_reading(reading);
+        hand::status(ended)
+    } else {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", &cron.command]).current_dir(&directory).env_clear().envs(environment.pairs());
+        command.stdin(Stdio::null()).stdout(writer).stderr(both);
+        let mut child = command.spawn().context(trouble)?;
+        drop(command);
+        let reading = keep::read(reader, Arc::clone(&log));
+        let status = child.wait().context(|| format!("cannot wait for {name}"))?;
+        family::kill_descendants();
+        keep::finish_reading(reading);
+        status
+    };
     let how = match (status.code(), std::os::unix::process::ExitStatusExt::signal(&status)) {
         (Some(code), _) => format!("exited with status {code}"),
         (None, signal) => format!("was ended by signal {}", signal.unwrap_or(0)),

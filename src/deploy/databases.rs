@@ -4,7 +4,7 @@
 //! snapshot of the version before that a migration reads, one that a framework is asked on, and those that
 //! somebody looks at.
 
-use super::look;
+use super::{hand, look};
 use crate::app::record::{DatabaseRecord, Record};
 use crate::app::{App, Version};
 use crate::data::{Credentials, Database, Ground, Spot, database_name, derived_name};
@@ -87,10 +87,10 @@ impl Passing {
 }
 
 /// Removes a database, and whatever a stage left beside it in a directory that was the database's alone.
-pub fn discard(database: &dyn Database) -> Result<()> {
+pub fn discard(app: &App, database: &dyn Database) -> Result<()> {
     let directory = &database.spot().directory;
     match database.remove() {
-        Err(_) if files::exists(directory) => files::remove_tree(directory),
+        Err(_) if files::exists(directory) => hand::remove_databases(app, directory),
         removed => removed,
     }
 }
@@ -106,5 +106,5 @@ pub fn discard_all_of(app: &App, version: Version, own: bool) -> Result<()> {
             database.remove()?;
         }
     }
-    directories.iter().try_for_each(|directory| files::remove_tree(directory))
+    directories.iter().try_for_each(|directory| hand::remove_databases(app, directory))
 }

@@ -155,3 +155,8 @@ pub fn url(app: &App, version: Option<Version>) -> Result<Reply> {
     let url = database.url(Access::Write)?;
     Ok(Reply::data(url.clone(), json!({ "url": url })))
 }
+
+/// Removes all databases that receiver made on a server for this app, with their roles.
+pub fn remove_all(app: &App) -> Result<()> {
+    databases::on_servers(app)?.iter().try_for_each(|database| database.remove())
+}

@@ -9,6 +9,7 @@ use crate::app::guard::Guard;
 use crate::app::journal::refuse_newer;
 use crate::app::layout::FORMAT;
 use crate::app::record::{self, Record};
+use crate::app::server;
 use crate::app::{App, ReleaseId, Revision};
 use crate::data::{Access, Database};
 use crate::support::{Context, Error, Result, files};
@@ -45,7 +46,7 @@ impl Environment {
     pub fn of(app: &App, subject: &Subject) -> Result<Environment> {
         let mut environment = Environment::default();
         environment.set("PATH", PATH);
-        environment.set("HOME", home());
+        environment.set("HOME", home(app));
         environment.set("LANG", std::env::var("LANG").unwrap_or_else(|_| "C.UTF-8".to_owned()));
         let mut values = Kept::read(app)?.values;
         // What a preview is granted; never what its parent keeps for itself.
@@ -162,7 +163,10 @@ impl Environment {
     }
 }
 
-fn home() -> String {
+fn home(app: &App) -> String {
+    if app.user().is_some() {
+        return server::home_of(app.name()).display().to_string();
+    }
     std::env::var("HOME").ok().filter(|home| home.starts_with('/')).unwrap_or_else(|| "/".to_owned())
 }
 

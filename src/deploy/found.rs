@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use crate::app::layout::FORMAT;
+use crate::app::server;
 use crate::app::settings::BranchName;
 use crate::app::{App, AppName, Lineage, Root, Vcs};
 use crate::support::{Context, Error, Result, clock, death, files, program};
@@ -22,6 +23,21 @@ pub const HGRC: &str = include_str!("../../hooks/hgrc");
 
 /// Makes an app. Where it is there already nothing is changed, and the answer's second part is `false`.
 pub fn app(root: &Root, name: &AppName, vcs: Vcs, branch: Option<&BranchName>) -> Result<(App, bool)> {
+    founded(root, name, vcs, branch, "")
+}
+
+/// The same for an app with a user of its own; whose each part is, is seen to by whoever asks.
+pub fn app_of(root: &Root, name: &AppName, vcs: Vcs, branch: Option<&BranchName>) -> Result<(App, bool)> {
+    founded(root, name, vcs, branch, &format!("user = \"{}\"\n", server::user_of(name)))
+}
+
+fn founded(
+    root: &Root,
+    name: &AppName,
+    vcs: Vcs,
+    branch: Option<&BranchName>,
+    about: &str,
+) -> Result<(App, bool)> {
     let app = root.place(name);
     if app.is_created() {
         return Ok((app, false));
@@ -47,7 +63,8 @@ pub fn app(root: &Root, name: &AppName, vcs: Vcs, branch: Option<&BranchName>) -
             let line = format!("branch = {}\n", toml::Value::from(branch));
             files::write_atomic(&made.server_config(), line.as_bytes(), 0o600)?;
         }
-        write_marker(made, &format!("vcs = \"{vcs}\"\ncreated = \"{}\"\n", clock::now()), root.path())
+        let about = format!("vcs = \"{vcs}\"\n{about}created = \"{}\"\n", clock::now());
+        write_marker(made, &about, root.path())
     })?;
     Ok((app, true))
 }

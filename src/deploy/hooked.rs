@@ -6,7 +6,9 @@ use std::path::Path;
 use super::doctor::Finding;
 use super::found;
 use super::look::Scene;
+use crate::app::server::RECEIVER;
 use crate::app::{App, Vcs};
+use crate::support::accounts::Account;
 use crate::support::files;
 use crate::vcs::hg;
 
@@ -130,6 +132,9 @@ fn stripped(app: &App) -> Vec<Finding> {
 
 /// Who owns what pushes write to.
 pub fn owner(app: &App) -> Vec<Finding> {
+    if let Some(user) = app.user() {
+        return owners(app, &user);
+    }
     let me = rustix::process::getuid().as_raw();
     let other = [app.repository(), app.versions(), app.queue(), app.shared()]
         .into_iter()
@@ -143,6 +148,27 @@ pub fn owner(app: &App) -> Vec<Finding> {
                 path.display()
             ),
             format!("as root: `chown -R {me} {}`", app.directory().display()),
+        )],
+    }
+}
+
+/// On a server that setup made, each part has its own.
+fn owners(app: &App, user: &str) -> Vec<Finding> {
+    let uid = |name: &str| Account::named(name).ok().flatten().map(|account| account.uid);
+    let (receiver, user) = (uid(RECEIVER), uid(user));
+    let parts = [
+        (app.versions(), receiver),
+        (app.state("secrets"), receiver),
+        (app.shared(), user),
+        (app.run_app(), user),
+    ];
+    let belongs = |path: &Path| std::fs::symlink_metadata(path).ok().map(|about| about.uid());
+    match parts.into_iter().find(|(path, uid)| uid.is_none() || belongs(path) != *uid) {
+        None => vec![Finding::fine("owner", "each part belongs to whom setup gave it")],
+        Some((path, _)) => vec![Finding::trouble(
+            "owner",
+            format!("{} belongs to somebody else than setup gave it to", path.display()),
+            format!("`sudo receiver setup {}` gives it back", app.name()),
         )],
     }
 }

@@ -5,7 +5,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::sync::{Arc, Mutex};
 
 use serde::{Deserialize, Serialize};
@@ -80,6 +80,10 @@ impl JobLog {
         let opened = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(&path);
         let file = opened.context(|| format!("cannot open the log {}", path.display()))?;
         let length = file.metadata().map_or(0, |about| about.len());
+        // A hook begins it and the worker goes on, or the other way round; whatever the umask of either.
+        if length == 0 && app.user().is_some() {
+            let _ = file.set_permissions(std::fs::Permissions::from_mode(0o660));
+        }
         let mut last = [b'\n'];
         let torn = length > 0 && file.read_exact_at(&mut last, length - 1).is_ok() && last != [b'\n'];
         let log = JobLog(Arc::new(Mutex::new(Writing { file, torn })));

@@ -16,7 +16,7 @@ use super::queue::Job;
 use super::stage::Stage;
 use super::stop::Stopper;
 use super::underway::{Step, Underway};
-use super::{databases, plan, room, sharing};
+use super::{databases, hand, plan, room, sharing};
 use crate::app::guard::Guard;
 use crate::app::record::{DatabaseRecord, Record, StageRun};
 use crate::app::settings::{Action, Settings, StageName};
@@ -244,9 +244,11 @@ impl<'a> Making<'a> {
         let run = Stage {
             name: name.as_str(),
             command,
-            directory: &self.directory,
+            app: self.guard.app(),
+            release: &self.record.id,
             environment: &environment,
             timeout: stage.timeout.min(most),
+            limits: &self.look.settings.limits,
             log_bytes: self.look.settings.limits.log_bytes,
         };
         run.run(&self.log, &|| self.stopper.check())?;
@@ -274,8 +276,13 @@ impl<'a> Making<'a> {
     /// Runs the stages that make the release itself.
     pub fn build(&mut self) -> Result<()> {
         let environment = self.environment.clone();
-        for name in [StageName::Build, StageName::Assets] {
-            self.stage(name, &environment, Duration::MAX)?;
+        let stages = [StageName::Build, StageName::Assets];
+        if stages.iter().any(|name| self.look.settings.stage(*name).is_some()) {
+            hand::give(self.app(), self.id())?;
+            for name in stages {
+                self.stage(name, &environment, Duration::MAX)?;
+            }
+            hand::take_back(self.app(), self.id())?;
         }
         self.refuse_own_directory()?;
         death::point("build");
@@ -309,9 +316,11 @@ impl<'a> Making<'a> {
         let run = Stage {
             name: "question",
             command: &question.command,
-            directory: &self.directory,
+            app: self.guard.app(),
+            release: &self.record.id,
             environment,
             timeout: most.min(Duration::from_secs(300)),
+            limits: &self.look.settings.limits,
             log_bytes: 64 << 10,
         };
         let answer = run.output(&|| self.stopper.check());
@@ -329,9 +338,11 @@ impl<'a> Making<'a> {
         let run = Stage {
             name: "schema",
             command,
-            directory: &self.directory,
+            app: self.guard.app(),
+            release: &self.record.id,
             environment: &self.environment,
             timeout: self.look.settings.limits.time,
+            limits: &self.look.settings.limits,
             log_bytes: 64 << 20,
         };
         run.output(&|| self.stopper.check())

@@ -22,6 +22,7 @@ pub mod fate;
 pub mod follow;
 pub mod foresight;
 pub mod found;
+pub mod hand;
 pub mod hook;
 pub mod hooked;
 pub mod joblog;

@@ -164,7 +164,7 @@ fn rehearse(making: &mut Making, carry: Carry, live: &dyn Database, own: &dyn Da
         making.stage(StageName::Check, &environment, UNHURRIED)?;
         rehearse_start(making, &environment)
     });
-    trial::end(&trial)?;
+    trial::end(making.app(), &trial)?;
     let pause = pause + result?;
     let size = live.size()?;
     making.log.timed("rehearse", format!("on a copy of {}, {}", live.spot().name, text::bytes(size)), begun);
@@ -277,7 +277,7 @@ fn seed(making: &mut Making, carry: Carry, from: &dyn Database, own: Box<dyn Dat
     let origin = Origin { database: from, hold: None, limit: Limit::within(UNHURRIED) };
     let trial = trial::begin(making, carry, &origin, own, Begins::Seeded, &mut |_| {})?;
     trial.migrate(making, None, UNHURRIED)?;
-    trial::end_previous(&trial)?;
+    trial::end_previous(making.app(), &trial)?;
     trial::refuse_strays(making, &found)?;
     making.log.timed("data", format!("from a snapshot of {}; nobody was held", from.spot().name), begun);
     making.stage(StageName::Check, &making.environment.clone(), UNHURRIED)?;
@@ -328,7 +328,7 @@ fn carry_over(making: &mut Making, carry: Carry, live: &dyn Database, own: Box<d
             error
         }
     })?;
-    trial::end_previous(&trial)?;
+    trial::end_previous(making.app(), &trial)?;
     merge(making, carry, live, own, &limit)?;
     own.examine(broken, &limit)?;
     making.captured = capture(making, carry, live, own, &limit)?;

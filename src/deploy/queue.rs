@@ -185,7 +185,7 @@ impl Job {
     /// Puts it into the queue, or writes down there that it was begun once more; synced.
     pub fn put(&self, app: &App) -> Result<()> {
         let text = serde_json::to_vec(self).context(|| "cannot write down a job")?;
-        files::write_atomic(&self.path(app), &text, 0o600)
+        files::write_atomic(&self.path(app), &text, app.state_mode())
     }
 
     /// Takes it out of the queue: it has its verdict.
@@ -211,6 +211,30 @@ impl Job {
     }
 }
 
+/// What starts a worker where a unit of systemd looks at the queue, and nothing waits in it.
+const WAKE: &str = "wake";
+
+/// Has a worker look at the app, where a unit of systemd starts it for whatever lies in the queue.
+pub fn wake(app: &App) -> Result<()> {
+    if !waiting(app)?.is_empty() {
+        return Ok(());
+    }
+    files::write_atomic(&app.queue().join(WAKE), b"", 0o660)
+}
+
+/// The worker is there. What is no job of ours would start one for ever: it is put aside, under a name that systemd
+/// does not look at.
+pub fn woken(app: &App) -> Result<()> {
+    files::remove_file(&app.queue().join(WAKE))?;
+    for name in files::names_in(&app.queue())? {
+        let path = app.queue().join(&name);
+        if !name.starts_with('.') && read_job(app, &path).is_err() {
+            files::move_new(&path, &app.queue().join(format!(".aside-{name}")))?;
+        }
+    }
+    Ok(())
+}
+
 /// What waits, in the order of its asking. What is no job of ours is left alone.
 pub fn waiting(app: &App) -> Result<Vec<Job>> {
     Ok(read(app)?.0)
@@ -225,7 +249,7 @@ fn read(app: &App) -> Result<(Vec<Job>, Vec<String>)> {
     let (mut jobs, mut strange) = (Vec::new(), Vec::new());
     for name in files::names_in(&app.queue())? {
         let path = app.queue().join(&name);
-        if name.starts_with(files::TEMPORARY) {
+        if name.starts_with(files::TEMPORARY) || name == WAKE {
             continue;
         }
         match read_job(app, &path) {

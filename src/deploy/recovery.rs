@@ -14,7 +14,7 @@ use super::switch;
 use super::underway::{Step, Underway};
 use super::verdict::Verdict;
 use super::worker;
-use super::{databases, doorway, opening, processes, spare, stage};
+use super::{databases, doorway, hand, opening, processes, spare, stage};
 use crate::app::guard::Guard;
 use crate::app::journal::{Event, History, Outcome};
 use crate::app::record::{self, Record, Releases};
@@ -272,6 +272,8 @@ fn discard_release(guard: &mut Guard, id: &ReleaseId, opens: bool, why: &str) ->
             .any(|other| other.id.version == id.version && other.sealed.is_some() && other.id != *id);
     let record = Record::read(&app.record(id)).ok().flatten();
     let dropped = databases::discard_all_of(&app, id.version, alone);
+    // A directory that is another's cannot be moved.
+    hand::take_back(&app, id)?;
     spare::retire(guard, id)?;
     match record {
         Some(mut record) => guard.fail(&mut record, why)?,

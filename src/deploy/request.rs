@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::environment::Kept;
 use super::joblog::Line;
 use super::look::{self, Scene};
-use super::{configuring, db, maintenance, processes, prune, queue, spawn};
+use super::{configuring, db, hand, maintenance, processes, prune, queue, spawn};
 use crate::app::guard::Guard;
 use crate::app::journal::Event;
 use crate::app::settings::RelativePath;
@@ -334,6 +334,7 @@ fn change_env(guard: &mut Guard, name: &str, value: Option<String>, by: &str) ->
 fn put(app: &App, path: &RelativePath, by: &str, streams: &mut Streams) -> Result<Reply> {
     // Without the lock: whoever sends slowly must hold up no deploy, and the file takes its place at once.
     let bytes = beneath::write(&app.shared(), path.as_path(), streams.input, 0o640)?;
+    hand::give_shared(app, path)?;
     lock(app, streams)?.append(Some(by), Event::Change { what: format!("shared/{path}") })?;
     Ok(Reply::said(format!("shared/{path} has {bytes} bytes now"), json!({ "path": path, "bytes": bytes })))
 }

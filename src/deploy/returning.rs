@@ -98,7 +98,7 @@ fn rehearse(making: &mut Making, crossing: &Crossing) -> Result<Duration> {
     let started = making
         .stage(StageName::Check, &environment, UNHURRIED)
         .and_then(|()| rehearse_start(making, &environment));
-    databases::discard(&*copy)?;
+    databases::discard(making.app(), &*copy)?;
     let pause = counted + started?;
     making.log.timed("rehearse", format!("on a copy of {}", crossing.to.spot().name), begun);
     death::point("rehearsed");

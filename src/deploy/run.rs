@@ -300,7 +300,7 @@ fn ask(making: &Making, opening: &Opening) -> Result<bool> {
         live.snapshot(copy.spot(), &Limit::within(unhurried), &mut |_| {})?;
         let environment = making.environment.with_database(&*copy, Access::Write)?;
         let answer = making.nothing_pending(&environment, unhurried);
-        databases::discard(&*copy)?;
+        databases::discard(app, &*copy)?;
         answer?
     };
     making.log.step(

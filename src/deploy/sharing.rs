@@ -3,6 +3,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use super::hand;
 use crate::app::App;
 use crate::app::settings::Shared;
 use crate::support::{Error, Result, files};
@@ -27,6 +28,7 @@ pub fn link(app: &App, release: &Path, shared: &Shared) -> Result<()> {
         let source = app.shared().join(directory.as_path());
         if !source.exists() {
             seed(release, directory.as_path(), &source)?;
+            hand::give_shared(app, directory)?;
         }
         link_one(release, directory.as_path())?;
     }
@@ -50,7 +52,9 @@ fn bring(app: &App, file: &str) -> String {
 fn seed(release: &Path, path: &Path, source: &Path) -> Result<()> {
     let inside = release.join(path);
     let parent = source.parent().unwrap_or(source);
-    files::make_directory(parent, 0o755)?;
+    if !files::is_directory(parent) {
+        files::make_directory(parent, 0o755)?;
+    }
     let device = |path: &Path| std::fs::metadata(path).map(|about| about.dev()).ok();
     // Moved, it is there whole or not at all, and its symlinks stay symlinks.
     if files::is_directory(&inside) && device(&inside) == device(parent) {

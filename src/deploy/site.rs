@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use super::look::{self, Scene};
-use super::shown;
+use super::{hand, shown};
 use crate::app::App;
 use crate::app::settings::Settings;
 use crate::serve::nginx::check::Machine;
@@ -50,8 +50,14 @@ pub fn bring(app: &App, settings: &Settings) -> Result<Installed> {
 /// Brings a site up to date that was brought in before; `None` where there is none. For after a switch:
 /// whatever it says, the release is live.
 pub fn refresh(app: &App, settings: &Settings) -> Result<Option<Installed>> {
-    if !files::exists(&file(app, settings)) {
+    // Where setup made the app, nginx is its to bring the site to, as soon as there is something to serve.
+    let ours = app.user().is_some() && settings.domain.is_some();
+    if !ours && !files::exists(&file(app, settings)) {
         return Ok(None);
+    }
+    if hand::must_ask(app) {
+        let changed = hand::refresh_site(app)?;
+        return Ok(Some(if changed { Installed::Loaded } else { Installed::Unchanged }));
     }
     bring(app, settings).map(Some)
 }

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::io::Read;
 use std::process::{Command, Stdio};
 
+use super::queue;
 use crate::app::App;
 use crate::app::names::list_names;
 use crate::serve::detached::{self, Killed};
@@ -23,6 +24,10 @@ pub fn worker(app: &App) -> Result<()> {
 /// a login's processes leaves it alone then, and so does the end of the unit that asked for it (a boot's, a
 /// holder's). Elsewhere it gets a session of its own.
 pub fn workers(apps: &[App]) -> Result<()> {
+    let (others, apps): (Vec<App>, Vec<App>) = apps.iter().cloned().partition(|app| app.user().is_some());
+    // A unit of systemd looks at their queues, whoever puts something there.
+    others.iter().try_for_each(queue::wake)?;
+    let apps = apps.as_slice();
     let Some(app) = apps.first() else { return Ok(()) };
     let program = program()?;
     let what = format!("deploys {}", list_names(apps.iter().map(App::name)));

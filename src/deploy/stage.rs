@@ -4,9 +4,10 @@
 //! worker's for its output, never the pusher's. It ends when its shell ends: what it left running is
 //! ended too, also what left the group, since the worker is the subreaper of all its descendants.
 
-use std::io::{PipeReader, Read};
+use std::io::{PipeReader, PipeWriter, Read};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
+use std::process::ExitStatus;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -14,7 +15,11 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, WaitOptions};
 
 use super::environment::Environment;
+use super::hand::{self, Foreign};
 use super::joblog::{JobLog, Line};
+use crate::app::settings::Limits;
+use crate::app::{App, ReleaseId};
+use crate::root::Running;
 use crate::support::{Context, Error, Result, program, text};
 
 /// How long what is asked to end has for it, before it is killed.
@@ -27,12 +32,16 @@ pub struct Stage<'a> {
     pub name: &'a str,
     /// What the shell is given.
     pub command: &'a str,
-    /// Where it runs.
-    pub directory: &'a Path,
+    /// The app.
+    pub app: &'a App,
+    /// The release that it runs in.
+    pub release: &'a ReleaseId,
     /// All that it finds in its environment.
     pub environment: &'a Environment,
     /// How long it may take.
     pub timeout: Duration,
+    /// What it may use, where it has a user of its own.
+    pub limits: &'a Limits,
     /// How many bytes of its output are kept.
     pub log_bytes: u64,
 }
@@ -81,28 +90,15 @@ impl Stage<'_> {
     fn execute(&self, stop: &Stop, sink: impl FnMut(&[u8]) + Send + 'static) -> Result<()> {
         let start = || format!("cannot start stage `{}`", self.name);
         let (reader, writer) = std::io::pipe().context(start)?;
-        let expression = duct::cmd!("/bin/sh", "-c", self.command)
-            .dir(self.directory)
-            .full_env(self.environment.pairs())
-            .stdin_null()
-            .stderr_to_stdout()
-            .stdout_file(writer)
-            .before_spawn(|command| {
-                command.process_group(0);
-                Ok(())
-            })
-            .unchecked();
-        let handle = expression.start().context(start)?;
-        drop(expression);
+        let mut running = self.start(writer).context(start)?;
         let done = Arc::new(AtomicBool::new(false));
         let printed = Arc::clone(&done);
         let reading = std::thread::spawn(move || {
             read_lines(reader, sink);
             printed.store(true, Ordering::Release);
         });
-        let group = handle.pids().first().and_then(|pid| i32::try_from(*pid).ok()).and_then(Pid::from_raw);
-        let ended = self.wait(&handle, group, stop);
-        end_descendants(group);
+        let ended = self.wait(&mut running, stop);
+        running.end_what_is_left();
         // The pipe ends when nobody holds it. Whoever still does has left this process's family.
         let until = Instant::now() + Duration::from_secs(2);
         while !done.load(Ordering::Acquire) && Instant::now() < until {
@@ -114,14 +110,42 @@ impl Stage<'_> {
         ended
     }
 
-    fn wait(&self, handle: &duct::Handle, group: Option<Pid>, stop: &Stop) -> Result<()> {
+    /// As the app's user where it has one of its own, and root does it; else as we are.
+    fn start(&self, output: PipeWriter) -> Result<Stand> {
+        if self.app.user().is_some() {
+            let foreign = Foreign {
+                app: self.app,
+                release: self.release,
+                words: hand::shell(self.command),
+                environment: self.environment,
+                limits: self.limits,
+                terminal: false,
+            };
+            return foreign.start_quiet(output).map(Stand::There);
+        }
+        let expression = duct::cmd!("/bin/sh", "-c", self.command)
+            .dir(self.app.release(self.release))
+            .full_env(self.environment.pairs())
+            .stdin_null()
+            .stderr_to_stdout()
+            .stdout_file(output)
+            .before_spawn(|command| {
+                command.process_group(0);
+                Ok(())
+            })
+            .unchecked();
+        let handle = expression.start().context(|| "cannot start a shell")?;
+        let group = handle.pids().first().and_then(|pid| i32::try_from(*pid).ok()).and_then(Pid::from_raw);
+        Ok(Stand::Here(Box::new(handle), group))
+    }
+
+    fn wait(&self, running: &mut Stand, stop: &Stop) -> Result<()> {
         let begun = Instant::now();
         let mut pause = Duration::from_millis(1);
         let reason = loop {
-            let output =
-                handle.wait_timeout(pause).context(|| format!("cannot wait for stage `{}`", self.name))?;
-            if let Some(output) = output {
-                return self.judge(output.status);
+            let ended = running.wait(pause).context(|| format!("cannot wait for stage `{}`", self.name))?;
+            if let Some(status) = ended {
+                return self.judge(status);
             }
             pause = (pause * 2).min(Duration::from_millis(100));
             if let Err(reason) = stop() {
@@ -136,11 +160,7 @@ impl Stage<'_> {
                 );
             }
         };
-        signal(group, Signal::TERM);
-        if handle.wait_timeout(GRACE).ok().flatten().is_none() {
-            signal(group, Signal::KILL);
-            let _ = handle.wait();
-        }
+        running.end();
         Err(reason)
     }
 
@@ -154,6 +174,52 @@ impl Stage<'_> {
         let shown: String = text::printable(self.command).chars().take(120).collect();
         let cause = Error::new(format!("`{}` {how}", self.environment.mask(&shown)));
         Err(Error::new(format!("stage `{}` failed", self.name)).caused_by(cause))
+    }
+}
+
+/// A stage that runs.
+enum Stand {
+    /// As our child, with its group.
+    Here(Box<duct::Handle>, Option<Pid>),
+    /// As another user, as root's.
+    There(Running),
+}
+
+impl Stand {
+    /// Waits at most so long; how it ended.
+    fn wait(&mut self, most: Duration) -> Result<Option<ExitStatus>> {
+        match self {
+            Stand::Here(handle, _) => {
+                let output = handle.wait_timeout(most).context(|| "its end cannot be known")?;
+                Ok(output.map(|output| output.status))
+            }
+            Stand::There(running) => Ok(running.wait(most)?.map(hand::status)),
+        }
+    }
+
+    /// Asks it to end, and kills it where it does not.
+    fn end(&mut self) {
+        match self {
+            Stand::Here(handle, group) => {
+                signal(*group, Signal::TERM);
+                if handle.wait_timeout(GRACE).ok().flatten().is_none() {
+                    signal(*group, Signal::KILL);
+                    let _ = handle.wait();
+                }
+            }
+            Stand::There(running) => {
+                running.end();
+                // Root kills it after as long.
+                let _ = running.wait(GRACE * 4);
+            }
+        }
+    }
+
+    /// Ends what it left behind. What is root's has ended with it.
+    fn end_what_is_left(&self) {
+        if let Stand::Here(_, group) = self {
+            end_descendants(*group);
+        }
     }
 }
 

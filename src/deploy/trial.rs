@@ -8,6 +8,7 @@ use super::databases::{self, Passing};
 use super::environment::Environment;
 use super::joblog::Line;
 use super::making::Making;
+use crate::app::App;
 use crate::app::settings::{Action, Carry, Engine, StageName};
 use crate::data::{Access, Census, Database, Hold, Limit, Progress, Script, Spot};
 use crate::schema::Detector;
@@ -177,7 +178,7 @@ impl Trial {
             .stage(StageName::Syncdb, &environment, most)
             .and_then(|()| empty.is_empty())
             .map(|is_empty| !is_empty);
-        databases::discard(&*empty)?;
+        databases::discard(making.app(), &*empty)?;
         filled
     }
 
@@ -196,7 +197,7 @@ impl Trial {
         }
         let empty = self.empty(making)?;
         let same = making.nothing_pending(&environment.with_database(&*empty, Access::Write)?, most);
-        databases::discard(&*empty)?;
+        databases::discard(making.app(), &*empty)?;
         Ok(!same?)
     }
 }
@@ -265,15 +266,15 @@ pub fn begin(
 }
 
 /// Removes a rehearsal's database, and what its migration read.
-pub fn end(trial: &Trial) -> Result<()> {
-    end_previous(trial)?;
-    databases::discard(&*trial.database)
+pub fn end(app: &App, trial: &Trial) -> Result<()> {
+    end_previous(app, trial)?;
+    databases::discard(app, &*trial.database)
 }
 
 /// Removes what a migration read.
-pub fn end_previous(trial: &Trial) -> Result<()> {
+pub fn end_previous(app: &App, trial: &Trial) -> Result<()> {
     match &trial.previous {
-        Some(Previous::Copy(copy)) => databases::discard(&**copy),
+        Some(Previous::Copy(copy)) => databases::discard(app, &**copy),
         Some(Previous::Live(_)) | None => Ok(()),
     }
 }

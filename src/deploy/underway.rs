@@ -69,9 +69,10 @@ impl Underway {
     /// Writes it down; synced, unless nothing was done yet: its job is in the queue, which is on disk.
     pub fn write(&self, guard: &Guard) -> Result<()> {
         let text = serde_json::to_vec(self).context(|| "cannot write down what is under way")?;
+        let mode = guard.app().state_mode();
         match self.step {
-            Step::Taken if !self.unfinished => guard.write_unsynced(&guard.app().underway(), &text, 0o600),
-            _ => guard.write(&guard.app().underway(), &text, 0o600),
+            Step::Taken if !self.unfinished => guard.write_unsynced(&guard.app().underway(), &text, mode),
+            _ => guard.write(&guard.app().underway(), &text, mode),
         }
     }
 

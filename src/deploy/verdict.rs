@@ -1,6 +1,8 @@
 //! How a job ended, in the words that the pusher, the journal and `attach` get.
 
+use super::look;
 use crate::app::journal::{Event, History, Outcome};
+use crate::app::server::Server;
 use crate::app::{App, ReleaseId, record};
 use crate::support::{Error, Result};
 
@@ -38,7 +40,8 @@ impl Verdict {
     #[must_use]
     pub fn undo_by(mut self, app: &App, leaves_data: bool) -> Verdict {
         let flag = if leaves_data { " --without-new-data" } else { "" };
-        self.notes.push(format!("undo: receiver rollback {}{flag}", app.name()));
+        let program = over_ssh(app).unwrap_or_else(|| "receiver".to_owned());
+        self.notes.push(format!("undo: {program} rollback {}{flag}", app.name()));
         self
     }
 
@@ -110,4 +113,12 @@ impl Verdict {
             _ => Verdict::not_live(app, live, outcome, &Error::new(why.unwrap_or("it failed"))),
         }
     }
+}
+
+/// What is typed on the laptop instead of `receiver`, on a server that was set up.
+fn over_ssh(app: &App) -> Option<String> {
+    app.user()?;
+    let account = Server::read().ok()??.account;
+    let domain = look::server_settings(app).ok()?.domain?;
+    Some(format!("ssh {account}@{domain}"))
 }

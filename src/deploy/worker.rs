@@ -32,6 +32,9 @@ pub fn work_all(apps: &[App]) -> Result<()> {
 pub fn work(app: &App) -> Result<()> {
     loop {
         let mut guard = Guard::wait(app, "a worker", |_| {}).inspect_err(|error| tell_waiting(app, error))?;
+        if app.user().is_some() {
+            queue::woken(app)?;
+        }
         recovery::recover(&mut guard).inspect_err(|error| tell_waiting(app, error))?;
         let worked = drain(&mut guard).inspect_err(|error| tell_waiting(app, error));
         drop(guard);

@@ -13,6 +13,8 @@ use rustix::process::{Pid, Resource, Rlimit, Signal};
 use super::family;
 use super::start::Start;
 use super::supervision::GLANCE;
+use crate::app::App;
+use crate::support::accounts::Account;
 use crate::support::files::DirectoryLock;
 use crate::support::{Context, Error, Result, files, program};
 
@@ -22,27 +24,59 @@ use crate::support::{Context, Error, Result, files, program};
 /// anything of the start runs. With `parent`, the death of that process is its own.
 pub fn run(file: &Path, parent: Option<u32>) -> Result<Infallible> {
     let start = Start::read(file)?.ok_or_else(|| Error::new(format!("there is no {}", file.display())))?;
+    let app = App::of_process(file)?;
+    let user = app.user().map(|user| Account::want(&user)).transpose()?;
+    if let Some(user) = &user {
+        return run_as(user, &app, &start);
+    }
     if let Some(parent) = parent {
         die_with(parent)?;
     }
     if let Some(socket) = &start.socket {
         // What it left when it ended the last time would keep it from listening.
         files::remove_file(socket)?;
-        admit_later(file)?;
+        admit_later(socket)?;
     }
+    let lock = hold(&start)?;
+    let _mark = family::mark(file)?;
+    limit(&start)?;
+    let error = command(&start).exec();
+    drop(lock);
+    Err(error).context(|| format!("cannot start {} in {}", start.process, start.directory.display()))
+}
+
+/// The same for an app with a user of its own, by root: it becomes that user first.
+fn run_as(user: &Account, app: &App, start: &Start) -> Result<Infallible> {
+    start.refuse_foreign(app)?;
+    if let Some(socket) = &start.socket {
+        files::remove_file(socket)?;
+    }
+    let lock = hold(start)?;
+    user.assume()?;
+    // In its name: only its own socket can be opened to others by it.
+    start.socket.as_deref().map_or(Ok(()), admit_later)?;
+    let error = command(start).exec();
+    drop(lock);
+    Err(error).context(|| format!("cannot start {} in {}", start.process, start.directory.display()))
+}
+
+/// The release's lock, for whatever is started from now on.
+fn hold(start: &Start) -> Result<DirectoryLock> {
     let lock = DirectoryLock::try_take(&start.directory, false)?
         .ok_or_else(|| Error::new(format!("{} is being removed", start.release)))?;
     lock.inherit()?;
-    let _mark = family::mark(file)?;
-    limit(&start)?;
-    let error = Command::new("/bin/sh")
+    Ok(lock)
+}
+
+fn command(start: &Start) -> Command {
+    let mut command = Command::new("/bin/sh");
+    command
         .args(["-c", &start.command])
         .current_dir(&start.directory)
         .env_clear()
         .envs(&start.environment)
-        .stdin(Stdio::null())
-        .exec();
-    Err(error).context(|| format!("cannot start {} in {}", start.process, start.directory.display()))
+        .stdin(Stdio::null());
+    command
 }
 
 /// How long a socket is waited for, at the most.
@@ -50,30 +84,28 @@ const MOST: Duration = Duration::from_secs(120);
 
 /// Starts who waits for the socket, to let nginx in. By way of a child that ends at once, so that the
 /// command has no child that it does not know.
-fn admit_later(file: &Path) -> Result<()> {
+fn admit_later(socket: &Path) -> Result<()> {
     let mut command = Command::new(program::program()?);
-    command.args(["process", "admit"]).arg(file).stdin(Stdio::null()).stdout(Stdio::null());
+    command.args(["process", "admit"]).arg(socket).stdin(Stdio::null()).stdout(Stdio::null());
     command.env_clear().stderr(Stdio::null());
     command.status().context(|| "cannot start who waits for the socket").map(drop)
 }
 
 /// Starts who waits, and returns: whoever takes orphans in has it from then on.
-pub fn wait_to_admit(file: &Path) -> Result<()> {
+pub fn wait_to_admit(socket: &Path) -> Result<()> {
     let mut command = Command::new(program::program()?);
-    command.args(["process", "admit", "--wait"]).arg(file).stdin(Stdio::null()).stdout(Stdio::null());
+    command.args(["process", "admit", "--wait"]).arg(socket).stdin(Stdio::null()).stdout(Stdio::null());
     let spawned = command.env_clear().stderr(Stdio::null()).spawn();
     spawned.context(|| "cannot start who waits for the socket").map(drop)
 }
 
-/// Waits until the socket of a start is there, and lets nginx in, whose workers are another user.
+/// Waits until a socket is there, and lets nginx in, whose workers are another user.
 ///
 /// Most servers make their socket as the umask has it, 0755, and to connect one has to be allowed to write
 /// (unix(7)). A server that closed its socket to all others on purpose is left alone.
-pub fn admit(file: &Path) -> Result<()> {
+pub fn admit(socket: &Path) -> Result<()> {
     let begun = Instant::now();
     while begun.elapsed() < MOST {
-        let Some(start) = Start::read(file)? else { return Ok(()) };
-        let Some(socket) = &start.socket else { return Ok(()) };
         if let_in(socket)? {
             return Ok(());
         }

@@ -46,7 +46,7 @@ pub fn last(app: &App, process: Option<&str>, lines: usize) -> Result<Vec<Entry>
         let own = output::last(app, &name, None, lines)?;
         found.extend(own.into_iter().map(|line| Entry { process: name.clone(), line }));
     }
-    if let Some(manager) = Manager::here() {
+    if let Some(manager) = Manager::of(app) {
         found.extend(journald::last(manager, app, process, lines)?);
     }
     found.sort_by_key(|entry| entry.line.time);
@@ -62,7 +62,7 @@ pub fn follow(
 ) -> Result<()> {
     let mut tails = Tails::at_the_end(app)?;
     let (sender, entries) = mpsc::channel();
-    let journal = match Manager::here() {
+    let journal = match Manager::of(app) {
         Some(manager) => Some(Ended(journald::follow(manager, app, sender)?)),
         None => None,
     };

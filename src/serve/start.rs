@@ -194,6 +194,16 @@ impl Start {
         Ok(Some(start))
     }
 
+    /// Refuses one that names a place or a socket other than its own: who runs it for somebody else must not be led
+    /// anywhere by it.
+    pub fn refuse_foreign(&self, app: &App) -> Result<()> {
+        let own = self.socket.as_ref().is_none_or(|socket| *socket == app.socket(&self.id.0));
+        if own && self.directory == app.release(&self.release) {
+            return Ok(());
+        }
+        Err(Error::new(format!("the start {} names places that are not its own", self.id)))
+    }
+
     /// All starts of an app that are written down, the oldest first. What cannot be read is left out,
     /// with a warning.
     pub fn all(app: &App) -> Result<Vec<Start>> {

@@ -31,6 +31,9 @@ impl Keeper {
     ///
     /// `RECEIVER_SUPERVISOR=builtin|systemd` overrules what the machine suggests.
     pub fn here(app: &App, purpose: Purpose, id: &StartId) -> Keeper {
+        if app.user().is_some() {
+            return Keeper::System;
+        }
         if purpose == Purpose::Beside || !systemd::takes(&app.process(id.as_str())) {
             return Keeper::Builtin;
         }
@@ -39,6 +42,11 @@ impl Keeper {
             Some(Manager::User) => Keeper::User,
             None => Keeper::Builtin,
         }
+    }
+
+    /// The systemd that keeps what is to run at its times for this app, where one does.
+    pub fn of_app(app: &App) -> Option<Manager> {
+        if app.user().is_some() { Some(Manager::System) } else { Keeper::of_machine() }
     }
 
     /// The systemd that keeps what is to run on this machine, where one does.

@@ -4,19 +4,23 @@
 //! The units are constant templates; what differs between starts stands in the file of the start, or
 //! is a number.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use rustix::process::geteuid;
 
 use super::builtin::Account;
-use super::start::Start;
+use super::start::{Purpose, Start, StartId};
 use super::supervision::{Condition, GLANCE, State, Supervisor};
 use super::{family, journald};
 use crate::app::App;
+use crate::app::server::{HOME, RECEIVER};
+use crate::root::{self, Request, Tether};
 use crate::support::{Context, Error, Result, files, program};
 
 /// The first systemd that lets pauses grow (`RestartSteps=`, systemd.service(5)).
@@ -46,6 +50,11 @@ impl Manager {
         lingering().then_some(Manager::User)
     }
 
+    /// The one that keeps what this app starts. An app with a user of its own has the system's, by way of root.
+    pub fn of(app: &App) -> Option<Manager> {
+        if app.user().is_some() { Some(Manager::System) } else { Manager::here() }
+    }
+
     /// `systemctl`, `journalctl` or `systemd-run` for it.
     pub fn command(self, name: &str) -> Command {
         let mut command = Command::new(name);
@@ -68,7 +77,7 @@ impl Manager {
     }
 
     /// Where its units are written.
-    fn units(self) -> Result<PathBuf> {
+    pub fn units(self) -> Result<PathBuf> {
         if self == Manager::System {
             return Ok(PathBuf::from("/etc/systemd/system"));
         }
@@ -115,11 +124,30 @@ impl Manager {
         if changed {
             self.ask(&["daemon-reload"])?;
         }
-        let up = format!("receiver-up@{}.service", escape(root));
+        let up = boot_unit(root);
         if !files::exists(&units.join(format!("{}.wants", self.boot())).join(&up)) {
             self.ask(&["enable", "--quiet", &up])?;
         }
         Ok(())
+    }
+
+    /// The units of a server that setup made, and that is pushed to as `door`: their names and texts.
+    pub fn units_of_a_server(self, door: &str) -> Result<Vec<(&'static str, String)>> {
+        let texts = [
+            ("receiver-command.socket", include_str!("units/receiver-command.socket")),
+            ("receiver-command@.service", include_str!("units/receiver-command@.service")),
+            ("receiver-root.socket", include_str!("units/receiver-root.socket")),
+            ("receiver-root@.service", include_str!("units/receiver-root@.service")),
+            ("receiver-work@.path", include_str!("units/receiver-work@.path")),
+            ("receiver-work@.service", include_str!("units/receiver-work@.service")),
+            ("receiver-process@.service", include_str!("units/receiver-process@.service")),
+            ("receiver-up@.service", include_str!("units/receiver-up@.service")),
+        ];
+        let program = program::program()?;
+        // Where there is no systemd to be asked, the oldest that we know of.
+        let version = self.version().unwrap_or(0);
+        let filled = |text: &str| self.fill(text, &program, version).map(|text| text.replace("@DOOR@", door));
+        texts.into_iter().map(|(name, text)| Ok((name, filled(text)?))).collect()
     }
 
     fn boot(self) -> &'static str {
@@ -187,10 +215,28 @@ pub fn unit(file: &Path) -> String {
     format!("receiver-process@{}.service", escape(file))
 }
 
+/// The unit that looks at an app's queue.
+pub fn queue_unit(app: &App) -> String {
+    format!("receiver-work@{}.path", escape(app.directory()))
+}
+
+/// The unit that starts at boot what was live under a root.
+pub fn boot_unit(root: &Path) -> String {
+    format!("receiver-up@{}.service", escape(root))
+}
+
 /// Whether systemd takes the name of a start's unit.
 pub fn takes(file: &Path) -> bool {
     unit(file).len() <= LONGEST_UNIT
 }
+
+/// Whether what root does for an app has to be asked for: it has a user of its own, and we are not root.
+pub fn must_ask(app: &App) -> bool {
+    !geteuid().is_root() && app.user().is_some()
+}
+
+/// What ties the starts that run beside what is live to this process.
+static TETHERS: Mutex<BTreeMap<StartId, Tether>> = Mutex::new(BTreeMap::new());
 
 /// Systemd, for the processes of one app.
 #[derive(Debug)]
@@ -207,6 +253,24 @@ impl Systemd {
 
     fn unit(&self, start: &Start) -> String {
         unit(&start.file(&self.app))
+    }
+
+    /// Whether units are another's to start and stop.
+    fn asks_root(&self) -> bool {
+        must_ask(&self.app)
+    }
+
+    /// Has root start it. What runs beside what is live ends with this process, or when it is stopped.
+    fn ask_to_start(&self, start: &Start) -> Result<()> {
+        let (app, name) = (self.app.name().clone(), start.id.to_string());
+        if start.purpose != Purpose::Beside {
+            return root::ask(&Request::Start { app, start: name, tether: false }).map(drop);
+        }
+        let tether = root::tether(&Request::Start { app, start: name, tether: true })?;
+        if let Ok(mut tethers) = TETHERS.lock() {
+            tethers.insert(start.id.clone(), tether);
+        }
+        Ok(())
     }
 
     fn show(&self, start: &Start) -> Result<Shown> {
@@ -251,6 +315,9 @@ impl Shown {
 
 impl Supervisor for Systemd {
     fn start(&self, start: &Start) -> Result<()> {
+        if self.asks_root() {
+            return self.ask_to_start(start);
+        }
         self.manager.prepare(self.app.root())?;
         self.limit(start)?;
         self.manager
@@ -278,6 +345,14 @@ impl Supervisor for Systemd {
     }
 
     fn stop(&self, start: &Start) -> Result<()> {
+        if self.asks_root() {
+            let request = Request::Stop { app: self.app.name().clone(), start: start.id.to_string() };
+            let stopped = root::ask(&request).map(drop);
+            if let Ok(mut tethers) = TETHERS.lock() {
+                tethers.remove(&start.id);
+            }
+            return stopped;
+        }
         let unit = self.unit(start);
         if self.show(start)?.state() != State::Stopped {
             self.manager.ask(&["stop", "--no-block", "--", &unit])?;
@@ -367,8 +442,12 @@ impl Timers {
         command.arg(format!("--unit={unit}"));
         command.arg(format!("--description=receiver: {name} of {}", self.app.name()));
         command.args(times.iter().map(|time| format!("--on-calendar={time}")));
-        for (name, value) in program::environment() {
-            command.arg(format!("--setenv={name}={value}"));
+        if self.app.user().is_some() {
+            command.args([format!("--uid={RECEIVER}"), format!("--setenv=HOME={HOME}")]);
+        } else {
+            for (name, value) in program::environment() {
+                command.arg(format!("--setenv={name}={value}"));
+            }
         }
         command.arg("--").arg(program::program()?).arg("--root").arg(self.app.root());
         command.args(["cron", self.app.name().as_str(), name]);

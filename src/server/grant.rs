@@ -3,9 +3,10 @@
 //! Who came by a key gives no more than he has: his own apps, and keys that open others are not his to take away.
 
 use super::authorized::Authorized;
-use super::keys::{Changing, Key, KeyName, Keys};
+use super::keys::{self, Changing, Key, KeyName, Keys};
 use super::place::Place;
 use crate::app::Sight;
+use crate::root::{self, Request};
 use crate::support::{Context, Error, Result, program};
 
 /// Adds a key for somebody who sees `sight`; `false` where it is there already, with the same rights.
@@ -24,7 +25,14 @@ pub fn add(place: &Place, key: Key, sight: &Sight) -> Result<bool> {
     let changing = Changing::begin(place)?;
     let mut keys = Keys::read(place)?;
     let added = keys.add(key)?;
-    if added {
+    if added && place.server().is_some() {
+        // Root reads what is written down.
+        keys.all()
+            .iter()
+            .try_for_each(|key| keys::line(key, &program::program()?, place.root()).map(drop))?;
+        changing.write(&keys)?;
+        put_in_force(place, &keys)?;
+    } else if added {
         // Before it is written down: what cannot stand in authorized_keys is no key.
         put_in_force(place, &keys)?;
         changing.write(&keys)?;
@@ -65,7 +73,7 @@ pub fn refuse_wider(sight: &Sight, key: &Key) -> Result<()> {
 /// Lets `sshd` know the keys.
 fn put_in_force(place: &Place, keys: &Keys) -> Result<()> {
     if place.server().is_some() {
-        return Ok(());
+        return root::ask(&Request::Keys).map(drop);
     }
     authorized(place)?.write(keys.all(), &program::program()?, place.root())
 }

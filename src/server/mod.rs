@@ -1,4 +1,5 @@
-//! Who may do what on this server, and the way in: keys, what comes over ssh, and who carries it out.
+//! A server as a whole: what setup makes of it, the small service that does for receiver what only root can, and the
+//! way in: keys, what comes over ssh, and who carries it out.
 //!
 //! What is promised: a key opens the apps that it names, for what its role may do, and nothing else. What comes is
 //! read by [`wish`], which knows no shell; who came is a [`visitor`], made of what [`keys`] says and of nothing that
@@ -12,10 +13,13 @@ pub mod authorized;
 pub mod git;
 pub mod grant;
 pub mod hg;
+pub mod identity;
 pub mod keys;
 pub mod line;
 pub mod place;
 pub mod pubkey;
+pub mod root;
+pub mod setup;
 pub mod visitor;
 pub mod wire;
 pub mod wish;

@@ -29,11 +29,19 @@ fn beside(path: &Path) -> Result<(PathBuf, PathBuf)> {
 
 /// Replaces, or makes, the file at `path` by `bytes`, with these permission bits: whole or not at all.
 pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+    write_atomic_for(path, bytes, mode, None)
+}
+
+/// The same for a group other than the one that new files here have.
+pub fn write_atomic_for(path: &Path, bytes: &[u8], mode: u32, group: Option<u32>) -> Result<()> {
     let (directory, temporary) = beside(path)?;
     let written = (|| {
         let _ = std::fs::remove_file(&temporary);
         let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
         file.write_all(bytes)?;
+        if let Some(group) = group {
+            std::os::unix::fs::fchown(&file, None, Some(group))?;
+        }
         file.set_permissions(std::fs::Permissions::from_mode(mode))?;
         file.sync_all()?;
         std::fs::rename(&temporary, path)

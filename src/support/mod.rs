@@ -1,5 +1,6 @@
 //! What everything stands on: the error, files that survive a death, text made safe, the clock.
 
+pub mod accounts;
 pub mod beneath;
 pub mod clock;
 pub mod death;

@@ -10,7 +10,12 @@ use crate::world::{PROGRAM, Said};
 /// A booted server; it goes away with the test.
 pub struct Booted {
     name: String,
+    bare: bool,
 }
+
+/// What the apt of a bare server finds.
+const PACKAGES: &str = "git nginx mariadb-server mariadb-client postgresql postgresql-client python3 python3-mysqldb \
+                        python3-psycopg2 logrotate";
 
 fn script(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/server").join(name)
@@ -19,9 +24,18 @@ fn script(name: &str) -> PathBuf {
 impl Booted {
     /// Boots one with the program at `/usr/local/bin/receiver`.
     pub fn new() -> Booted {
+        Booted::boot(false)
+    }
+
+    /// One that has sshd and nothing else, and an apt that finds packages without a network.
+    pub fn bare() -> Booted {
+        Booted::boot(true)
+    }
+
+    fn boot(bare: bool) -> Booted {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let server = Booted { name: format!("r{}-{number}", std::process::id()) };
+        let server = Booted { name: format!("r{}-{number}", std::process::id()), bare };
         server.act(&["up"]).ok();
         std::fs::copy(PROGRAM, server.disk().join("usr/local/bin/receiver")).unwrap();
         server
@@ -44,6 +58,9 @@ impl Booted {
     fn act(&self, arguments: &[&str]) -> Said {
         let mut command = Command::new(script("server"));
         command.arg(&self.name).args(arguments).stdin(Stdio::null());
+        if self.bare {
+            command.env("BARE", "1").env("PACKAGES", PACKAGES);
+        }
         // What the server is started by must not keep our pipes open.
         if ["up", "reboot", "powercut"].contains(&arguments[0]) {
             let log = std::env::temp_dir().join(format!("{}.log", self.name));
@@ -64,6 +81,11 @@ impl Booted {
     /// A program inside, as root.
     pub fn exec(&self, arguments: &[&str]) -> Said {
         self.act(&[&["exec"], arguments].concat())
+    }
+
+    /// A program on the developer's side of its cable; the server is 192.0.2.2 there.
+    pub fn dev(&self, arguments: &[&str]) -> Said {
+        self.act(&[&["dev"], arguments].concat())
     }
 
     /// Restarts it; what is on its disk stays.

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use crate::booted::Booted;
 use crate::keeping::Machine;
+use crate::setup::Site;
 use crate::system::on_mercurial;
 use crate::world::{PROGRAM, World};
 
@@ -12,6 +13,8 @@ const TEXT: &str = include_str!("../../INSTALL.md");
 const MERCURIAL: &str = "\n# With Mercurial";
 /// Where the part begins that needs root, nginx and systemd.
 const SERVER: &str = "\n# On a server";
+/// Where the part begins that is done in one step.
+const BARE: &str = "\n# A bare server, in one step";
 
 /// What a part of it types, and what it says is seen. A block without a language is for the reader only: it
 /// needs a network, or a domain.
@@ -70,7 +73,8 @@ fn install_md_leads_to_the_first_rollback_word_for_word() {
 #[test]
 fn install_md_leads_on_to_nginx_and_over_a_boot_word_for_word() {
     let server = Booted::new();
-    let (script, seen) = part(TEXT.split_once(SERVER).expect("there is a part for a server").1);
+    let by_hand = TEXT.split(BARE).next().unwrap();
+    let (script, seen) = part(by_hand.split_once(SERVER).expect("there is a part for a server").1);
     std::fs::write(server.disk().join("root/script"), script).unwrap();
     server.sh("git config --global user.name Ada; git config --global user.email ada@example.org").ok();
     let said = server.sh("cd /root; sh -e script 2>&1").ok().stdout;
@@ -106,4 +110,33 @@ fn install_md_leads_on_with_mercurial_word_for_word() {
     for line in seen {
         assert!(said.contains(&line.replace("/home/you", &home)), "INSTALL.md promises {line:?}:\n{said}");
     }
+}
+
+#[test]
+fn install_md_leads_from_a_bare_server_to_the_first_rollback_word_for_word() {
+    let site = Site::new();
+    let program = site.server.disk().join("usr/local/bin/receiver");
+    assert!(program.is_file());
+    site.sh("cp /root/key.pub /root/you.pub").ok();
+    // The laptop's name service and ssh's settings are the reader's own.
+    site.dev("mkdir bin; printf '#!/bin/sh\\nexec curl --resolve notes.example:80:192.0.2.2 --retry 20 --retry-all-errors \"$@\"\\n' > bin/curl")
+        .ok();
+    site.dev("sed -i s,curl,/usr/bin/curl, bin/curl; printf '#!/bin/sh\\nexec %s \"$@\"\\n' \"$GIT_SSH_COMMAND\" > bin/ssh").ok();
+    site.dev("sed -i 's,exec ssh,exec /usr/bin/ssh,' bin/ssh; chmod +x bin/*").ok();
+    let mut said = String::new();
+    let mut seen = 0;
+    for (language, body) in blocks(TEXT.split_once(BARE).expect("there is a part for a bare server").1) {
+        match language.as_str() {
+            "sh server" => said = site.sh(&format!("cd /root; set -e\n{body}")).ok().all(),
+            "sh laptop" => said = site.dev(&format!("PATH=$PWD/bin:$PATH; set -e\n{body}")).ok().all(),
+            "text" => {
+                for line in body.lines() {
+                    assert!(said.contains(line), "INSTALL.md promises {line:?}:\n{said}");
+                    seen += 1;
+                }
+            }
+            _ => {}
+        }
+    }
+    assert!(seen > 10, "only {seen} lines were looked for");
 }

@@ -8,6 +8,7 @@
     clippy::useless_format
 )]
 
+mod apart;
 mod away;
 mod back;
 mod backed;
@@ -57,6 +58,7 @@ mod reuse;
 mod servers;
 mod serving;
 mod settings;
+mod setup;
 mod shapes;
 mod shared;
 mod site;

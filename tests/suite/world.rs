@@ -36,6 +36,11 @@ impl Said {
         }
     }
 
+    /// Everything that was said.
+    pub fn all(&self) -> String {
+        format!("{}{}", self.stdout, self.stderr)
+    }
+
     /// Everything that was said on stderr, without git's `remote: ` and the blanks that it adds.
     pub fn talk(&self) -> String {
         let lines = self.stderr.lines().map(|line| line.strip_prefix("remote: ").unwrap_or(line).trim_end());

@@ -32,6 +32,12 @@ pub(super) const IN_DATABASES: &[&str] = &[
 /// What is needed once for the server: accounts, and to see and end the connections of others.
 const MARIADB: &[&str] = &["CREATE USER", "PROCESS", "CONNECTION ADMIN", "SET USER"];
 
+/// Everything that receiver's own account needs on MariaDB.
+pub(super) fn on_mariadb() -> Vec<&'static str> {
+    // SELECT is among them, so that it reads who may do what.
+    IN_DATABASES.iter().chain(MARIADB).copied().collect()
+}
+
 /// The same on MySQL, as its manual is known to say (not tried here). SET_USER_ID is SET_ANY_DEFINER since 8.2.
 const MYSQL: &[&str] = &["CREATE USER", "PROCESS", "CONNECTION_ADMIN"];
 

@@ -40,3 +40,8 @@ pub use database::Mysql;
 
 #[cfg(test)]
 mod tests;
+
+/// What receiver's own account needs on MariaDB.
+pub fn administrator_rights() -> Vec<&'static str> {
+    findings::on_mariadb()
+}

@@ -4,7 +4,7 @@ use super::names::{self, ident, literal};
 use super::program::Desk;
 use super::server::Server;
 use super::session::Session;
-use crate::data::{Credentials, Spot, derived_name};
+use crate::data::{Credentials, LOGINS, Spot, derived_name};
 use crate::support::{Context, Error, Result};
 
 /// The database that everyone can connect to, from where others are made.
@@ -190,7 +190,12 @@ fn make_roles(
         let verb = if there { "ALTER" } else { "CREATE" };
         session.run(&format!("{verb} ROLE {} LOGIN PASSWORD {proof}", ident(role)))?;
     }
+    // Where setup made it, the server knows by this group who logs in by a password.
+    let known = session.any("SELECT FROM pg_roles WHERE rolname = $1", &[&LOGINS])?;
     let (name, reader) = (ident(name), ident(reader));
+    if known {
+        session.run(&format!("GRANT {LOGINS} TO {name}, {reader}"))?;
+    }
     session.run(&format!("ALTER ROLE {reader} SET default_transaction_read_only = on"))?;
     // A write is refused only once it has its lock: under a hold it would wait for whoever waits for it.
     session.run(&format!("ALTER ROLE {reader} SET lock_timeout = '5s'"))?;

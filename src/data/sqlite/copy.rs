@@ -24,7 +24,8 @@ use crate::support::{Context, Result};
 /// Makes a copy one that is only read: in one file, which its owner may not write either.
 pub fn freeze(copy: &Path) -> Result<()> {
     open::journal_mode(&open::writer(copy)?, copy, "delete")?;
-    std::fs::set_permissions(copy, std::fs::Permissions::from_mode(0o400))
+    let mode = if copy.parent().is_some_and(place::is_shared) { 0o440 } else { 0o400 };
+    std::fs::set_permissions(copy, std::fs::Permissions::from_mode(mode))
         .context(|| format!("cannot make {} read-only", copy.display()))
 }
 

@@ -2,10 +2,10 @@
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::open;
@@ -49,10 +49,11 @@ pub fn create(path: &Path) -> Result<()> {
 /// Makes the directory (0700) and in it an empty file (0600); neither may be there already.
 pub(super) fn make(path: &Path) -> Result<()> {
     let dir = directory(path)?;
-    DirBuilder::new()
-        .mode(0o700)
-        .create(dir)
-        .context(|| format!("cannot make the database directory {}", dir.display()))?;
+    let cannot = || format!("cannot make the database directory {}", dir.display());
+    DirBuilder::new().mode(0o700).create(dir).context(cannot)?;
+    if is_shared(dir) {
+        fs::set_permissions(dir, Permissions::from_mode(0o2770)).context(cannot)?;
+    }
     make_file(path).inspect_err(|_| abandon(path))
 }
 
@@ -63,8 +64,17 @@ pub(super) fn make_file(path: &Path) -> Result<()> {
         .create_new(true)
         .mode(0o600)
         .open(path)
-        .map(drop)
+        .and_then(|file| {
+            let shared = path.parent().is_some_and(is_shared);
+            // SQLite gives what it keeps beside a database the database's own mode.
+            if shared { file.set_permissions(Permissions::from_mode(0o660)) } else { Ok(()) }
+        })
         .context(|| format!("cannot make the database {}", path.display()))
+}
+
+/// Whether what is made here is for the directory's group as well, an app's user, as its set-group-ID bit says.
+pub(super) fn is_shared(directory: &Path) -> bool {
+    fs::symlink_metadata(directory).is_ok_and(|about| about.permissions().mode() & 0o2000 != 0)
 }
 
 /// Takes back what [`make`] made, after a failure that is the one to report.

@@ -1,0 +1,140 @@
+//! One message over a socket of this machine: a line of JSON, and descriptors beside it.
+
+use std::io::{IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::io::Errno;
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::support::{Context, Error, Result};
+
+/// The most bytes that a message may have: an environment with its secrets is the longest.
+pub const MOST: usize = 8 << 20;
+
+/// The most descriptors that go beside a message: input, output, errors.
+const DESCRIPTORS: usize = 3;
+
+/// Sends a message.
+pub fn send(socket: impl AsFd, message: &impl Serialize, beside: &[BorrowedFd<'_>]) -> Result<()> {
+    let mut text = serde_json::to_vec(message).context(|| "cannot write down a message")?;
+    text.push(b'\n');
+    let mut rest = text.as_slice();
+    let mut beside = beside;
+    while !rest.is_empty() {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        if !beside.is_empty() && !control.push(SendAncillaryMessage::ScmRights(beside)) {
+            return Err(Error::new("too many descriptors for one message"));
+        }
+        // NOSIGNAL: who has gone away is an error here, not our end.
+        match rustix::net::sendmsg(&socket, &[IoSlice::new(rest)], &mut control, SendFlags::NOSIGNAL) {
+            Ok(sent) => rest = &rest[sent..],
+            Err(Errno::INTR) => continue,
+            Err(error) => return Err(error).context(|| "the other side is gone"),
+        }
+        beside = &[];
+    }
+    Ok(())
+}
+
+/// Receives a message, with what came beside it; `None` where the other side said nothing more.
+///
+/// # Errors
+/// Where it is longer than [`MOST`], has more descriptors than belong to it, is not what is expected, or does not
+/// come in the time that the socket has.
+pub fn receive<T: DeserializeOwned>(socket: impl AsFd) -> Result<Option<(T, Vec<OwnedFd>)>> {
+    let mut text = Vec::new();
+    let mut beside = Vec::new();
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let flags = RecvFlags::CMSG_CLOEXEC;
+        let read = rustix::net::recvmsg(&socket, &mut [IoSliceMut::new(&mut buffer)], &mut control, flags);
+        let read = match read {
+            Err(Errno::INTR) => continue,
+            read => read.context(|| "cannot read a message")?,
+        };
+        for message in control.drain() {
+            if let RecvAncillaryMessage::ScmRights(rights) = message {
+                beside.extend(rights);
+            }
+        }
+        if beside.len() > DESCRIPTORS || read.flags.contains(ReturnFlags::CTRUNC) {
+            return Err(Error::new("more descriptors than belong to a message"));
+        }
+        if read.bytes == 0 {
+            return if text.is_empty() { Ok(None) } else { Err(Error::new("a message that has no end")) };
+        }
+        text.extend_from_slice(&buffer[..read.bytes]);
+        if text.len() > MOST {
+            return Err(Error::new(format!("a message of more than {MOST} bytes")));
+        }
+        if let Some(end) = text.iter().position(|byte| *byte == b'\n') {
+            // One message, and nothing after it.
+            if end + 1 != text.len() {
+                return Err(Error::new("more than one message"));
+            }
+            // What is in it may be a secret: no error quotes it.
+            let message =
+                serde_json::from_slice(&text[..end]).map_err(|_| Error::new("not a message that is known"));
+            return message.map(|message| Some((message, beside)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::unix::net::UnixStream;
+
+    use super::super::{Reply, Request};
+    use super::*;
+
+    fn heard(bytes: &[u8]) -> Result<Option<(Request, Vec<OwnedFd>)>> {
+        let (mut here, there) = UnixStream::pair().unwrap();
+        here.write_all(bytes).unwrap();
+        drop(here);
+        receive(&there)
+    }
+
+    #[test]
+    fn a_message_comes_through_with_its_descriptors() {
+        let (here, there) = UnixStream::pair().unwrap();
+        let request = Request::Stop { app: "shop".parse().unwrap(), start: "web-0".into() };
+        send(&here, &request, &[here.as_fd(), there.as_fd()]).unwrap();
+        let (heard, beside) = receive::<Request>(&there).unwrap().unwrap();
+        assert!(matches!(heard, Request::Stop { start, .. } if start == "web-0"));
+        assert_eq!(beside.len(), 2);
+        send(&there, &Reply::Done(true), &[]).unwrap();
+        assert!(matches!(receive::<Reply>(&here).unwrap().unwrap().0, Reply::Done(true)));
+    }
+
+    #[test]
+    fn what_is_no_request_is_refused_and_not_quoted() {
+        assert!(heard(b"").unwrap().is_none());
+        let release = "\"release\":\"0/20260101T000000Z-0123456789ab\"";
+        for bad in [
+            "{\"request\":\"give\",\"app\":\"shop\"".to_owned(),
+            "\n".to_owned(),
+            "{}\n".to_owned(),
+            "[]\n".to_owned(),
+            format!("{{\"request\":\"reboot\",\"app\":\"shop\",{release}}}\n"),
+            format!("{{\"request\":\"give\",\"app\":\"../etc\",{release}}}\n"),
+            format!("{{\"request\":\"give\",\"app\":\"shop\",{release},\"path\":\"/etc\"}}\n"),
+            "{\"request\":\"give\",\"app\":\"shop\",\"release\":\"../../etc\"}\n".to_owned(),
+            "{\"request\":\"give-shared\",\"app\":\"shop\",\"path\":\"../../etc\"}\n".to_owned(),
+            format!("{{\"request\":\"give\",\"app\":\"shop\",{release}}}\n{{}}\n"),
+            "secret".repeat(MOST / 6 + 1),
+        ] {
+            let error = heard(bad.as_bytes()).unwrap_err();
+            assert!(!error.one_line().contains("secret"), "{}", error.one_line());
+        }
+    }
+}

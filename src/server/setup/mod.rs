@@ -1,0 +1,116 @@
+//! `receiver setup`: a server from zero, as a list of what is to be there.
+//!
+//! The list is made first, out of what is wanted and nothing else; `--dry-run` prints it, and a run goes through it:
+//! what is there already is left alone, and the rest is made, one after the other. So it may be interrupted
+//! anywhere, and the same command goes on. It stops at the first thing that cannot be made. What others made is
+//! never altered: an account, a directory or a configuration of theirs that is in the way is an error that names it.
+
+mod accounts;
+mod act;
+mod apps;
+mod certificate;
+mod databases;
+mod keys;
+mod packages;
+mod places;
+mod plan;
+
+pub use act::Act;
+pub use keys::of_administrator;
+pub use plan::{Engine, Wanted, made, plan};
+
+use crate::support::{Error, Result};
+
+/// Refuses what is no address for mail.
+pub fn refuse_strange_address(email: &str) -> Result<()> {
+    certificate::Certificate::refuse_strange(email)
+}
+
+/// How something on the list stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It is there.
+    There,
+    /// It was made just now.
+    Made,
+    /// It is to be made.
+    Missing,
+    /// It was taken back.
+    TakenBack,
+    /// It stays: it is data, or nobody's to take.
+    Stays,
+}
+
+/// What a list came to.
+#[derive(Debug, Default)]
+pub struct Account {
+    /// Each thing, and how it stands.
+    pub lines: Vec<(State, String)>,
+}
+
+impl Account {
+    /// How many stand so.
+    pub fn count(&self, state: State) -> usize {
+        self.lines.iter().filter(|(how, _)| *how == state).count()
+    }
+}
+
+/// Goes through the list, and tells each thing as it stands. With `look` nothing is made.
+///
+/// # Errors
+/// At the first thing that cannot be made.
+pub fn run(acts: &[Box<dyn Act>], look: bool, tell: &mut dyn FnMut(State, &str)) -> Result<Account> {
+    let mut account = Account::default();
+    for act in acts {
+        let what = act.what();
+        let state = stand(&**act, look).map_err(|error| stopped(&what, account.count(State::Made), error))?;
+        tell(state, &what);
+        account.lines.push((state, what));
+    }
+    Ok(account)
+}
+
+fn stand(act: &dyn Act, look: bool) -> Result<State> {
+    if act.is_done()? {
+        return Ok(State::There);
+    }
+    if look {
+        return Ok(State::Missing);
+    }
+    act.perform()?;
+    // What was made and is not there would be made again and again.
+    if act.is_done()? { Ok(State::Made) } else { Err(Error::new("it was made, and is not as it should be")) }
+}
+
+fn stopped(what: &str, made: usize, error: Error) -> Error {
+    let what: Vec<&str> = what.split_whitespace().collect();
+    let before = if made > 0 { format!("; {made} before it were made, and stay") } else { String::new() };
+    Error::new(format!("setup stopped at: {}{before}", what.join(" ")))
+        .caused_by(error)
+        .hint("when that is mended, the same command goes on from here")
+}
+
+/// Takes everything on the list back, the last first; with `data` also what data hangs on.
+///
+/// # Errors
+/// At the first thing that cannot be taken back.
+pub fn undo(
+    acts: &[Box<dyn Act>],
+    data: bool,
+    look: bool,
+    tell: &mut dyn FnMut(State, &str),
+) -> Result<Account> {
+    let mut account = Account::default();
+    for act in acts.iter().rev() {
+        let what = act.what();
+        let stays = act.is_data() && !data;
+        let goes = !stays && (look || act.undo()?);
+        let state = if goes { State::TakenBack } else { State::Stays };
+        tell(state, &what);
+        account.lines.push((state, what));
+    }
+    if !look {
+        act::run("systemctl", &["daemon-reload"])?;
+    }
+    Ok(account)
+}

@@ -1,0 +1,133 @@
+//! What is kept apart on a server that was set up: the code of one app from receiver's state, from other apps and from
+//! root; and the root service from whoever asks for what is not his to ask.
+
+use crate::keeping::Machine;
+use crate::setup::Site;
+
+const TRIES: &str = include_str!("../fixtures/tries.sh");
+const ASKS: &str = include_str!("../fixtures/asks.py");
+
+/// What a build leaves for whoever takes the release over.
+const TRAPS: &str = "mkfifo pipe; ln -s /etc/shadow link; cp /bin/true set; chmod 6777 set; mkdir -m 000 closed; \
+                     mkdir open; chmod 777 open; touch open/file; chmod 666 open/file; touch own; chmod 600 own";
+
+#[test]
+fn code_of_one_app_reaches_nothing_of_receivers_of_another_app_or_of_roots() {
+    let site = Site::new();
+    let server = &site.server;
+    let setup = |app: &str| {
+        let setup =
+            format!("receiver setup {app} --domain {app}.example --database none --key /root/key.pub 2>&1");
+        site.sh(&setup).ok()
+    };
+    site.paste(&setup("app"));
+    setup("other");
+    site.sh("apt-get install -qq -y --no-install-recommends python3 >/dev/null 2>&1").ok();
+    site.file("tries.sh", TRIES);
+    site.file(
+        "receiver.toml",
+        &format!(
+            "[stages]\nbuild = \"sh tries.sh; {TRAPS}\"\ncheck = \"cat own && sh tries.sh\"\n[database]\nengine = \"none\"\n\
+             [web]\ncommand = \"exec python3 web.py\"\nsettle = \"100ms\"\n"
+        ),
+    );
+    // The other one runs, with a secret.
+    site.sh("echo hidden | receiver env other set SECRET").ok();
+    let push_other =
+        site.dev("cd app; git add .; git commit --quiet -m one; git push deploy@app.example:other main");
+    push_other.ok().says("=====> live: 0/");
+    let before = site.sh("stat -c '%u %a' /etc/shadow").ok().stdout;
+    let pushed = site.dev("cd app; git push production main").ok();
+    assert_eq!(pushed.talk().matches("| tried").count(), 2, "{}", pushed.talk());
+    pushed.never_says("CAN ").says("=====> live: 0/");
+    // By hand, too, in the live release.
+    site.ssh("run app -- sh tries.sh").ok().says("tried").never_says("CAN ");
+    // What the build left was taken over without being followed, and nobody else may write to it.
+    assert_eq!(site.sh("stat -c '%u %a' /etc/shadow").ok().stdout, before);
+    let odd =
+        "cd /srv/app/current; find . ! -type l \\( -perm /6000 -o -perm /022 -o ! -user receiver \\) -print";
+    assert_eq!(site.sh(odd).ok().stdout, "");
+    // It can be removed again, whatever is in it.
+    site.sh("receiver config app keep.releases 1 2>&1").ok();
+    for _ in 0..3 {
+        site.dev("cd app; git commit --quiet --allow-empty -m again; git push production main").ok();
+    }
+    site.sh("receiver prune app 2>&1").ok();
+    site.until("the trash to be empty", || site.sh("ls /srv/app/receiver/trash").stdout.is_empty());
+    assert!(!server.sh("journalctl --no-pager").stdout.contains("hidden"));
+    the_root_service_refuses(&site);
+}
+
+/// Every uid that is not receiver's, and every field that is not as it should be.
+fn the_root_service_refuses(site: &Site) {
+    site.sh("receiver create plain").ok();
+    std::fs::write(site.server.disk().join("tmp/asks.py"), ASKS).unwrap();
+    let release = site.sh("readlink /srv/app/current | cut -d/ -f2-").ok().stdout.trim().to_owned();
+    let ask = |user: &str, requests: &[String]| {
+        let quoted: Vec<String> = requests.iter().map(|request| format!("'{request}'")).collect();
+        site.sh(&format!("runuser -u {user} -- python3 /tmp/asks.py {}", quoted.join(" "))).ok().stdout
+    };
+    let good = format!(r#"{{"request":"take-back","app":"app","release":"{release}"}}"#);
+    assert_eq!(ask("receiver", std::slice::from_ref(&good)), "{\"done\":false}\n");
+    for user in ["nobody", "deploy", "app-app", "www-data"] {
+        assert_eq!(ask(user, std::slice::from_ref(&good)), "cannot: Permission denied\n", "{user}");
+    }
+    // It asks the kernel, whatever the socket's mode is.
+    site.sh("chmod 666 /run/receiver/root.sock").ok();
+    for user in ["nobody", "deploy", "app-app", "www-data"] {
+        let said = ask(user, std::slice::from_ref(&good));
+        assert!(said.contains("only the account receiver may ask"), "{user}: {said}");
+    }
+    site.sh("chmod 660 /run/receiver/root.sock").ok();
+
+    let mut bad = vec!["{}".to_owned(), "[]".into(), "x".into(), r#"{"request":"reboot"}"#.into()];
+    let apps = ["../etc", "/etc", "app/../other", "nothing", "plain", "", "app\\u0000", "APP", "shell"];
+    bad.extend(apps.map(|app| format!(r#"{{"request":"give","app":"{app}","release":"{release}"}}"#)));
+    let releases = ["../../etc", "0/..", "0/20200101T000000Z-0123456789ab", "", "/etc", "9/x"];
+    for request in ["give", "take-back"] {
+        bad.extend(releases.map(|id| format!(r#"{{"request":"{request}","app":"app","release":"{id}"}}"#)));
+    }
+    let paths = ["../receiver", "/etc/shadow", "..", "", "nothing", "a/../../x"];
+    bad.extend(paths.map(|path| format!(r#"{{"request":"give-shared","app":"app","path":"{path}"}}"#)));
+    let directories = ["..", "../run", "a/b", "", ".", "/etc"];
+    bad.extend(directories.map(|name| format!(r#"{{"request":"remove","app":"app","directory":"{name}"}}"#)));
+    for start in ["../x-00000000", "web-00000000", "", "web", "web-00000000.json/../x", "*-00000000"] {
+        bad.push(format!(r#"{{"request":"start","app":"app","start":"{start}","tether":false}}"#));
+        bad.push(format!(r#"{{"request":"stop","app":"app","start":"{start}"}}"#));
+    }
+    for (name, at) in
+        [("a b", "daily"), ("x", "whenever"), ("", "daily"), ("x", "* * * * *\\nx"), ("../x", "daily")]
+    {
+        bad.push(format!(r#"{{"request":"timers","app":"app","at":{{"{name}":"{at}"}}}}"#));
+    }
+    let run = |words: &str, environment: &str, more: &str| {
+        format!(
+            r#"{{"request":"run","app":"app","release":"{release}","words":{words},"environment":{environment},"bounds":{{}},"terminal":false{more}}}"#
+        )
+    };
+    bad.push(run("[\"true\"]", "{}", ""));
+    bad.push(format!("2|{}", run("[\"true\"]", "{}", "")));
+    bad.push(format!("3|{}", run("[]", "{}", "")));
+    bad.push(format!("3|{}", run("[\"a\\u0000b\"]", "{}", "")));
+    bad.push(format!("3|{}", run("[\"true\"]", "{\"A=B\":\"x\"}", "")));
+    bad.push(format!("3|{}", run("[\"true\"]", "{\"\":\"x\"}", "")));
+    bad.push(format!("3|{}", run("[\"true\"]", "{}", ",\"user\":\"root\"")));
+    bad.push(format!("3|{good}"));
+    bad.push(format!("4|{}", run("[\"true\"]", "{}", "")));
+    let answers = ask("receiver", &bad);
+    for (request, answer) in bad.iter().zip(answers.lines()) {
+        assert!(answer.starts_with("{\"refused\":"), "{request}: {answer}");
+    }
+    assert_eq!(answers.lines().count(), bad.len());
+    let good_run = format!("3|{}", run("[\"/bin/sh\",\"-c\",\"exit 5\"]", "{}", ""));
+    assert_eq!(ask("receiver", &[good_run]), "{\"ended\":{\"exited\":5}}\n");
+    // What others own is not given away, though receiver names it.
+    site.sh("mkdir /srv/app/versions/7 /srv/app/versions/7/20200101T000000Z-0123456789ab").ok();
+    let theirs = r#"{"request":"give","app":"app","release":"7/20200101T000000Z-0123456789ab"}"#.to_owned();
+    assert!(ask("receiver", &[theirs]).contains("neither receiver nor app-app"));
+    // Nor is what lies behind a link, where receiver is not to be trusted.
+    site.sh("rm -r /srv/app/versions/7; runuser -u receiver -- ln -s /etc /srv/app/versions/7").ok();
+    let linked = r#"{"request":"give","app":"app","release":"7/20200101T000000Z-0123456789ab"}"#.to_owned();
+    assert!(ask("receiver", &[linked]).contains("refused"));
+    site.sh("rm /srv/app/versions/7; receiver doctor app 2>&1").ok();
+}
