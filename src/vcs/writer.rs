@@ -155,7 +155,8 @@ impl<'a> Writer<'a> {
         };
         let look = || rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW);
         let Ok(about) = look() else { return Ok(None) };
-        if Stamp::of(&about) != item.stamp || item.stamp.owner.0 != self.owner {
+        // One with a second name would be shared with whatever has that, whoever may write there now.
+        if Stamp::of(&about) != item.stamp || item.stamp.owner.0 != self.owner || about.st_nlink != 1 {
             return Ok(None);
         }
         let time: Moment = match time {

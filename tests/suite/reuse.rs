@@ -407,6 +407,15 @@ fn names_are_shared_only_where_the_server_says_so_and_nothing_runs() {
     let old = world.app().join("receiver").join(old);
     assert_ne!(inode(&old, "a.txt"), inode(&new, "a.txt"));
     assert_eq!(std::fs::read_to_string(old.join("a.txt")).unwrap(), "a\n");
+    // Not even where a tree of the time before becomes a spare.
+    for number in 9..13 {
+        world.publish(&number.to_string());
+        for name in world.names("versions/0").iter().filter(|name| name.len() == 29) {
+            let text =
+                std::fs::read_to_string(world.app().join("versions/0").join(name).join("a.txt")).unwrap();
+            assert!(["a\n", "A\n", "a\nmore\n"].contains(&text.as_str()), "{number}: {text}");
+        }
+    }
 }
 
 #[test]
