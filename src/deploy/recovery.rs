@@ -273,7 +273,7 @@ fn discard_release(guard: &mut Guard, id: &ReleaseId, opens: bool, why: &str) ->
     let dropped = databases::discard_all_of(&app, id.version, alone);
     let place = app.release(id);
     // A directory that is another's cannot be moved.
-    hand::take_back(&app, id)?;
+    hand::take_back_or_remove(&app, id)?;
     if files::exists(&place) {
         let trash = app.trash().join(format!("{}-{}-{}", id.version, id.name, std::process::id()));
         files::move_new(&place, &trash)?;

@@ -11,7 +11,7 @@ use crate::world::Said;
 /// A server that was set up, and a developer's repository on the other end of its cable.
 pub struct Site {
     pub server: Booted,
-    laptop: tempfile::TempDir,
+    pub laptop: tempfile::TempDir,
 }
 
 const WEB: &str = include_str!("../fixtures/rows/web.py");
