@@ -71,11 +71,13 @@ fn code_of_one_app_reaches_nothing_of_receivers_of_another_app_or_of_roots() {
 /// Every uid that is not receiver's, and every field that is not as it should be.
 fn the_root_service_refuses(site: &Site) {
     site.sh("receiver create plain").ok();
-    std::fs::write(site.server.disk().join("tmp/asks.py"), ASKS).unwrap();
+    std::fs::write(site.server.disk().join("usr/local/lib/asks.py"), ASKS).unwrap();
     let release = site.sh("readlink /srv/app/current | cut -d/ -f2-").ok().stdout.trim().to_owned();
     let ask = |user: &str, requests: &[String]| {
         let quoted: Vec<String> = requests.iter().map(|request| format!("'{request}'")).collect();
-        site.sh(&format!("runuser -u {user} -- python3 /tmp/asks.py {}", quoted.join(" "))).ok().stdout
+        site.sh(&format!("runuser -u {user} -- python3 /usr/local/lib/asks.py {}", quoted.join(" ")))
+            .ok()
+            .stdout
     };
     let good = format!(r#"{{"request":"take-back","app":"app","release":"{release}"}}"#);
     assert_eq!(ask("receiver", std::slice::from_ref(&good)), "{\"done\":false}\n");

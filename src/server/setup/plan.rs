@@ -76,6 +76,11 @@ impl Wanted {
         if self.engine == Some(Engine::Mysql) {
             MariaDb::refuse_mysql()?;
         }
+        let reserved = |name: &AppName| name.as_str() == "pg" || name.as_str().starts_with("pg-");
+        if self.engine == Some(Engine::Postgres) && self.app.as_ref().is_some_and(reserved) {
+            return Err(Error::usage("PostgreSQL keeps names that begin with pg_ for itself")
+                .hint("choose another name for the app"));
+        }
         self.door().refuse_foreign().map_err(|error| {
             error.hint(format!(
                 "name another that pushes go to: `receiver setup --account NAME`, such as {}-push",
