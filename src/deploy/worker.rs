@@ -6,7 +6,7 @@ use super::queue::{self, Job, Order};
 use super::rollback::{Target, Wish};
 use super::underway::Underway;
 use super::verdict::Verdict;
-use super::{branches, preview, processes, prune, recovery, rollback, run};
+use super::{branches, preview, processes, prune, recovery, rollback, run, waking};
 use crate::app::guard::Guard;
 use crate::app::journal::{Event, History, Outcome};
 use crate::app::{App, Revision, record};
@@ -49,6 +49,9 @@ pub fn work(app: &App) -> Result<()> {
         log::warn!("cannot end what was retired: {}", error.one_line());
     }
     prune::empty_trash(app);
+    if app.user().is_some() {
+        waking::ensure(app);
+    }
     Ok(())
 }
 
