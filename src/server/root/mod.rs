@@ -7,7 +7,7 @@
 //! site from whoever asks.
 
 mod hand;
-mod keys;
+pub mod keys;
 mod process;
 mod run;
 mod site;

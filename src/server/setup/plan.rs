@@ -11,7 +11,7 @@ use super::act::{Act, is_there};
 use super::apps::{Founded, Owned, Queue, Setting};
 use super::certificate::Certificate;
 use super::databases::{MariaDb, PostgresLogin, PostgresRole};
-use super::keys::FirstKey;
+use super::keys::{Door, FirstKey};
 use super::packages::{Packages, refuse_other_systems};
 use super::places::{Directory, End, File, Owner, Unit};
 use crate::app::server::{self, HOME, PLACE, RECEIVER, Server};
@@ -202,6 +202,7 @@ fn of_server(wanted: &Wanted, acts: &mut Vec<Box<dyn Act>>) -> Result<()> {
         acts.push(Box::new(Unit { name: name.into(), now: true }));
     }
     acts.push(Box::new(Unit { name: systemd::boot_unit(&server.root), now: false }));
+    acts.push(Box::new(Door { server: server.clone() }));
     for key in &wanted.keys {
         acts.push(Box::new(FirstKey { name: key.0.clone(), public: key.1.clone() }));
     }
