@@ -201,6 +201,13 @@ pub fn make(claim: &Claim) -> Result<()> {
     if !claim.is_new {
         return Ok(());
     }
+    if let Some(parent) = claim.app.name().parent()
+        && claim.app.sibling(&parent).user().is_some()
+    {
+        return Err(Error::new("apps of branches are not made on a server that was set up, yet").hint(
+            format!("`sudo receiver setup NAME --branch {}` makes an app for it", claim.lineage.branch),
+        ));
+    }
     found::branch_app(&claim.app, &claim.lineage, &claim.beginning)
 }
 

@@ -27,6 +27,14 @@ pub fn take_back(app: &App, release: &ReleaseId) -> Result<()> {
     root::ask(&Request::TakeBack { app: app.name().clone(), release: release.clone() }).map(drop)
 }
 
+/// The same for one that is undone: what cannot be taken back is removed.
+pub fn take_back_or_remove(app: &App, release: &ReleaseId) -> Result<()> {
+    take_back(app, release).or_else(|error| {
+        log::warn!("{}", error.one_line());
+        root::ask(&Request::RemoveRelease { app: app.name().clone(), release: release.clone() }).map(drop)
+    })
+}
+
 /// What we brought into `shared/` is the app's user's.
 pub fn give_shared(app: &App, path: &RelativePath) -> Result<()> {
     if app.user().is_none() {

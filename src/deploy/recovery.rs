@@ -273,7 +273,7 @@ fn discard_release(guard: &mut Guard, id: &ReleaseId, opens: bool, why: &str) ->
     let record = Record::read(&app.record(id)).ok().flatten();
     let dropped = databases::discard_all_of(&app, id.version, alone);
     // A directory that is another's cannot be moved.
-    hand::take_back(&app, id)?;
+    hand::take_back_or_remove(&app, id)?;
     spare::retire(guard, id)?;
     match record {
         Some(mut record) => guard.fail(&mut record, why)?,

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 
 use super::beside::{self, Beside, Data};
 use super::look::{self, Scene};
-use super::{processes, shown};
+use super::{processes, queue, shown};
 use crate::app::record;
 use crate::app::settings::Urls;
 use crate::app::{App, Version};
@@ -27,11 +27,21 @@ impl Sleepers {
     }
 }
 
+/// What the unit of a worker has in its environment.
+const IN_WORKER: &str = "RECEIVER_WORKER";
+
 /// Starts the app's waker where versions that are not live are somebody's to see. Whatever is wrong with
 /// that, what is live is not touched by it.
 pub fn ensure(app: &App) {
     let granted = look::server_settings(app).is_ok_and(|settings| settings.versions.urls != Urls::Off);
     if !granted || processes::is_down(app) {
+        return;
+    }
+    // A unit that carries one command out ends with what it started: the worker's does not.
+    if app.user().is_some() && std::env::var_os(IN_WORKER).is_none() {
+        if let Err(error) = queue::wake(app) {
+            log::warn!("{}", error.one_line());
+        }
         return;
     }
     if let Err(error) = waker::ensure(app) {

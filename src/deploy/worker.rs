@@ -6,7 +6,7 @@ use super::queue::{self, Job, Order};
 use super::rollback::{Target, Wish};
 use super::underway::Underway;
 use super::verdict::Verdict;
-use super::{branches, preview, processes, prune, recovery, rollback, run};
+use super::{branches, preview, processes, prune, recovery, rollback, run, waking};
 use crate::app::guard::Guard;
 use crate::app::journal::{Event, History, Outcome};
 use crate::app::{App, Revision, record};
@@ -51,6 +51,9 @@ pub fn work(app: &App) -> Result<()> {
     prune::empty_trash(app);
     if let Err(error) = Repository::open(&app.repository()).and_then(|repository| repository.tidy()) {
         log::warn!("cannot tidy the repository: {}", error.one_line());
+    }
+    if app.user().is_some() {
+        waking::ensure(app);
     }
     Ok(())
 }

@@ -36,6 +36,13 @@ pub enum Request {
         /// The file or directory, below `shared/`.
         path: RelativePath,
     },
+    /// A release that nobody can take back goes.
+    RemoveRelease {
+        /// The app.
+        app: AppName,
+        /// The release.
+        release: ReleaseId,
+    },
     /// A directory of `receiver/databases/` goes, with what the app's user put there.
     Remove {
         /// The app.

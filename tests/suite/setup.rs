@@ -11,7 +11,7 @@ use crate::world::Said;
 /// A server that was set up, and a developer's repository on the other end of its cable.
 pub struct Site {
     pub server: Booted,
-    laptop: tempfile::TempDir,
+    pub laptop: tempfile::TempDir,
 }
 
 const WEB: &str = include_str!("../fixtures/rows/web.py");
@@ -252,7 +252,7 @@ fn mariadb_and_postgresql_are_set_up_and_a_version_opens_on_each() {
     site.sh("apt-get update -qq; apt-get install -qq -y --no-install-recommends python3 python3-mysqldb python3-psycopg2 \
              >/dev/null 2>&1")
         .ok();
-    for (app, engine) in [("my", "mysql"), ("pg", "postgres")] {
+    for (app, engine) in [("my", "mysql"), ("po", "postgres")] {
         let setup = format!(
             "receiver setup {app} --domain {app}.example --database {engine} --key /root/key.pub 2>&1"
         );
@@ -292,7 +292,7 @@ fn mariadb_and_postgresql_are_set_up_and_a_version_opens_on_each() {
     }
     site.sh("receiver setup --undo --data 2>&1").ok();
     assert_eq!(site.sh("mariadb -Ne \"SELECT user FROM mysql.user WHERE user LIKE 'receiver%'\"").stdout, "");
-    let left = "mariadb -Ne 'SHOW DATABASES' | grep -E '^(my|pg)_v'; runuser -u postgres -- psql -XAtc \
+    let left = "mariadb -Ne 'SHOW DATABASES' | grep -E '^(my|po)_v'; runuser -u postgres -- psql -XAtc \
                 \"SELECT datname FROM pg_database WHERE datname ~ '_v[0-9]'\"";
     assert_eq!(site.sh(left).stdout, "");
 }

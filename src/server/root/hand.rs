@@ -127,6 +127,15 @@ pub(super) fn give_shared(ground: &Ground, path: &Path) -> Result<bool> {
     Hand::to_user(ground).give(&opened, 0).context(told)
 }
 
+/// Removes a release that cannot be taken back: one with more directories in one another than there are descriptors.
+pub(super) fn remove_release(ground: &Ground, id: &ReleaseId) -> Result<bool> {
+    // Opened first: it is a directory of the app, and no link leads to it.
+    drop(release(ground, id)?);
+    let version = ground.open(&Path::new("versions").join(id.version.to_string()))?;
+    let place = Path::new("/proc/self/fd").join(version.as_raw_fd().to_string()).join(id.name.as_str());
+    files::remove_tree(&place).map(|()| true)
+}
+
 /// Removes a directory of `receiver/databases/`.
 pub(super) fn remove(ground: &Ground, directory: &str) -> Result<bool> {
     let mut parts = Path::new(directory).components();

@@ -10,16 +10,21 @@ use crate::server::keys::{self, Keys};
 use crate::server::place::Place;
 use crate::support::{Context, Error, Result, files, program};
 
-/// Makes it. Nothing is taken over as it stands: each key was read as the value that it is, and is made into text.
-pub(super) fn put_in_force() -> Result<bool> {
-    let server = Server::read()?.ok_or_else(|| Error::new("this server was not set up"))?;
-    let place = Place::of_server()?;
+/// Its text. Nothing is taken over as it stands: each key was read as the value that it is, and is made into text.
+pub fn text(server: &Server) -> Result<String> {
     let program = program::program()?;
     let mut text = String::from("# Written by receiver: `receiver key` says who may come in.\n");
-    for key in Keys::read(&place)?.all() {
+    for key in Keys::read(&Place::of_server()?)?.all() {
         text.push_str(&keys::line(key, &program, &server.root)?);
         text.push('\n');
     }
+    Ok(text)
+}
+
+/// Makes it.
+pub fn put_in_force() -> Result<bool> {
+    let server = Server::read()?.ok_or_else(|| Error::new("this server was not set up"))?;
+    let text = text(&server)?;
     let directory = server.door_home().join(".ssh");
     let cannot = || format!("cannot open {}", directory.display());
     let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;

@@ -7,7 +7,7 @@
 //! site from whoever asks.
 
 mod hand;
-mod keys;
+pub mod keys;
 mod process;
 mod run;
 mod site;
@@ -58,6 +58,9 @@ fn answer(stream: &UnixStream) -> Result<Reply> {
         Request::Run(run) => run::run(&Ground::of(&run.app)?, &run, &beside, stream).map(Reply::Ended),
         Request::Give { app, release } => hand::give(&Ground::of(&app)?, &release).map(Reply::Done),
         Request::TakeBack { app, release } => hand::take_back(&Ground::of(&app)?, &release).map(Reply::Done),
+        Request::RemoveRelease { app, release } => {
+            hand::remove_release(&Ground::of(&app)?, &release).map(Reply::Done)
+        }
         Request::GiveShared { app, path } => {
             hand::give_shared(&Ground::of(&app)?, path.as_path()).map(Reply::Done)
         }

@@ -118,15 +118,21 @@ fn wait(mut child: Child, stream: &UnixStream) -> Result<Ended> {
     let process = rustix::process::pidfd_open(pid, PidfdFlags::empty()).context(cannot)?;
     let mut asked: Option<Instant> = None;
     loop {
-        let over = {
+        let (over, gone) = {
             let mut both = vec![PollFd::new(&process, PollFlags::IN)];
             if asked.is_none() {
                 both.push(PollFd::new(stream, PollFlags::IN | PollFlags::HUP | PollFlags::RDHUP));
             }
             let second = Timespec { tv_sec: 1, tv_nsec: 0 };
             let _ = rustix::event::poll(&mut both, Some(&second));
-            both.get(1).is_some_and(|socket| !socket.revents().is_empty())
+            let heard = both.get(1).map_or(PollFlags::empty(), PollFd::revents);
+            (!heard.is_empty(), heard.contains(PollFlags::HUP))
         };
+        if gone {
+            // Whoever asked has died: what comes next must not meet this any more.
+            family::kill_descendants();
+            return Ok(Ended::Signalled(Signal::KILL.as_raw()));
+        }
         if let Some(status) = child.try_wait().context(cannot)? {
             let _ = rustix::process::kill_process_group(pid, Signal::KILL);
             family::kill_descendants();

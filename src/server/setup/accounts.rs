@@ -7,6 +7,9 @@ use crate::app::server::COMMENT;
 use crate::support::accounts::{Account, Group};
 use crate::support::{Error, Result};
 
+/// How long something of a user that is to go may still run.
+const LINGERING: std::time::Duration = std::time::Duration::from_secs(15);
+
 /// A user of the system, with a group of its own.
 pub struct User {
     /// Its name.
@@ -28,6 +31,21 @@ impl User {
                 self.name
             ))),
             _ => Ok(()),
+        }
+    }
+}
+
+impl User {
+    /// Removes it, once nothing of it runs any more: a login that has just ended lingers for a while.
+    fn remove(&self) -> Result<()> {
+        let begun = std::time::Instant::now();
+        let _ = run("loginctl", &["terminate-user", &self.name]);
+        loop {
+            match run("userdel", &["--", &self.name]) {
+                Err(error) if begun.elapsed() > LINGERING => return Err(error),
+                Err(_) => std::thread::sleep(std::time::Duration::from_millis(100)),
+                Ok(_) => return Ok(()),
+            }
         }
     }
 }
@@ -55,7 +73,7 @@ impl Act for User {
 
     fn undo(&self) -> Result<bool> {
         match Account::named(&self.name)? {
-            Some(there) if there.comment == COMMENT => run("userdel", &["--", &self.name]).map(|_| true),
+            Some(there) if there.comment == COMMENT => self.remove().map(|()| true),
             _ => Ok(false),
         }
     }

@@ -4,12 +4,45 @@ use std::path::Path;
 
 use super::act::Act;
 use crate::app::Sight;
+use crate::app::server::{HOME, Server};
 use crate::server::identity;
 use crate::server::keys::{Key, KeyName, Keys, Role};
 use crate::server::place::Place;
-use crate::server::{grant, pubkey};
+use crate::server::{grant, pubkey, root};
 use crate::support::accounts::Account;
 use crate::support::{Error, Result, clock, files};
+
+/// The file by which sshd lets in whom the keys name, and nobody else.
+pub struct Door {
+    /// The server.
+    pub server: Server,
+}
+
+impl Door {
+    fn path(&self) -> std::path::PathBuf {
+        self.server.door_home().join(".ssh/authorized_keys")
+    }
+}
+
+impl Act for Door {
+    fn what(&self) -> String {
+        format!("file       {}", self.path().display())
+    }
+
+    fn is_done(&self) -> Result<bool> {
+        let there = files::read_text(&self.path()).unwrap_or_default();
+        Ok(Server::read()?.is_some() && there == Some(root::keys::text(&self.server)?))
+    }
+
+    fn perform(&self) -> Result<()> {
+        root::keys::put_in_force().map(drop)
+    }
+
+    fn undo(&self) -> Result<bool> {
+        let there = files::exists(&self.path());
+        files::remove_file(&self.path()).map(|()| there)
+    }
+}
 
 /// A key that opens everything.
 pub struct FirstKey {
@@ -62,7 +95,10 @@ pub fn of_administrator(
         }
         return Ok(keys);
     }
-    if Place::of_server().is_ok_and(|place| Keys::read(&place).is_ok_and(|keys| !keys.all().is_empty())) {
+    // They are there also where the rest was taken back.
+    let path = Path::new(HOME).join("keys/keys.toml");
+    let there = files::read_text(&path).ok().flatten().and_then(|text| Keys::parse(&text, &path).ok());
+    if there.is_some_and(|keys| !keys.all().is_empty()) {
         return Ok(Vec::new());
     }
     let account = user.map(Account::named).transpose()?.flatten();

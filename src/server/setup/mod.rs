@@ -85,9 +85,9 @@ fn stand(act: &dyn Act, look: bool) -> Result<State> {
 fn stopped(what: &str, made: usize, error: Error) -> Error {
     let what: Vec<&str> = what.split_whitespace().collect();
     let before = if made > 0 { format!("; {made} before it were made, and stay") } else { String::new() };
-    Error::new(format!("setup stopped at: {}{before}", what.join(" ")))
+    let what = what.join(" ");
+    Error::new(format!("setup stopped at: {what}{before}; the same command goes on from here"))
         .caused_by(error)
-        .hint("when that is mended, the same command goes on from here")
 }
 
 /// Takes everything on the list back, the last first; with `data` also what data hangs on.

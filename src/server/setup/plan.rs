@@ -11,7 +11,7 @@ use super::act::{Act, is_there};
 use super::apps::{Founded, Owned, Queue, Setting};
 use super::certificate::Certificate;
 use super::databases::{MariaDb, PostgresLogin, PostgresRole};
-use super::keys::FirstKey;
+use super::keys::{Door, FirstKey};
 use super::packages::{Packages, refuse_other_systems};
 use super::places::{Directory, End, File, Owner, Unit};
 use crate::app::server::{self, HOME, PLACE, RECEIVER, Server};
@@ -75,6 +75,11 @@ impl Wanted {
         refuse_program()?;
         if self.engine == Some(Engine::Mysql) {
             MariaDb::refuse_mysql()?;
+        }
+        let reserved = |name: &AppName| name.as_str() == "pg" || name.as_str().starts_with("pg-");
+        if self.engine == Some(Engine::Postgres) && self.app.as_ref().is_some_and(reserved) {
+            return Err(Error::usage("PostgreSQL keeps names that begin with pg_ for itself")
+                .hint("choose another name for the app"));
         }
         self.door().refuse_foreign().map_err(|error| {
             error.hint(format!(
@@ -197,6 +202,7 @@ fn of_server(wanted: &Wanted, acts: &mut Vec<Box<dyn Act>>) -> Result<()> {
         acts.push(Box::new(Unit { name: name.into(), now: true }));
     }
     acts.push(Box::new(Unit { name: systemd::boot_unit(&server.root), now: false }));
+    acts.push(Box::new(Door { server: server.clone() }));
     for key in &wanted.keys {
         acts.push(Box::new(FirstKey { name: key.0.clone(), public: key.1.clone() }));
     }
