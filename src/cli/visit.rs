@@ -11,7 +11,7 @@ use crate::server::keys::Role;
 use crate::server::line;
 use crate::server::visitor::Visitor;
 use crate::support::text::printable;
-use crate::support::{Error, Result};
+use crate::support::{Error, Result, user_name};
 
 /// Carries a command out for a visitor, on this process's streams. Returns the exit code.
 pub fn carry(root: &Path, visitor: Visitor, words: &[String]) -> u8 {
@@ -82,13 +82,14 @@ pub fn greet(visitor: &Visitor) {
     let mut errors = std::io::stderr();
     let _ = writeln!(errors, "Hello {}! There is no shell here.\n", visitor.by());
     let _ = writeln!(errors, "This key opens: {}", visitor.sight.words().join(", "));
-    let _ = writeln!(errors, "  git clone deploy@HOST:APP");
+    let account = user_name();
+    let _ = writeln!(errors, "  git clone {account}@HOST:APP");
     if visitor.role > Role::Read {
-        let _ = writeln!(errors, "  git push deploy@HOST:APP main");
+        let _ = writeln!(errors, "  git push {account}@HOST:APP main");
     }
     let all = Cli::command();
     for name in rights::of(visitor.role) {
         let Some(about) = all.find_subcommand(name).and_then(|command| command.get_about()) else { continue };
-        let _ = writeln!(errors, "  ssh deploy@HOST {name:<12} {about}");
+        let _ = writeln!(errors, "  ssh {account}@HOST {name:<12} {about}");
     }
 }

@@ -191,3 +191,48 @@ fn is_exponent(exponent: &[u8]) -> Option<()> {
     let bits = bits(exponent)?;
     (bits > 1 && bits <= 64 && exponent.last().is_some_and(|last| last % 2 == 1)).then_some(())
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const GOOD: &str =
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGGZ2EKa13+kg+F4u750n/kEAhF2XsdcqRQT+TxG2JbG ada\n";
+
+    fn check(text: &[u8]) {
+        match PublicKey::parse(text) {
+            Ok(key) => {
+                let words = key.words();
+                assert!(words.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic() && byte != b'"'));
+                assert_eq!(PublicKey::parse(words.as_bytes()).unwrap(), key);
+            }
+            Err(error) => assert_eq!(printable(&error.to_string()), error.to_string()),
+        }
+    }
+
+    #[test]
+    fn a_fingerprint_is_that_of_ssh_keygen() {
+        let key = PublicKey::parse(GOOD.as_bytes()).unwrap();
+        assert_eq!(key.fingerprint(), "SHA256:Y31KyzAl1efHauhioLBBpjypwDQXFof9Lxb2ejcMZ5s");
+        assert_eq!(key.words(), GOOD.trim_end().rsplit_once(' ').unwrap().0);
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_comes_is_a_key_or_refused(text in proptest::collection::vec(any::<u8>(), 0..300)) {
+            check(&text);
+        }
+
+        #[test]
+        fn whatever_becomes_of_a_key_is_a_key_or_refused(
+            at in any::<prop::sample::Index>(), cut in 0..9_usize, put in any::<Vec<u8>>()
+        ) {
+            let mut text = GOOD.as_bytes().to_vec();
+            let at = at.index(text.len());
+            text.splice(at..(at + cut).min(text.len()), put);
+            check(&text);
+        }
+    }
+}

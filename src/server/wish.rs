@@ -74,7 +74,7 @@ fn app_at(place: &str, root: &Path) -> Result<AppName> {
     let refuse = || {
         let shown: String = place.chars().take(60).collect();
         Error::usage(format!("'{}' is no repository here", printable(&shown)))
-            .hint("a repository is named by its app: deploy@HOST:APP")
+            .hint("a repository is named by its app: USER@HOST:APP")
     };
     let by_path = root.to_str().and_then(|root| place.strip_prefix(root)).and_then(|rest| {
         let name = rest.strip_prefix('/')?;
