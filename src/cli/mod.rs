@@ -5,6 +5,7 @@
 mod answer;
 mod app;
 mod attach;
+mod backup;
 mod completions;
 mod config;
 mod create;
@@ -24,10 +25,12 @@ mod list;
 mod logs;
 mod maintenance;
 mod man;
+mod notify;
 mod pin;
 mod plan;
 mod process;
 mod prune;
+mod remove;
 mod request;
 mod rights;
 mod rollback;
@@ -178,6 +181,10 @@ enum Command {
     Put(files::Put),
     /// Read a file of shared/ to stdout
     Get(files::Get),
+    /// All of an app as one stream: repository, settings, secrets, shared/, journal, live data
+    Backup(backup::Backup),
+    /// The end of an app: all that receiver made for it; its data is kept unless told twice
+    Remove(remove::Remove),
     /// Keep a release, whatever prune would do
     Pin(pin::Pin),
     /// Keep it no longer
@@ -217,6 +224,9 @@ enum Command {
     /// What runs the commands of [cron] at their times
     #[command(hide = true)]
     Cron(cron::Cron),
+    /// What tells somebody of what went wrong
+    #[command(hide = true)]
+    Notify(notify::Notify),
     /// What keeps one process of a release running
     #[command(hide = true)]
     Process(process::Process),
@@ -296,6 +306,8 @@ impl Command {
             Command::Key(args) => args.run(global),
             Command::Put(args) => args.run(global),
             Command::Get(args) => args.run(global),
+            Command::Backup(args) => args.run(global),
+            Command::Remove(args) => args.run(global),
             Command::Pin(args) => args.run(global),
             Command::Unpin(args) => args.run(global),
             Command::Prune(args) => args.run(global),
@@ -312,6 +324,7 @@ impl Command {
             Command::Wake(args) => args.run(global),
             Command::Work(args) => args.run(global),
             Command::Cron(args) => args.run(global),
+            Command::Notify(args) => args.run(global),
             Command::Process(args) => args.run(global),
             Command::Tethered(args) => args.run(),
         }

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use super::beginning::Beginning;
 use super::branches::{self, Unborn};
 use super::plan::{self, Facts, LeftVersion, Plan};
 use super::queue::Options;
@@ -130,6 +131,9 @@ pub fn at(app: &App, repository: &Repository, scene: &Scene, request: &Request) 
     let changed_files = changed.as_ref().map_or(parts[0].tree.entries.len(), HashSet::len);
     let question = schema::question(fingerprint.detector, &said.said());
     let left = left(app, repository, scene, &settings, &fingerprint, &said);
+    let beginning = if live.is_none() { Beginning::read(app)? } else { None };
+    let next_version =
+        beginning.as_ref().map_or_else(|| scene.releases.next_version(), |beginning| beginning.version);
     let plan = plan::decide(&Facts {
         app: app.name(),
         revision: request.revision,
@@ -137,7 +141,8 @@ pub fn at(app: &App, repository: &Repository, scene: &Scene, request: &Request) 
         options: request.options,
         live,
         seed: branches::seed(app, lineage.as_ref(), scene)?,
-        next_version: scene.releases.next_version(),
+        brought: beginning.map(|beginning| beginning.brought(app, request.revision)).transpose()?.flatten(),
+        next_version,
         left,
         detector: fingerprint.detector.to_string(),
         difference,

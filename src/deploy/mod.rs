@@ -5,6 +5,8 @@
 //! [`making`], [`stage`], [`opening`] and [`switch`]; [`rollback`] goes back; [`prune`] tidies up.
 //! What is said on the way stands in the job's [`joblog`], which [`follow`] reads to the pusher.
 
+pub mod backup;
+pub mod beginning;
 pub mod beside;
 pub mod branches;
 pub mod configuring;
@@ -26,6 +28,8 @@ pub mod listing;
 pub mod look;
 pub mod maintenance;
 pub mod making;
+pub mod metrics;
+pub mod notice;
 pub mod opening;
 pub mod password;
 pub mod plan;
@@ -34,6 +38,7 @@ pub mod processes;
 pub mod prune;
 pub mod queue;
 pub mod recovery;
+pub mod removal;
 pub mod request;
 mod returning;
 pub mod rollback;
@@ -51,4 +56,5 @@ pub mod underway;
 pub mod verdict;
 pub mod verify;
 pub mod waking;
+pub mod watching;
 pub mod worker;

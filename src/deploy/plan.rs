@@ -27,6 +27,8 @@ pub struct Facts<'a> {
     pub live: Option<&'a Record>,
     /// The database of another app that a first release begins with.
     pub seed: Option<DatabaseRecord>,
+    /// The data that a first release begins with, where some was brought along.
+    pub brought: Option<Brought>,
     /// The number that a version gets which opens now.
     pub next_version: Version,
     /// The version that a rollback left, while what it went back to is live.
@@ -56,6 +58,15 @@ pub struct LeftVersion {
     pub hindrance: Option<String>,
 }
 
+/// Data that was brought along.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Brought {
+    /// The database that it is loaded into.
+    pub database: DatabaseRecord,
+    /// Whether it has the schema of this very revision: syncdb has nothing to do then.
+    pub fits: bool,
+}
+
 /// Whether a schema changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -79,6 +90,8 @@ pub enum Data {
     Fresh,
     /// A new one, which begins with a snapshot of the live one of the app that this is a preview of.
     Seeded(Carry, DatabaseRecord),
+    /// A new one, from the dump that the app was made with.
+    Brought(Brought),
     /// A new one, carried over from the live one.
     Carried(Carry, DatabaseRecord),
     /// That of the version which a rollback left, with what was written to the live one since.
@@ -189,7 +202,7 @@ pub fn decide(facts: &Facts) -> Result<Plan> {
     };
     let over = facts.live.is_some() || matches!(data, Data::Seeded(..));
     let stages = facts.settings.stages().filter(|(name, _)| match name.as_str() {
-        "syncdb" => opens,
+        "syncdb" => opens && !matches!(&data, Data::Brought(brought) if brought.fits),
         "migration" => opens && over,
         _ => true,
     });
@@ -262,10 +275,13 @@ pub fn engine_name(engine: Engine) -> &'static str {
 
 fn data(facts: &Facts, opens: bool) -> Result<Data> {
     let wanted = &facts.settings.database;
+    let engine = engine_name(wanted.engine);
+    if let Some(brought) = facts.brought.as_ref().filter(|_| facts.live.is_none()) {
+        return brought_by(brought, engine);
+    }
     if wanted.engine == Engine::None {
         return Ok(Data::None);
     }
-    let engine = engine_name(wanted.engine);
     let Some(database) = facts.live.and_then(|live| live.database.clone()) else {
         let seed = facts.seed.clone().filter(|seed| facts.live.is_none() && seed.engine == engine);
         let carry = if wanted.carry == Carry::Empty { Carry::Empty } else { Carry::Copy };
@@ -283,6 +299,16 @@ fn data(facts: &Facts, opens: bool) -> Result<Data> {
     }
     let carry = if facts.options.carry_shared { Carry::Shared } else { wanted.carry };
     Ok(Data::Carried(carry, database))
+}
+
+/// Data that was brought along is never passed over: it has to fit.
+fn brought_by(brought: &Brought, engine: &str) -> Result<Data> {
+    let had = &brought.database.engine;
+    if had == engine {
+        return Ok(Data::Brought(brought.clone()));
+    }
+    Err(Error::new(format!("the app begins with data of {had}, and the settings say {engine}"))
+        .hint(format!("say [database] engine = \"{had}\" in receiver.toml")))
 }
 
 fn reason(facts: &Facts, schema: &SchemaPlan, version: Version) -> String {
@@ -366,6 +392,7 @@ impl Plan {
             Data::None => "none: the application looks after its data itself".to_owned(),
             Data::Join(database) => format!("{}, shared with the live release", database.name),
             Data::Fresh => "a new and empty one".to_owned(),
+            Data::Brought(_) => "a new one, from the dump that the app was made with".to_owned(),
             Data::Seeded(_, from) => {
                 format!("a new one, from a snapshot of {} (nobody is held)", from.name)
             }

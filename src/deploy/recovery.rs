@@ -14,7 +14,7 @@ use super::switch;
 use super::underway::{Step, Underway};
 use super::verdict::Verdict;
 use super::worker;
-use super::{databases, doorway, opening, processes, stage};
+use super::{beginning, databases, doorway, opening, processes, stage};
 use crate::app::guard::Guard;
 use crate::app::journal::{Event, History, Outcome};
 use crate::app::record::{self, Record, Releases};
@@ -182,6 +182,7 @@ pub fn finish(guard: &mut Guard, by: &str, id: &ReleaseId, rollback: bool) -> Re
         guard.append(Some(by), Event::Live { release: id.clone(), before, rollback })?;
     }
     death::point("journaled");
+    beginning::forget(&app)?;
     // Events of a database come disabled in every copy: they are for the live one.
     match database_of(&app, id)? {
         Some(database) => database.begin_events(),

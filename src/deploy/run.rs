@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::beginning::Beginning;
 use super::databases::{self, Passing};
 use super::joblog::JobLog;
 use super::look::{self, Look, Scene, Submodules};
@@ -155,6 +156,10 @@ fn is_live(app: &App, underway: &Underway) -> bool {
 
 fn refuse_locked(app: &App, scene: &Scene) -> Result<()> {
     let Some(why) = scene.history.locked() else { return Ok(()) };
+    // The lock came with a restored journal: it is for what comes after the restore.
+    if Beginning::read(app)?.is_some() {
+        return Ok(());
+    }
     Err(Error::new(format!("{} is locked: {why}", app.name()))
         .hint(format!("`receiver unlock {}` lets deploys through again", app.name())))
 }

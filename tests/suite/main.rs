@@ -11,6 +11,7 @@
 mod away;
 mod back;
 mod backed;
+mod backup;
 mod beside_live;
 mod booted;
 mod branches;
@@ -49,6 +50,7 @@ mod push;
 mod reader;
 mod reboot;
 mod refs;
+mod removal;
 mod servers;
 mod serving;
 mod settings;
