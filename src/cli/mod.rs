@@ -2,6 +2,7 @@
 //!
 //! stdout is data, stderr is talk. The exit codes are those of design.md, section 6.
 
+mod adopt;
 mod answer;
 mod app;
 mod attach;
@@ -183,6 +184,8 @@ enum Command {
     Get(files::Get),
     /// All of an app as one stream: repository, settings, secrets, shared/, journal, live data
     Backup(backup::Backup),
+    /// An application that is there already, with its data: a copy first, then the take-over
+    Adopt(adopt::Adopt),
     /// The end of an app: all that receiver made for it; its data is kept unless told twice
     Remove(remove::Remove),
     /// Keep a release, whatever prune would do
@@ -307,6 +310,7 @@ impl Command {
             Command::Put(args) => args.run(global),
             Command::Get(args) => args.run(global),
             Command::Backup(args) => args.run(global),
+            Command::Adopt(args) => args.run(global),
             Command::Remove(args) => args.run(global),
             Command::Pin(args) => args.run(global),
             Command::Unpin(args) => args.run(global),

@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::databases;
 use super::look::{self, Scene};
 use super::underway::Underway;
-use super::{branches, maintenance, notice, processes, queue, watching, worker};
+use super::{adoption, branches, maintenance, notice, processes, queue, watching, worker};
 use crate::app::record::{DatabaseRecord, Record};
 use crate::app::{App, AppName, ReleaseId, Revision, Version, guard};
 use crate::support::text::printable;
@@ -210,6 +210,9 @@ impl AppStatus {
             attention.extend(never.iter().map(|branch| format!("{branch} was never deployed: {cure}")));
         }
         attention.extend(notice::failure(app));
+        if !works {
+            attention.extend(adoption::attention(app));
+        }
         attention.extend(watching::expiry(&settings).map(|found| match found {
             Ok(expiry) => expiry.words,
             Err(error) => error.one_line(),

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use super::adoption;
 use super::beginning::Beginning;
 use super::branches::{self, Unborn};
 use super::plan::{self, Facts, LeftVersion, Plan};
@@ -134,6 +135,11 @@ pub fn at(app: &App, repository: &Repository, scene: &Scene, request: &Request) 
     let beginning = if live.is_none() { Beginning::read(app)? } else { None };
     let next_version =
         beginning.as_ref().map_or_else(|| scene.releases.next_version(), |beginning| beginning.version);
+    let brought = match beginning {
+        Some(beginning) => beginning.brought(app, request.revision)?,
+        None if request.options.adopts => adoption::brought(app, next_version)?,
+        None => None,
+    };
     let plan = plan::decide(&Facts {
         app: app.name(),
         revision: request.revision,
@@ -141,7 +147,7 @@ pub fn at(app: &App, repository: &Repository, scene: &Scene, request: &Request) 
         options: request.options,
         live,
         seed: branches::seed(app, lineage.as_ref(), scene)?,
-        brought: beginning.map(|beginning| beginning.brought(app, request.revision)).transpose()?.flatten(),
+        brought,
         next_version,
         left,
         detector: fingerprint.detector.to_string(),

@@ -5,6 +5,7 @@
 //! [`making`], [`stage`], [`opening`] and [`switch`]; [`rollback`] goes back; [`prune`] tidies up.
 //! What is said on the way stands in the job's [`joblog`], which [`follow`] reads to the pusher.
 
+pub mod adoption;
 pub mod backup;
 pub mod beginning;
 pub mod beside;

@@ -140,10 +140,11 @@ fn begin_empty(making: &mut Making, own: Box<dyn Database>) -> Result<()> {
 fn begin_with_data(making: &mut Making, fits: bool, own: Box<dyn Database>) -> Result<()> {
     let begun = Instant::now();
     let app = making.app().clone();
-    let beginning = Beginning::read(&app)?.ok_or_else(|| Error::new("what the app begins with is gone"))?;
+    let from =
+        Beginning::read(&app)?.map_or_else(|| "what the app adopts".to_owned(), |beginning| beginning.from);
     let found = trial::database_files(making);
     let scratch = Passing::Loading.spot(&app, making.version())?;
-    making.log.step("data", format!("from {}", beginning.from));
+    making.log.step("data", format!("from {from}"));
     own.load(&Beginning::dump(&app), &scratch, &Limit::within(UNHURRIED))?;
     making.log.timed("data", format!("{} is loaded", own.spot().name), begun);
     death::point("data-loaded");

@@ -176,8 +176,9 @@ pub enum Action {
 /// Where the settings ask for what cannot be.
 pub fn decide(facts: &Facts) -> Result<Plan> {
     let schema = schema(facts);
-    let changed = facts.live.is_none() || schema.changed == SchemaChanged::Yes;
-    let back = changed.then(|| returned(facts)).flatten();
+    let brought = facts.brought.is_some();
+    let changed = facts.live.is_none() || brought || schema.changed == SchemaChanged::Yes;
+    let back = (changed && !brought).then(|| returned(facts)).flatten();
     let opens = changed && back.is_none();
     let version = match (facts.live, &back) {
         (_, Some((left, _))) => *left,
@@ -200,7 +201,7 @@ pub fn decide(facts: &Facts) -> Result<Plan> {
     } else {
         (Action::Deploy, reason(facts, &schema, version))
     };
-    let over = facts.live.is_some() || matches!(data, Data::Seeded(..));
+    let over = facts.live.is_some() && !brought || matches!(data, Data::Seeded(..));
     let stages = facts.settings.stages().filter(|(name, _)| match name.as_str() {
         "syncdb" => opens && !matches!(&data, Data::Brought(brought) if brought.fits),
         "migration" => opens && over,
@@ -249,7 +250,7 @@ fn schema(facts: &Facts) -> SchemaPlan {
         Some(_) if facts.live.is_none() => SchemaChanged::Yes,
         Some(SchemaSaid::Same) => SchemaChanged::No,
         Some(SchemaSaid::New) => SchemaChanged::Yes,
-        None if engine_changes(facts) => SchemaChanged::Yes,
+        None if engine_changes(facts) || facts.brought.is_some() => SchemaChanged::Yes,
         None => changed,
     };
     SchemaPlan { changed, detector: facts.detector.clone(), files }
@@ -276,7 +277,7 @@ pub fn engine_name(engine: Engine) -> &'static str {
 fn data(facts: &Facts, opens: bool) -> Result<Data> {
     let wanted = &facts.settings.database;
     let engine = engine_name(wanted.engine);
-    if let Some(brought) = facts.brought.as_ref().filter(|_| facts.live.is_none()) {
+    if let Some(brought) = &facts.brought {
         return brought_by(brought, engine);
     }
     if wanted.engine == Engine::None {
@@ -313,6 +314,9 @@ fn brought_by(brought: &Brought, engine: &str) -> Result<Data> {
 
 fn reason(facts: &Facts, schema: &SchemaPlan, version: Version) -> String {
     let Some(_) = facts.live else { return "nothing is live yet".to_owned() };
+    if facts.brought.is_some() {
+        return format!("data is brought along: version {version} opens");
+    }
     match (facts.options.schema, schema.changed) {
         (Some(SchemaSaid::Same), _) => {
             format!("the push says that the schema is the same: it joins version {version}")

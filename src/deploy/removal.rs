@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::look;
+use super::underway::Underway;
 use super::{databases, preview, processes, site};
 use crate::app::guard::{self, Guard};
 use crate::app::journal::Event;
@@ -88,9 +89,9 @@ pub fn remove(
             say(&format!("{} is removed; what is kept of it is in {}", branch.name(), place.display()));
         }
     }
-    if let Some(holder) = guard::holder(app)
-        && running == Running::Refuses
-    {
+    // After its verdict a worker only tidies up: that is waited for.
+    let deploys = Underway::read(app).is_ok_and(|underway| underway.is_some());
+    if let Some(holder) = guard::holder(app).filter(|_| deploys && running == Running::Refuses) {
         return Err(Error::new(format!("{} is busy: {} is under way", app.name(), holder.doing))
             .hint("wait for its end, or let it be cancelled: --cancel"));
     }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::adoption;
 use super::beginning::Beginning;
 use super::databases::{self, Passing};
 use super::joblog::JobLog;
@@ -144,6 +145,9 @@ fn conclude(
         Err(error) => {
             let reason = stopper.reason().map_or_else(|| error.one_line(), str::to_owned);
             recovery::undo_or_remember(guard, underway, log, &reason)?;
+            if job.options.adopts {
+                adoption::resume(&app, log);
+            }
             Err(error)
         }
     }
@@ -211,6 +215,9 @@ fn make(
     opening.prepare(making.app())?;
     making.use_database(&opening)?;
     making.build()?;
+    if attempt.job.options.adopts {
+        adoption::fetch(making.app(), log)?;
+    }
     if is_pending(&mut making, look, &opening)? {
         return Ok(Made::Pending);
     }

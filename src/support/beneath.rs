@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags};
@@ -38,6 +38,21 @@ pub fn read(directory: &Path, path: &Path) -> Result<File> {
 /// Writes what `input` holds to the file at `path` below `directory`, whole or not at all; makes the
 /// directories between. Answers how many bytes it has.
 pub fn write(directory: &Path, path: &Path, input: &mut dyn Read, mode: u32) -> Result<u64> {
+    written(directory, path, input, mode, None)
+}
+
+/// The same, of this time in seconds.
+pub fn replace(directory: &Path, path: &Path, input: &mut dyn Read, mode: u32, mtime: u64) -> Result<u64> {
+    written(directory, path, input, mode, Some(UNIX_EPOCH + Duration::from_secs(mtime)))
+}
+
+fn written(
+    directory: &Path,
+    path: &Path,
+    input: &mut dyn Read,
+    mode: u32,
+    mtime: Option<SystemTime>,
+) -> Result<u64> {
     let cannot = || format!("cannot write {} in {}", path.display(), directory.display());
     let Some(name) = path.file_name() else {
         return Err(Error::usage(format!("'{}' names no file", path.display())));
@@ -51,6 +66,7 @@ pub fn write(directory: &Path, path: &Path, input: &mut dyn Read, mode: u32) -> 
         let length = std::io::copy(input, &mut file)?;
         file.flush()?;
         file.set_permissions(std::fs::Permissions::from_mode(mode))?;
+        mtime.map_or(Ok(()), |mtime| file.set_modified(mtime))?;
         file.sync_all()?;
         files::rename_at(&parent, temporary.as_ref(), name)?;
         rustix::fs::fsync(&parent)?;
@@ -144,6 +160,22 @@ pub fn target(directory: &Path, path: &Path) -> Result<PathBuf> {
     Ok(PathBuf::from(OsStr::from_bytes(target.to_bytes())))
 }
 
+/// Whether a symlink, so many directories below the top, stays below it, also where what it names on its way is
+/// such a link itself: it goes up first, by no more than it is deep, and then only down.
+pub fn stays_within(depth: usize, target: &Path) -> bool {
+    let mut ups = 0;
+    let mut goes_down = false;
+    for component in target.components() {
+        match component {
+            Component::ParentDir if !goes_down => ups += 1,
+            Component::Normal(_) => goes_down = true,
+            Component::CurDir => {}
+            _ => return false,
+        }
+    }
+    ups <= depth
+}
+
 fn make_directories(directory: &Path, path: &Path) -> Result<OwnedFd> {
     let mut place = top(directory)?;
     for component in path.components() {
@@ -199,6 +231,16 @@ mod tests {
         assert_eq!(target(place.path(), Path::new("out")).unwrap(), Path::new("/etc"));
         assert!(super::place(place.path(), Path::new("out/x"), &mut &b"x"[..], 0o600, 0).is_err());
         assert!(super::place(place.path(), Path::new("a/b"), &mut &b"x"[..], 0o600, 0).is_err());
+    }
+
+    #[test]
+    fn a_link_stays_within_whatever_it_leads_through() {
+        for (depth, target) in [(0, "a"), (0, "a/b"), (1, "../a"), (2, "../../a"), (0, "."), (0, "./a")] {
+            assert!(stays_within(depth, Path::new(target)), "{depth} {target}");
+        }
+        for (depth, target) in [(0, ".."), (0, "/etc"), (1, "../../a"), (2, "a/../b"), (1, "a/../..")] {
+            assert!(!stays_within(depth, Path::new(target)), "{depth} {target}");
+        }
     }
 
     #[test]

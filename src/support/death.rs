@@ -37,6 +37,7 @@ pub const POINTS: &[&str] = &[
     "app-placed",
     "preview-silent",
     "preview-moved",
+    "adoption-stopped",
     "app-restored",
     "data-loaded",
     "site-taken-back",

@@ -6,6 +6,7 @@
 use std::ffi::OsStr;
 use std::path::{Component, Path, PathBuf};
 
+use crate::support::beneath::stays_within;
 use crate::support::{Error, Result};
 
 /// The first part: what the stream is.
@@ -74,35 +75,9 @@ pub fn refuse_strange(path: &Path, kind: &Kind) -> Result<()> {
     if known { Ok(()) } else { Err(strange()) }
 }
 
-/// Whether a symlink, so many directories below the top, stays below it, also where what it names on its way is
-/// such a link itself: it goes up first, by no more than it is deep, and then only down.
-pub fn stays_within(depth: usize, target: &Path) -> bool {
-    let mut ups = 0;
-    let mut goes_down = false;
-    for component in target.components() {
-        match component {
-            Component::ParentDir if !goes_down => ups += 1,
-            Component::Normal(_) => goes_down = true,
-            Component::CurDir => {}
-            _ => return false,
-        }
-    }
-    ups <= depth
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_link_of_shared_stays_there_whatever_it_leads_through() {
-        for (depth, target) in [(0, "a"), (0, "a/b"), (1, "../a"), (2, "../../a"), (0, "."), (0, "./a")] {
-            assert!(stays_within(depth, Path::new(target)), "{depth} {target}");
-        }
-        for (depth, target) in [(0, ".."), (0, "/etc"), (1, "../../a"), (2, "a/../b"), (1, "a/../..")] {
-            assert!(!stays_within(depth, Path::new(target)), "{depth} {target}");
-        }
-    }
 
     #[test]
     fn what_no_backup_has_is_refused() {

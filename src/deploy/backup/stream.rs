@@ -286,6 +286,9 @@ pub fn unpack(
         if path == Path::new(TAIL) {
             let mut text = Vec::new();
             (&mut part).take(MOST_TEXT).read_to_end(&mut text).map_err(|error| cut().caused_by(error))?;
+            if (text.len() as u64) < part.header().size().unwrap_or(0) {
+                return Err(cut());
+            }
             break serde_json::from_slice::<Tail>(&text).map_err(|_| damaged(TAIL))?;
         }
         let (bytes, hash) = place(&mut part, &path, &kind, into, on_bytes)?;

@@ -262,7 +262,7 @@ fn shared<W: Write>(app: &App, writer: &mut Writer<W>, say: &mut Say) -> Result<
                 }
                 FileType::Symlink => {
                     let target = beneath::target(&top, &found.path)?;
-                    if parts::stays_within(directory.components().count(), &target) {
+                    if beneath::stays_within(directory.components().count(), &target) {
                         writer.link(&part, &target, about)?;
                     } else {
                         writer.left_out(format!(
