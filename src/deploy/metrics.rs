@@ -67,7 +67,7 @@ impl Figures<'_> {
         page.one("database_bytes", "Bytes of the live database.", database);
         page.one("live_since_timestamp_seconds", "When what is live went live.", self.live_since());
         page.one("last_deploy_duration_seconds", "How long the making of what is live took.", self.took());
-        let expires = self.certificate.map(|end| seconds(end));
+        let expires = self.certificate.map(seconds);
         page.one("certificate_expiry_timestamp_seconds", "When the certificate ends.", expires);
         self.outcomes(&mut page);
         self.processes(&mut page);

@@ -167,7 +167,7 @@ pub fn deliver(app: &App) -> Result<()> {
     let lock = files::DirectoryLock::wait(&app.notices())?;
     for name in files::names_in(&app.notices())? {
         let path = app.notices().join(&name);
-        if !name.ends_with(".json") || name.starts_with('.') {
+        if path.extension().is_none_or(|end| end != "json") || name.starts_with('.') {
             continue;
         }
         let event = files::read_limited(&path, 1 << 20)?;

@@ -51,9 +51,8 @@ pub fn foresee(app: &App, data: Data) -> Result<Vec<String>> {
     }
     let name = app.name();
     let settings = look::server_settings(app)?;
-    let site = site::file(app, &settings);
-    if files::exists(&site) {
-        lines.push(format!("take {} out of nginx", site.display()));
+    if site::is_in(app, &settings)? {
+        lines.push(format!("take {} out of nginx", site::file(app, &settings).display()));
     }
     let started = processes::list(app)?;
     lines.extend(started.iter().map(|one| format!("end {} of {name}", one.name)));
@@ -112,7 +111,7 @@ fn take_back(mut guard: Guard, by: &str, data: Data, say: &mut dyn FnMut(&str)) 
     let app = guard.app().clone();
     let name = app.name().clone();
     guard.append(Some(by), Event::Change { what: format!("{name} is being removed") })?;
-    if files::exists(&site::file(&app, &look::server_settings(&app)?)) {
+    if site::is_in(&app, &look::server_settings(&app)?)? {
         site::take_back(&app)?;
         say("nginx       its site is taken out");
     }

@@ -213,9 +213,12 @@ fn judge(world: &World, said: &Said, point: &str, times: usize, old: &str, new: 
 #[test]
 fn every_point_is_died_at() {
     // Those of a release that serves are died at in `serving.rs`, those of branches in `branches.rs`, those of a
-    // restore in `backup.rs`, those of a removal in `removal.rs`.
+    // restore in `backup.rs`, of a removal in `removal.rs`, of a take-over in `adoption.rs`.
     let elsewhere = crate::serving::POINTS.iter().chain(&crate::branches::POINTS);
-    let elsewhere = elsewhere.chain(&crate::backup::POINTS).chain(&crate::removal::POINTS);
+    let elsewhere = elsewhere
+        .chain(&crate::backup::POINTS)
+        .chain(&crate::removal::POINTS)
+        .chain(&crate::adoption::POINTS);
     let passed: BTreeSet<&str> = JOINS.iter().chain(&OPENS).chain(&BACK).chain(elsewhere).copied().collect();
     assert_eq!(passed, POINTS.iter().copied().collect());
 }

@@ -8,6 +8,7 @@
     clippy::useless_format
 )]
 
+mod adoption;
 mod away;
 mod back;
 mod backed;
@@ -42,7 +43,9 @@ mod load;
 mod logs;
 mod lost;
 mod nginx;
+mod notify;
 mod orphans;
+mod package;
 mod plumbing;
 mod promises;
 mod prune;

@@ -67,8 +67,8 @@ pub fn refuse_strange(path: &Path, kind: &Kind) -> Result<()> {
         )
         | (RECORDS, 3, Kind::File)
         | (FAILED | DUMPS, 2, Kind::File)
-        | (SHARED, _, Kind::Directory) => true,
-        (SHARED, 2.., Kind::File) => true,
+        | (SHARED, _, Kind::Directory)
+        | (SHARED, 2.., Kind::File) => true,
         (SHARED, depth @ 2.., Kind::Link(target)) => stays_within(depth - 2, target),
         _ => false,
     };

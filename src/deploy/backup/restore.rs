@@ -121,7 +121,7 @@ fn assemble(made: &App, incoming: &Path, head: &Head, by: &str) -> Result<Option
         files::move_new(&incoming.join(SHARED), &made.shared())?;
         files::make_directory(&made.shared(), 0o755)?;
     }
-    let branch: std::result::Result<BranchName, String> = head.head.parse();
+    let branch: std::result::Result<BranchName, String> = head.branch.parse();
     found::make_repository(made, branch.as_ref().map_or("main", BranchName::as_str))?;
     let bundle = incoming.join(parts::REPOSITORY);
     if files::exists(&bundle) {

@@ -33,7 +33,7 @@ pub struct Head {
     /// The receiver that wrote it.
     pub by: String,
     /// The branch that the repository's HEAD names.
-    pub head: String,
+    pub branch: String,
     /// What was live; `None` where nothing was.
     pub live: Option<Live>,
     /// The databases that it has dumps of.

@@ -102,7 +102,7 @@ fn look(app: &App, wanted: Wanted, say: &mut Say) -> Result<Moment> {
         created: found::created(app)?,
         taken: clock::now(),
         by: env!("CARGO_PKG_VERSION").to_owned(),
-        head: Repository::open(&app.repository())?.head(),
+        branch: Repository::open(&app.repository())?.head(),
         live: live.map(|live| Live {
             release: live.id.clone(),
             revision: live.revision.clone(),
