@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::layout::{App, FORMAT};
 use super::names::{ReleaseId, Revision};
-use super::record::Releases;
+use super::record::{Releases, versions};
 use crate::support::{Context, Error, Result, clock, files, text};
 
 /// One line of the journal.
@@ -158,6 +158,7 @@ pub struct History {
     junk: Vec<usize>,
     torn: bool,
     headless: bool,
+    missing: bool,
 }
 
 impl History {
@@ -165,7 +166,7 @@ impl History {
     pub fn read(app: &App) -> Result<History> {
         let path = app.journal();
         let Some(bytes) = files::read_limited(&path, 1 << 30)? else {
-            return Ok(History { headless: true, ..History::default() });
+            return Ok(History { headless: true, missing: true, ..History::default() });
         };
         History::parse(&bytes, &path)
     }
@@ -206,6 +207,9 @@ impl History {
             Some(format!("{name} has junk in line {lines}"))
         } else if self.torn {
             Some(format!("{name} ends in the middle of a line"))
+        } else if self.missing && versions(app).is_ok_and(|versions| versions.is_empty()) {
+            // The first thing that happens begins it.
+            None
         } else if self.headless {
             Some(format!("{name} does not begin with its format's number"))
         } else {

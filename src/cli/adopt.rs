@@ -76,7 +76,7 @@ impl Adopt {
         let (database, password) = self.database()?;
         let branch = self.branch.as_deref().map(str::parse::<BranchName>).transpose();
         let branch = branch.map_err(|why| Error::usage(format!("this cannot be a branch: {why}")))?;
-        let shared = self.shared_from.as_deref().map(std::path::absolute).transpose();
+        let shared = self.shared_from.as_deref().map(std::fs::canonicalize).transpose();
         let shared = shared.context(|| "cannot find the directory of --shared-from")?;
         let root = global.root()?;
         if self.dry.dry_run {

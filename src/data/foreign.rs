@@ -10,8 +10,10 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::str::FromStr;
+use std::time::{Duration, Instant};
 
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
+use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, OpenFlags};
 use url::Url;
 
@@ -160,14 +162,22 @@ fn new_file(to: &Path) -> Result<File> {
 
 /// All pages of a file at one moment. It is opened to be read: not even its log is written back.
 fn copy(path: &Path, to: &Path) -> Result<()> {
+    const PATIENCE: Duration = Duration::from_secs(60);
     drop(new_file(to)?);
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let source = Connection::open_with_flags(path, flags).context(|| "it cannot be opened")?;
-    source.busy_timeout(std::time::Duration::from_secs(30)).context(|| "it cannot be opened")?;
+    source.busy_timeout(Duration::from_secs(30)).context(|| "it cannot be opened")?;
     let mut target = Connection::open(to).context(|| "the copy cannot be opened")?;
-    let copied = rusqlite::backup::Backup::new(&source, &mut target)
-        .and_then(|backup| backup.run_to_completion(-1, std::time::Duration::from_millis(50), None));
-    copied.context(|| "it cannot be copied")?;
+    let begun = Instant::now();
+    let backup = Backup::new(&source, &mut target).context(|| "it cannot be copied")?;
+    // All of it in one step: that is one moment. Who writes just now is waited for.
+    while backup.step(-1).context(|| "it cannot be copied")? != StepResult::Done {
+        if begun.elapsed() > PATIENCE {
+            return Err(Error::new("somebody writes to it all the time"));
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    drop(backup);
     target.pragma_update(None, "journal_mode", "delete").context(|| "the copy cannot be closed")?;
     target.close().map_err(|(_, error)| error).context(|| "the copy cannot be closed")
 }
@@ -274,7 +284,7 @@ fn run(mut command: Command, to: &File, limit: &Limit<'_>) -> Result<()> {
             let _ = child.wait();
             return Err(why);
         }
-        std::thread::sleep(std::time::Duration::from_millis(20));
+        std::thread::sleep(Duration::from_millis(20));
     };
     let said = said.join().unwrap_or_default();
     if status.success() {

@@ -131,6 +131,7 @@ pub fn begin(
             ..Adoption::default()
         };
         adoption.write(made)?;
+        files::make_directory(&made.beginning(), 0o700)?;
         copy(made, &adoption, say)?;
         let engine = wanted.database.as_ref().map(foreign::Foreign::engine);
         let data = engine.map(|engine| Dumped { engine: engine.to_owned(), home: Version(0) });
@@ -219,7 +220,7 @@ fn copy_files(from: &Path, to: &Path) -> Result<(u64, u64)> {
                     files::link_new(&beneath::target(from, &found.path)?, &to.join(&found.path))?;
                 }
             }
-            _ if is_same(to, found)? => {}
+            _ if beneath::size_and_time(to, &found.path)? == Some((found.size, found.mtime)) => {}
             _ => {
                 let mut file = beneath::read(from, &found.path)?;
                 bytes += beneath::replace(to, &found.path, &mut file, found.mode, found.mtime)?;
@@ -229,12 +230,6 @@ fn copy_files(from: &Path, to: &Path) -> Result<(u64, u64)> {
     }
     files::sync_filesystem(to)?;
     Ok((count, bytes))
-}
-
-fn is_same(to: &Path, found: &beneath::Found) -> Result<bool> {
-    let parent = found.path.parent().unwrap_or(Path::new(""));
-    let there = beneath::list(to, parent)?.into_iter().find(|there| there.path == found.path);
-    Ok(there.is_some_and(|there| (there.size, there.mtime) == (found.size, found.mtime)))
 }
 
 /// The data that the version begins with which the adoption opens.

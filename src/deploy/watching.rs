@@ -5,6 +5,7 @@
 //! until it is over: what was told stands in `receiver/notices/told`.
 
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use jiff::{SignedDuration, Timestamp};
@@ -105,9 +106,13 @@ pub struct Expiry {
     pub words: String,
 }
 
-/// The app's certificate, where it ends soon. One that cannot be read is an error: nginx cannot, either.
+/// The app's certificate, where it ends soon. One that is not there, or is none, is an error: nginx needs it. One that
+/// is only root's to read is nobody's business here.
 pub fn expiry(settings: &Settings) -> Option<Result<Expiry>> {
     let chain = &settings.nginx.certificate.as_ref()?.chain;
+    if std::fs::File::open(chain).is_err_and(|error| error.kind() == ErrorKind::PermissionDenied) {
+        return None;
+    }
     let expires = match expires(chain) {
         Ok(expires) => expires,
         Err(error) => return Some(Err(error)),

@@ -150,6 +150,21 @@ pub fn list(directory: &Path, path: &Path) -> Result<Vec<Found>> {
     Ok(found)
 }
 
+/// The bytes of the regular file at `path` below `directory`, and its time in seconds; `None` where there is none.
+pub fn size_and_time(directory: &Path, path: &Path) -> Result<Option<(u64, u64)>> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let Ok(opened) = rustix::fs::openat2(top(directory)?, path, flags, Mode::empty(), ResolveFlags::BENEATH)
+    else {
+        return Ok(None);
+    };
+    let about = rustix::fs::fstat(&opened).context(|| format!("cannot look at {}", path.display()))?;
+    if FileType::from_raw_mode(about.st_mode) != FileType::RegularFile {
+        return Ok(None);
+    }
+    let size = u64::try_from(about.st_size).unwrap_or(0);
+    Ok(Some((size, u64::try_from(about.st_mtime).unwrap_or(0))))
+}
+
 /// What the symlink at `path` below `directory` leads to.
 pub fn target(directory: &Path, path: &Path) -> Result<PathBuf> {
     let cannot = || format!("cannot read the link {}", directory.join(path).display());

@@ -9,6 +9,16 @@ use std::process::{Command, Stdio};
 
 use crate::support::{Context, Error, Result};
 
+/// The branch that a repository's HEAD names, whether it is there or not.
+pub fn head(repository: &Path) -> Result<String> {
+    let opened = git2::Repository::open_bare(repository);
+    let opened = opened.context(|| format!("cannot open {}", repository.display()))?;
+    let head = opened.find_reference("HEAD").ok();
+    let target = head.and_then(|head| head.symbolic_target().ok().flatten().map(str::to_owned));
+    let branch = target.and_then(|name| name.strip_prefix("refs/heads/").map(str::to_owned));
+    Ok(branch.unwrap_or_else(|| "main".to_owned()))
+}
+
 /// Writes all refs of a repository, the hidden ones too, and what they hold, to a new file. Answers `false`, and writes
 /// nothing, where there are none.
 pub fn write(repository: &Path, to: &Path) -> Result<bool> {

@@ -62,15 +62,6 @@ impl Repository {
         }
     }
 
-    /// The branch that HEAD names, whether it is there or not.
-    pub fn head(&self) -> String {
-        let head = self.inner.find_reference("HEAD").ok();
-        let target = head.and_then(|head| head.symbolic_target().ok().flatten().map(str::to_owned));
-        target
-            .and_then(|name| Some(name.strip_prefix("refs/heads/")?.to_owned()))
-            .unwrap_or_else(|| "main".to_owned())
-    }
-
     /// The names of all branches.
     pub fn branches(&self) -> Vec<String> {
         let Ok(references) = self.inner.references_glob("refs/heads/*") else { return Vec::new() };

@@ -217,7 +217,8 @@ fn a_database_on_a_server_is_adopted_and_its_password_is_nobodys() {
         let rows = "CREATE TABLE entry (id BIGINT PRIMARY KEY, writer INTEGER NOT NULL, number INTEGER NOT NULL, \
                     turn INTEGER NOT NULL DEFAULT 0, text VARCHAR(200) NOT NULL, UNIQUE (writer, number)); \
                     INSERT INTO entry (id, writer, number, text) VALUES (1, 0, 1, 'old')";
-        backed.query("old", rows);
+        let rows = if engine == Engine::Postgres { format!("SET ROLE old; {rows}") } else { rows.to_owned() };
+        backed.query("old", &rows);
         backed.receiver(&["remove", "app", "--data", "--yes", "app"]).ok();
         let wrong = backed.place().join("wrong");
         std::fs::write(&wrong, "no").unwrap();

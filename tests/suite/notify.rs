@@ -24,7 +24,7 @@ fn told(world: &World) -> Vec<Value> {
 #[track_caller]
 fn until_told(world: &World, count: usize) -> Vec<Value> {
     world.until(20, &format!("{count} events"), || {
-        let waiting = world.names("receiver/notices").iter().any(|name| name.ends_with(".json"));
+        let waiting = world.names("receiver/notices").iter().any(|name| name.contains(".json"));
         told(world).len() >= count && !waiting
     });
     let told = told(world);

@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use crate::backed::Backed;
+use crate::browser::{Web, get};
 use crate::servers::Engine;
-use crate::world::World;
+use crate::world::{PROGRAM, World};
 
 /// Where a removal can die.
 pub const POINTS: [&str; 5] =
@@ -149,4 +150,30 @@ fn a_removal_that_dies_anywhere_ends_when_it_is_run_again() {
             assert!(std::fs::metadata(dumps).unwrap().len() > 500, "{point}");
         }
     }
+}
+
+#[test]
+fn the_site_of_an_app_is_taken_out_and_that_of_its_copy_in_another_root_is_not() {
+    let world = World::with_site();
+    let mut web = Web::prepare(&world);
+    let neighbour = web.neighbour();
+    web.open(&world);
+    assert_eq!(get(web.port, "/").is(200).text(), "one\n");
+    // The same app once more, in another root: what it does and its end are nothing to the site.
+    let backup = world.place().join("backup.tar").display().to_string();
+    let taken = format!("{PROGRAM} backup app > {backup}");
+    world.run("sh", world.place(), &["-c", &taken]).ok();
+    let other = world.place().join("other").display().to_string();
+    let before = std::fs::read(web.site()).unwrap();
+    world.receiver(&["--root", &other, "create", "app", "--restore", &backup]).ok().says("=====> live: 0/");
+    let list = world.receiver(&["--root", &other, "remove", "app", "--dry-run"]).ok().stdout;
+    assert!(!list.contains("nginx"), "{list}");
+    world.receiver(&["--root", &other, "remove", "app"]).ok();
+    assert_eq!(std::fs::read(web.site()).unwrap(), before);
+    assert_eq!(get(web.port, "/").is(200).text(), "one\n");
+    let list = world.receiver(&["remove", "app", "--dry-run"]).ok().stdout;
+    assert!(list.contains(&format!("take {} out of nginx", web.site().display())), "{list}");
+    world.receiver(&["remove", "app"]).ok().says("its site is taken out");
+    assert!(!web.site().exists());
+    assert_eq!(get(neighbour, "/").is(200).text(), "neighbour");
 }

@@ -22,7 +22,7 @@ use crate::deploy::look::Scene;
 use crate::deploy::{databases, found, recovery};
 use crate::support::files::DirectoryLock;
 use crate::support::{Context, Error, Result, beneath, clock, files, text};
-use crate::vcs::{Repository, bundle};
+use crate::vcs::bundle;
 
 /// What is wanted in a backup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,7 +102,7 @@ fn look(app: &App, wanted: Wanted, say: &mut Say) -> Result<Moment> {
         created: found::created(app)?,
         taken: clock::now(),
         by: env!("CARGO_PKG_VERSION").to_owned(),
-        branch: Repository::open(&app.repository())?.head(),
+        branch: bundle::head(&app.repository())?,
         live: live.map(|live| Live {
             release: live.id.clone(),
             revision: live.revision.clone(),
