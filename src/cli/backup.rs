@@ -6,6 +6,8 @@ use clap::Args;
 
 use super::{Global, app, talk};
 use crate::deploy::backup::{self, Wanted};
+use crate::server::carried;
+use crate::server::place::Place;
 use crate::support::{Error, Result};
 
 /// Arguments of `backup`.
@@ -37,7 +39,8 @@ impl Backup {
         }
         let wanted = if self.all_versions { Wanted::AllVersions } else { Wanted::Live };
         let output = std::io::BufWriter::with_capacity(1 << 20, output);
-        backup::write(&app, wanted, output, &mut |line| talk::say(global, line))?;
+        let keys = carried::of(&Place::of(&global.root()?)?, app.name())?;
+        backup::write(&app, wanted, keys, output, &mut |line| talk::say(global, line))?;
         Ok(0)
     }
 }

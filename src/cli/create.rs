@@ -14,6 +14,8 @@ use crate::app::settings::BranchName;
 use crate::app::{AppName, Root};
 use crate::deploy::{backup, found, look, spawn};
 use crate::serve::start;
+use crate::server::carried;
+use crate::server::place::Place;
 use crate::support::{Context, Error, Result, user_name};
 
 /// Arguments of `create`.
@@ -110,6 +112,9 @@ fn restore(global: &Global, root: &Root, name: &AppName, from: &Path) -> Result<
     let mut say = |line: &str| talk::say(global, line);
     let restored = backup::restore(root, name, &user_name(), input, &mut say)?;
     let app = restored.app;
+    if let Some(keys) = &restored.keys {
+        carried::bring(&Place::of(root)?, name, keys)?.iter().for_each(|line| talk::say(global, line));
+    }
     for branch in restored.without {
         talk::say(global, &format!("note: {branch} was not in the backup; its branch is, and makes it anew"));
     }

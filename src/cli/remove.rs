@@ -7,6 +7,8 @@ use super::request::DryRun;
 use super::{Global, talk};
 use crate::app::AppName;
 use crate::deploy::removal::{self, Data, Running};
+use crate::server::carried;
+use crate::server::place::Place;
 use crate::support::{Error, Result, user_name};
 
 /// Arguments of `remove`.
@@ -51,6 +53,9 @@ impl Remove {
         let app = root.open(&name)?;
         let running = if self.cancel { Running::Cancelled } else { Running::Refuses };
         let kept = removal::remove(&app, &user_name(), data, running, &mut |line| talk::say(global, line))?;
+        if name.parent().is_none() {
+            carried::end(&Place::of(&root)?, &name)?;
+        }
         done(global, &name, kept.as_deref())
     }
 }

@@ -9,6 +9,7 @@
 pub mod answer;
 pub mod ask;
 pub mod authorized;
+pub mod carried;
 pub mod git;
 pub mod grant;
 pub mod keys;

@@ -7,6 +7,7 @@ use std::process::Stdio;
 
 use crate::backed::{Backed, SQL, WEB};
 use crate::servers::Engine;
+use crate::sshd::make_key;
 use crate::world::{PROGRAM, Said, World};
 
 /// Where a restore can die.
@@ -347,4 +348,31 @@ fn a_backup_names_what_it_leaves_out_and_is_for_no_terminal() {
     let said = world.run("script", world.place(), &["-qec", &typed, "/dev/null"]);
     assert!(said.code == 2 && said.stdout.contains("not for a terminal"), "{said:?}");
     assert!(world.names("receiver/dumps").is_empty(), "{:?}", world.names("receiver/dumps"));
+}
+
+#[test]
+fn keys_that_name_an_app_go_with_its_backup_and_end_with_it() {
+    let mut world = app();
+    world.receiver(&["create", "other"]).ok();
+    let add = |name: &str, apps: &[&str]| {
+        let key = make_key(&world, name);
+        let mut arguments = vec!["key", "add", name, "--role", "deploy"];
+        arguments.extend(apps.iter().flat_map(|app| ["--app", app]));
+        world.receiver_fed(&arguments, key.as_bytes()).ok();
+    };
+    add("alice", &["app"]);
+    add("bob", &["app", "other"]);
+    add("carol", &["other"]);
+    let names = |world: &World| -> Vec<String> {
+        let keys = world.receiver(&["key", "list", "--json"]).ok().json()["keys"].as_array().unwrap().clone();
+        keys.iter().map(|key| format!("{} {}", key["name"].as_str().unwrap(), key["apps"])).collect()
+    };
+    let file = taken(&world);
+    // A copy beside the original: a login cannot have one key twice, and that is said.
+    world.receiver(&["remove", "app", "--data", "--yes", "app"]).ok();
+    assert_eq!(names(&world), ["bob [\"other\"]", "carol [\"other\"]"]);
+    world.receiver(&["remove", "other", "--data", "--yes", "other"]).ok();
+    assert_eq!(names(&world), Vec::<String>::new());
+    restore(&mut world, &file).ok().says("the key alice opens app again, as deploy").never_says("carol");
+    assert_eq!(names(&world), ["alice [\"app\"]", "bob [\"app\"]"]);
 }

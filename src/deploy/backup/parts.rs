@@ -19,6 +19,8 @@ pub const REPOSITORY: &str = "repo.bundle";
 pub const SETTINGS: &str = "receiver.toml";
 /// What `receiver env` keeps.
 pub const ENVIRONMENT: &str = "env.json";
+/// The keys that name the app.
+pub const KEYS: &str = "keys.toml";
 /// The journal.
 pub const JOURNAL: &str = "journal.jsonl";
 /// The password's hash for versions that are not live.
@@ -61,7 +63,8 @@ pub fn refuse_strange(path: &Path, kind: &Kind) -> Result<()> {
     let first = names.first().and_then(|name| name.to_str()).ok_or_else(strange)?;
     let known = match (first, names.len(), kind) {
         (
-            REPOSITORY | SETTINGS | ENVIRONMENT | JOURNAL | PASSWORDS | MAINTENANCE | DOWN | HEAD | TAIL,
+            REPOSITORY | SETTINGS | ENVIRONMENT | JOURNAL | KEYS | PASSWORDS | MAINTENANCE | DOWN | HEAD
+            | TAIL,
             1,
             Kind::File,
         )

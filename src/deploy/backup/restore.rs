@@ -31,6 +31,8 @@ pub struct Restored {
     pub job: Option<String>,
     /// The apps of branches that the backup does not have.
     pub without: Vec<AppName>,
+    /// The keys that named it; the caller brings them, and judges them.
+    pub keys: Option<Vec<u8>>,
 }
 
 /// Makes the app of a backup. Nothing is overwritten, and nothing is made of a stream that is not whole.
@@ -49,7 +51,7 @@ pub fn restore(
         return go_on(place, by, say);
     }
     found::refuse_taken(place.directory())?;
-    let (mut job, mut without) = (None, Vec::new());
+    let (mut job, mut without, mut keys) = (None, Vec::new(), None);
     let app = found::filled(root, name, &mut |made| {
         let incoming = made.state("incoming");
         files::make_directory(&incoming, 0o700)?;
@@ -58,6 +60,7 @@ pub fn restore(
         let head = stream::unpack(input, &incoming, judge, &mut |bytes| meter.count(bytes, say))?;
         say(&format!("read        the backup of {}, whole and undamaged", head.taken));
         job = assemble(made, &incoming, &head, by)?;
+        keys = files::read_limited(&incoming.join(parts::KEYS), 1 << 20)?;
         files::remove_tree(&incoming)?;
         without = head.branches.iter().map(|branch| branch.app.clone()).collect();
         found::write_marker(made, head.created, root.path())?;
@@ -66,7 +69,7 @@ pub fn restore(
         files::sync_filesystem(made.directory())
     })?;
     death::point("app-restored");
-    Ok(Restored { app, job, without })
+    Ok(Restored { app, job, without, keys })
 }
 
 /// An app that is there is never touched, but for one that waits for its first release.
@@ -85,7 +88,7 @@ fn go_on(app: App, by: &str, say: &mut Say) -> Result<Restored> {
         Some(job) => job.id,
         None => deploy(&app, revision, by)?,
     };
-    Ok(Restored { app, job: Some(job), without: Vec::new() })
+    Ok(Restored { app, job: Some(job), without: Vec::new(), keys: None })
 }
 
 fn refuse_other(head: &Head, name: &AppName) -> Result<()> {

@@ -52,7 +52,15 @@ struct Moment {
 }
 
 /// Writes all of an app to `output`. Answers what it could not have as it is.
-pub fn write(app: &App, wanted: Wanted, output: impl Write, say: &mut Say) -> Result<Tail> {
+///
+/// `keys` are those that name it; who may come in is known to the caller.
+pub fn write(
+    app: &App,
+    wanted: Wanted,
+    keys: Option<Vec<u8>>,
+    output: impl Write,
+    say: &mut Say,
+) -> Result<Tail> {
     if let Some(parent) = app.name().parent() {
         return Err(Error::new(format!(
             "{} is a branch of {parent}, and has no repository of its own",
@@ -63,7 +71,8 @@ pub fn write(app: &App, wanted: Wanted, output: impl Write, say: &mut Say) -> Re
             app.name()
         )));
     }
-    let moment = look(app, wanted, say)?;
+    let mut moment = look(app, wanted, say)?;
+    moment.small.extend(keys.map(|keys| (parts::KEYS.to_owned(), keys)));
     let desk = desk(app)?;
     let written = fill(app, &moment, &desk, output, say);
     files::remove_tree(&desk)?;
