@@ -80,7 +80,7 @@ fn an_application_is_adopted_tried_and_taken_over_with_fresh_data() {
     let words = world.receiver(&["adopt", "app", "--database-from", &old.url(), "--dry-run"]).ok().stdout;
     assert!(words.starts_with("would make app of sqlite /"), "{words}");
     assert!(!world.app().exists());
-    let said = old.adopt(&world).ok().says("copied").says("2 files copied").says("--go --stop CMD");
+    let said = old.adopt(&world).ok().says("copied").says("1 file copied").says("--go --stop CMD");
     assert!(said.stdout.ends_with("app/repo.git\n"), "{}", said.stdout);
     assert_eq!(std::fs::read(&old.database).unwrap(), before);
     world.receiver(&["adopt", "app", "--go", "--stop", "true"]).fails(1).says("nothing is live yet");
