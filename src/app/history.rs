@@ -12,6 +12,7 @@ use rustix::fs::{Mode, OFlags};
 use super::journal::{Entry, Event, Header, Outcome, refuse_newer};
 use super::layout::App;
 use super::names::{ReleaseId, Revision};
+use super::record::versions;
 use crate::support::{Context, Result, files};
 
 /// The journal as it was read.
@@ -21,6 +22,7 @@ pub struct History {
     junk: Vec<usize>,
     torn: bool,
     headless: bool,
+    missing: bool,
     /// How far it was read, and of which file.
     inode: u64,
     length: u64,
@@ -52,7 +54,9 @@ impl History {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = match rustix::fs::open(path, flags, Mode::empty()) {
             Ok(opened) => File::from(opened),
-            Err(rustix::io::Errno::NOENT) => return Ok(History { headless: true, ..History::default() }),
+            Err(rustix::io::Errno::NOENT) => {
+                return Ok(History { headless: true, missing: true, ..History::default() });
+            }
             // What is wrong with it is said by whoever reads all of it.
             Err(_) => return files::read_limited(path, MOST).map(|_| History::default()),
         };
@@ -123,6 +127,9 @@ impl History {
             Some(format!("{name} has junk in line {lines}"))
         } else if self.torn {
             Some(format!("{name} ends in the middle of a line"))
+        } else if self.missing && versions(app).is_ok_and(|versions| versions.is_empty()) {
+            // The first thing that happens begins it.
+            None
         } else if self.headless {
             Some(format!("{name} does not begin with its format's number"))
         } else {

@@ -463,6 +463,16 @@ impl App {
         self.state("databases").join(format!("{version}.question"))
     }
 
+    /// What somebody is to be told of.
+    pub fn notices(&self) -> PathBuf {
+        self.state("notices")
+    }
+
+    /// What the first release begins with, where the app was restored or adopted.
+    pub fn beginning(&self) -> PathBuf {
+        self.state("beginning")
+    }
+
     /// The directory of what a dump is loaded into first.
     pub fn loading(&self, version: Version) -> PathBuf {
         self.state("databases").join(format!("{version}.loading"))

@@ -35,7 +35,8 @@ struct Ended<'a> {
     code: u8,
 }
 
-fn follow_to_end(global: &Global, app: &App, job: &str) -> Result<u8> {
+/// Follows a job to its end; the answer is its exit code.
+pub fn follow_to_end(global: &Global, app: &App, job: &str) -> Result<u8> {
     let mut silence = std::io::sink();
     let mut errors = std::io::stderr();
     let output: &mut dyn Write = if global.quiet { &mut silence } else { &mut errors };

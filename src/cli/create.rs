@@ -1,16 +1,22 @@
 //! `receiver create`: a new app, without root.
 
+use std::fs::File;
+use std::io::{IsTerminal, Read};
+use std::path::{Path, PathBuf};
+
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use serde_json::json;
 
 use super::request::DryRun;
-use super::{Global, talk};
+use super::{Global, attach, talk};
 use crate::app::settings::BranchName;
-use crate::app::{AppName, Vcs};
-use crate::deploy::found;
+use crate::app::{AppName, Root, Vcs};
+use crate::deploy::{backup, found, look, spawn};
 use crate::serve::start;
-use crate::support::{Error, Result};
+use crate::server::carried;
+use crate::server::place::Place;
+use crate::support::{Context, Error, Result, user_name};
 
 /// Arguments of `create`.
 #[derive(Args)]
@@ -24,6 +30,9 @@ pub struct Create {
     /// The branch that is deployed; main for git, default for Mercurial where nothing is said
     #[arg(long, value_name = "BRANCH")]
     branch: Option<String>,
+    /// Make it as it was: what `receiver backup` wrote, from a file or, by -, from stdin
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["vcs", "branch"])]
+    restore: Option<PathBuf>,
     #[command(flatten)]
     dry: DryRun,
 }
@@ -60,6 +69,9 @@ impl Create {
         let branch = self.branch.as_deref().map(str::parse::<BranchName>).transpose();
         let branch = branch.map_err(|why| Error::usage(format!("this cannot be a branch: {why}")))?;
         let root = global.root()?;
+        if let Some(from) = self.restore.as_deref().filter(|_| !self.dry.dry_run) {
+            return restore(global, &root, &name, from);
+        }
         if self.dry.dry_run {
             let place = root.place(&name);
             let verb = if place.is_created() { "is there already, in" } else { "would be made in" };
@@ -99,4 +111,42 @@ impl Create {
         talk::data(global, &Created { app: name, is_new: created, remote }, &words)?;
         Ok(0)
     }
+}
+
+/// Makes an app of a backup, and follows its first deploy to its end.
+fn restore(global: &Global, root: &Root, name: &AppName, from: &Path) -> Result<u8> {
+    let mut stdin = std::io::stdin();
+    let mut file;
+    let input: &mut dyn Read = if from == Path::new("-") {
+        if stdin.is_terminal() {
+            return Err(Error::usage("a backup is not typed").hint("feed it: `… --restore - < FILE`"));
+        }
+        &mut stdin
+    } else {
+        file = File::open(from).context(|| format!("cannot read {}", from.display()))?;
+        &mut file
+    };
+    let mut say = |line: &str| talk::say(global, line);
+    let restored = backup::restore(root, name, &user_name(), input, &mut say)?;
+    let app = restored.app;
+    if let Some(keys) = &restored.keys {
+        carried::bring(&Place::of(root)?, name, keys)?.iter().for_each(|line| talk::say(global, line));
+    }
+    for branch in restored.without {
+        talk::say(global, &format!("note: {branch} was not in the backup; its branch is, and makes it anew"));
+    }
+    let code = match restored.job {
+        Some(job) => {
+            spawn::worker(&app)?;
+            attach::follow_to_end(global, &app, &job)?
+        }
+        None => 0,
+    };
+    if look::server_settings(&app)?.domain.is_some() {
+        talk::say(
+            global,
+            &format!("to bring its site into nginx: `receiver config {name} --site --install`"),
+        );
+    }
+    Ok(code)
 }

@@ -2,9 +2,11 @@
 //!
 //! stdout is data, stderr is talk. The exit codes are those of design.md, section 6.
 
+mod adopt;
 mod answer;
 mod app;
 mod attach;
+mod backup;
 mod completions;
 mod config;
 mod create;
@@ -25,10 +27,12 @@ mod list;
 mod logs;
 mod maintenance;
 mod man;
+mod notify;
 mod pin;
 mod plan;
 mod process;
 mod prune;
+mod remove;
 mod request;
 mod rights;
 mod rollback;
@@ -184,6 +188,12 @@ enum Command {
     Put(files::Put),
     /// Read a file of shared/ to stdout
     Get(files::Get),
+    /// All of an app as one stream: repository, settings, secrets, shared/, journal, live data
+    Backup(backup::Backup),
+    /// An application that is there already, with its data: a copy first, then the take-over
+    Adopt(adopt::Adopt),
+    /// The end of an app: all that receiver made for it; its data is kept unless told twice
+    Remove(remove::Remove),
     /// Keep a release, whatever prune would do
     Pin(pin::Pin),
     /// Keep it no longer
@@ -229,6 +239,9 @@ enum Command {
     /// What runs the commands of [cron] at their times
     #[command(hide = true)]
     Cron(cron::Cron),
+    /// What tells somebody of what went wrong
+    #[command(hide = true)]
+    Notify(notify::Notify),
     /// What keeps one process of a release running
     #[command(hide = true)]
     Process(process::Process),
@@ -311,6 +324,9 @@ impl Command {
             Command::Key(args) => args.run(global),
             Command::Put(args) => args.run(global),
             Command::Get(args) => args.run(global),
+            Command::Backup(args) => args.run(global),
+            Command::Adopt(args) => args.run(global),
+            Command::Remove(args) => args.run(global),
             Command::Pin(args) => args.run(global),
             Command::Unpin(args) => args.run(global),
             Command::Prune(args) => args.run(global),
@@ -327,6 +343,7 @@ impl Command {
             Command::Wake(args) => args.run(global),
             Command::Work(args) => args.run(global),
             Command::Cron(args) => args.run(global),
+            Command::Notify(args) => args.run(global),
             Command::Process(args) => args.run(global),
             Command::Tethered(args) => args.run(),
         }

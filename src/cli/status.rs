@@ -33,12 +33,13 @@ impl Status {
         if !self.check {
             return Ok(0);
         }
-        let troubled = all.iter().find(|app| {
-            !app.attention.is_empty() || (app.tip.is_some() && !app.in_sync && app.deploying.is_none())
+        let mut troubles = all.iter().flat_map(|app| {
+            app.troubles().into_iter().map(|why| format!("{} needs attention: {why}", app.app))
         });
-        match troubled {
-            None => Ok(0),
-            Some(app) => Err(Error::new(format!("{} needs attention", app.app))),
-        }
+        let Some(first) = troubles.next() else { return Ok(0) };
+        Err(Error::new(match troubles.count() {
+            0 => first,
+            more => format!("{first}; and {more} more"),
+        }))
     }
 }

@@ -15,6 +15,7 @@
 mod census;
 mod credentials;
 mod database;
+pub mod foreign;
 mod ground;
 mod limit;
 #[cfg(feature = "mysql")]

@@ -175,7 +175,7 @@ fn domain_of(settings: &Settings, wanted: &Branch, name: &AppName) -> Result<Opt
 }
 
 /// What the parent's file says of itself, and not of its branches.
-const ITS_OWN: [&str; 5] = ["branch", "domain", "branches", "preview", "versions"];
+const ITS_OWN: [&str; 6] = ["branch", "domain", "branches", "preview", "versions", "metrics"];
 
 /// The server's file of an app that is made for a branch: its parent's, so that the same limits and grants
 /// hold, with what is its own.

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use super::request::{Reply, Streams};
-use super::{branches, password, site, waking};
-use crate::app::App;
+use super::{branches, cron, password, processes, site, waking};
 use crate::app::guard::Guard;
 use crate::app::journal::Event;
 use crate::app::settings::{self, Settings, Urls};
+use crate::app::{App, record};
 use crate::serve::nginx::Installed;
 use crate::support::{Result, files};
 
@@ -32,6 +32,7 @@ pub fn change(
     guard.append(Some(by), Event::Change { what: format!("config {key}") })?;
     // Whether versions are somebody's to see may have changed just now; the waker ends by itself.
     waking::ensure(&app);
+    arrange(&app, key, streams);
     let loaded = follow(&app, key, streams);
     if key == URLS && !protected {
         password::forget(guard)?;
@@ -49,6 +50,27 @@ pub fn change(
 }
 
 const URLS: &str = "versions.urls";
+
+/// Has somebody look at the app once a minute, or nobody any more, where the key says so.
+fn arrange(app: &App, key: &str, streams: &mut Streams) {
+    if !key.starts_with("notify.") && !key.starts_with("metrics.") {
+        return;
+    }
+    let arranged = site::live_settings(app)
+        .and_then(|settings| if processes::is_down(app) { Ok(()) } else { cron::arrange(app, &settings) });
+    match arranged {
+        Ok(()) => {}
+        // The first deploy does it.
+        Err(_) if record::live(app).is_ok_and(|live| live.is_none()) => {}
+        Err(error) => {
+            let _ = writeln!(
+                streams.talk,
+                "{key} is kept; it holds from the next deploy on: {}",
+                error.one_line()
+            );
+        }
+    }
+}
 
 /// Brings nginx's site up to date, where the key may have to do with it; how that went, in a word.
 fn follow(app: &App, key: &str, streams: &mut Streams) -> Option<&'static str> {

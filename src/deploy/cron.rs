@@ -25,6 +25,7 @@ use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 use super::environment::Environment;
 use super::hand::{self, Foreign};
 use super::look::{self, Scene};
+use super::watching;
 use crate::app::App;
 use crate::app::layout::FORMAT;
 use crate::app::settings::Settings;
@@ -63,8 +64,11 @@ impl Times {
 /// Has the commands of these settings run at their times from now on, and no others. Doing it again
 /// is harmless; what runs just now is left alone.
 pub fn arrange(app: &App, settings: &Settings) -> Result<()> {
-    let at: BTreeMap<_, _> =
+    let mut at: BTreeMap<_, _> =
         settings.cron.iter().map(|(name, cron)| (name.clone(), cron.at.clone())).collect();
+    if watching::is_wanted(settings) {
+        at.insert(watching::NAME.to_owned(), watching::AT.to_owned());
+    }
     let timers = Keeper::of_app(app).map(|manager| Timers::of(app, manager));
     if at.is_empty() && !files::exists(&Times::file(app)) {
         return Ok(());
@@ -244,6 +248,9 @@ fn say(app: &App, name: &str, line: &str) {
 /// Runs one command of `[cron]` in the live release, to its end. Where it still runs from before,
 /// that is said, and nothing is done.
 pub fn run(app: &App, name: &str) -> Result<u8> {
+    if name == watching::NAME {
+        return watching::look(app).map(|()| 0);
+    }
     let scene = Scene::read(app)?;
     let record = scene.live_record(app)?.ok_or_else(|| Error::new("nothing is live yet"))?;
     let settings = look::settings_of(app, record)?;

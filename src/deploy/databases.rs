@@ -97,7 +97,12 @@ pub fn discard(app: &App, database: &dyn Database) -> Result<()> {
 
 /// Removes what a deploy of `version` made and left. `own`: the version's database as well.
 pub fn discard_all_of(app: &App, version: Version, own: bool) -> Result<()> {
-    let mut directories = vec![app.rehearsal(version), app.previous_snapshot(version), app.question(version)];
+    let mut directories = vec![
+        app.rehearsal(version),
+        app.previous_snapshot(version),
+        app.question(version),
+        app.loading(version),
+    ];
     if own {
         directories.push(app.database(version));
     }

@@ -5,6 +5,8 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use jiff::Timestamp;
+
 use crate::app::layout::FORMAT;
 use crate::app::server;
 use crate::app::settings::BranchName;
@@ -42,6 +44,24 @@ fn founded(
     if app.is_created() {
         return Ok((app, false));
     }
+    let app = filled(root, name, &mut |made| {
+        let branch = branch.map_or(vcs.first_branch(), BranchName::as_str);
+        match vcs {
+            Vcs::Git => make_git_repository(made, branch)?,
+            Vcs::Mercurial => make_mercurial_repository(made)?,
+        }
+        if branch != Vcs::Git.first_branch() {
+            let line = format!("branch = {}\n", toml::Value::from(branch));
+            files::write_atomic(&made.server_config(), line.as_bytes(), 0o600)?;
+        }
+        mark(made, &format!("vcs = \"{vcs}\"\n{about}created = \"{}\"\n", clock::now()), root.path())
+    })?;
+    Ok((app, true))
+}
+
+/// Makes an app of what `fill` brings, which writes the marker at its end. Where that fails nothing is made.
+pub fn filled(root: &Root, name: &AppName, fill: &mut dyn FnMut(&App) -> Result<()>) -> Result<App> {
+    let app = root.place(name);
     if !root.path().is_dir() {
         files::make_directory(root.path(), 0o755)?;
     }
@@ -53,26 +73,14 @@ fn founded(
         .hint("name a local directory: `receiver --root DIR create …`"));
     }
     refuse_taken(app.directory())?;
-    place(&app, &|made| {
-        let branch = branch.map_or(vcs.first_branch(), BranchName::as_str);
-        match vcs {
-            Vcs::Git => make_git_repository(made, branch)?,
-            Vcs::Mercurial => make_mercurial_repository(made)?,
-        }
-        if branch != Vcs::Git.first_branch() {
-            let line = format!("branch = {}\n", toml::Value::from(branch));
-            files::write_atomic(&made.server_config(), line.as_bytes(), 0o600)?;
-        }
-        let about = format!("vcs = \"{vcs}\"\n{about}created = \"{}\"\n", clock::now());
-        write_marker(made, &about, root.path())
-    })?;
-    Ok((app, true))
+    place(&app, fill)?;
+    Ok(app)
 }
 
 /// Makes the app of a branch, which has no repository of its own. Where somebody else made the same one
 /// meanwhile it is theirs and ours.
 pub fn branch_app(app: &App, lineage: &Lineage, server_file: &str) -> Result<()> {
-    let made = place(app, &|made| {
+    let made = place(app, &mut |made| {
         files::write_atomic(&made.server_config(), server_file.as_bytes(), 0o600)?;
         let branch = toml::Value::from(lineage.branch.as_str());
         let about = format!(
@@ -82,7 +90,7 @@ pub fn branch_app(app: &App, lineage: &Lineage, server_file: &str) -> Result<()>
             lineage.preview,
             clock::now()
         );
-        write_marker(made, &about, app.root())
+        mark(made, &about, app.root())
     });
     match made {
         Err(_) if app.is_created() && app.lineage().is_ok_and(|there| there.as_ref() == Some(lineage)) => {
@@ -96,7 +104,7 @@ pub fn branch_app(app: &App, lineage: &Lineage, server_file: &str) -> Result<()>
 const WORKSHOP: &str = ".receiver-creates-";
 
 /// Makes an app as one in a root of its own beside its place, and moves it there.
-fn place(app: &App, fill: &dyn Fn(&App) -> Result<()>) -> Result<()> {
+fn place(app: &App, fill: &mut dyn FnMut(&App) -> Result<()>) -> Result<()> {
     sweep(app.root())?;
     let workshop = app.root().join(format!("{WORKSHOP}{}-{}", app.name(), std::process::id()));
     files::remove_tree(&workshop)?;
@@ -139,7 +147,7 @@ pub fn refuse_taken(place: &Path) -> Result<()> {
     Err(Error::new(format!("{} {what}", place.display())).hint("choose another name, or move it away"))
 }
 
-fn make(workshop: &Path, name: &AppName, fill: &dyn Fn(&App) -> Result<()>) -> Result<App> {
+fn make(workshop: &Path, name: &AppName, fill: &mut dyn FnMut(&App) -> Result<()>) -> Result<App> {
     let app = Root::find(Some(workshop))?.place(name);
     for (directory, mode) in app.directories() {
         files::make_directory(&directory, mode)?;
@@ -148,14 +156,31 @@ fn make(workshop: &Path, name: &AppName, fill: &dyn Fn(&App) -> Result<()>) -> R
     Ok(app)
 }
 
+/// Says that this is an app, which has a git repository of its own. Written last.
+pub fn write_marker(app: &App, created: Timestamp, root: &Path) -> Result<()> {
+    mark(app, &format!("vcs = \"git\"\ncreated = \"{created}\"\n"), root)
+}
+
+/// When an app was made, as its marker says.
+pub fn created(app: &App) -> Result<Timestamp> {
+    #[derive(serde::Deserialize)]
+    struct Marker {
+        created: Timestamp,
+    }
+    let path = app.marker();
+    let marker: Option<Marker> = toml::from_str(&files::read_text(&path)?.unwrap_or_default()).ok();
+    marker.map(|marker| marker.created).ok_or_else(|| Error::new(format!("{} is damaged", path.display())))
+}
+
 /// Written last: what has it is an app.
-fn write_marker(app: &App, about: &str, root: &Path) -> Result<()> {
+fn mark(app: &App, about: &str, root: &Path) -> Result<()> {
     let root = toml::Value::from(root.display().to_string());
     let marker = format!("format = {FORMAT}\napp = \"{}\"\n{about}root = {root}\n", app.name());
     files::write_atomic(&app.marker(), marker.as_bytes(), 0o644)
 }
 
-fn make_git_repository(app: &App, branch: &str) -> Result<()> {
+/// Makes a git repository, bare, with the constant hooks.
+pub fn make_git_repository(app: &App, branch: &str) -> Result<()> {
     let place = app.repository_of(Vcs::Git);
     let mut options = git2::RepositoryInitOptions::new();
     options.bare(true).no_reinit(true).external_template(false).initial_head(branch);

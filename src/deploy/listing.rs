@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::databases;
 use super::look::{self, Scene};
 use super::underway::Underway;
-use super::{branches, maintenance, processes, queue, worker};
+use super::{adoption, branches, maintenance, notice, processes, queue, watching, worker};
 use crate::app::record::{DatabaseRecord, Record};
 use crate::app::{App, AppName, ReleaseId, Revision, Version, guard};
 use crate::support::text::printable;
@@ -185,7 +185,8 @@ impl AppStatus {
     /// Reads it.
     pub fn read(app: &App) -> Result<AppStatus> {
         let scene = Scene::read(app)?;
-        let branch = look::server_settings(app)?.branch.as_str().to_owned();
+        let settings = look::server_settings(app)?;
+        let branch = settings.branch.as_str().to_owned();
         let tip = Repository::open(&app.repository())?.tip(&branch)?;
         let live = scene.live.as_ref().and_then(|live| scene.releases.sealed(live));
         let revision = live.map(|record| record.revision.clone());
@@ -208,6 +209,14 @@ impl AppStatus {
             let cure = branches::see_to(app);
             attention.extend(never.iter().map(|branch| format!("{branch} was never deployed: {cure}")));
         }
+        attention.extend(notice::failure(app));
+        if !works {
+            attention.extend(adoption::attention(app));
+        }
+        attention.extend(watching::expiry(&settings).map(|found| match found {
+            Ok(expiry) => expiry.words,
+            Err(error) => error.one_line(),
+        }));
         let processes = processes::list(app)?;
         if !works {
             attention.extend(processes::attention(app, &processes));
@@ -228,6 +237,19 @@ impl AppStatus {
             bytes: files::disk_usage(app.directory()),
             attention,
         })
+    }
+
+    /// Why `--check` says no, as sentences; none where all is well.
+    pub fn troubles(&self) -> Vec<String> {
+        let mut all = self.attention.clone();
+        if let Some(tip) = self.tip.as_ref().filter(|_| !self.in_sync && self.deploying.is_none())
+            // That it was never deployed is said already.
+            && !all.iter().any(|what| what.contains(tip.short()))
+        {
+            let live = self.revision.as_ref().map_or("nothing", Revision::short);
+            all.push(format!("{} is at {}, and {live} is live", self.branch, tip.short()));
+        }
+        all
     }
 
     /// A few lines for people.

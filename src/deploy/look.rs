@@ -5,15 +5,17 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::adoption;
+use super::beginning::Beginning;
 use super::branches::{self, Unborn};
-use super::plan::{self, Facts, LeftVersion, Plan};
+use super::plan::{self, Brought, Facts, LeftVersion, Plan};
 use super::queue::Options;
 use super::{crossing, databases};
 use crate::app::init::{self, Framework};
 use crate::app::journal::History;
 use crate::app::record::{self, Record, Releases};
 use crate::app::settings::{Action as StageAction, Engine, Settings, StageName};
-use crate::app::{App, Lineage, ReleaseId, Revision};
+use crate::app::{App, Lineage, ReleaseId, Revision, Version};
 use crate::schema::{self, Fingerprint, Question, Said, TreeFile};
 use crate::serve::start;
 use crate::support::{Context, Error, Result, files};
@@ -133,6 +135,7 @@ pub fn at(app: &App, repository: &Repository, scene: &Scene, request: &Request) 
     let changed_files = changed.map_or(parts[0].tree.entries.len(), |changed| changed.len());
     let question = schema::question(fingerprint.detector, &said.said());
     let left = left(app, repository, scene, &settings, &fingerprint, &said);
+    let (next_version, brought) = brought(app, scene, request)?;
     let plan = plan::decide(&Facts {
         app: app.name(),
         revision: request.revision,
@@ -140,7 +143,8 @@ pub fn at(app: &App, repository: &Repository, scene: &Scene, request: &Request) 
         options: request.options,
         live,
         seed: branches::seed(app, lineage.as_ref(), scene)?,
-        next_version: scene.releases.next_version(),
+        brought,
+        next_version,
         left,
         detector: fingerprint.detector.to_string(),
         difference,
@@ -149,6 +153,17 @@ pub fn at(app: &App, repository: &Repository, scene: &Scene, request: &Request) 
         again: request.again,
     })?;
     Ok(Look { settings, fingerprint, parts, plan, size, question, exported: exported.map(Arc::new) })
+}
+
+/// The number of a version that opens now, and the data that it begins with, where some was brought along.
+fn brought(app: &App, scene: &Scene, request: &Request) -> Result<(Version, Option<Brought>)> {
+    if let Some(beginning) = Beginning::read(app)? {
+        let brought = beginning.brought(app, request.revision)?;
+        return Ok((beginning.version, brought));
+    }
+    let next = scene.releases.next_version();
+    let brought = if request.options.adopts { adoption::brought(app, next)? } else { None };
+    Ok((next, brought))
 }
 
 fn refuse(complaints: &[String]) -> Result<()> {

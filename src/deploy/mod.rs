@@ -5,6 +5,9 @@
 //! [`making`], [`stage`], [`opening`] and [`switch`]; [`rollback`] goes back; [`prune`] tidies up.
 //! What is said on the way stands in the job's [`joblog`], which [`follow`] reads to the pusher.
 
+pub mod adoption;
+pub mod backup;
+pub mod beginning;
 pub mod beside;
 pub mod branches;
 mod cache;
@@ -30,6 +33,8 @@ pub mod listing;
 pub mod look;
 pub mod maintenance;
 pub mod making;
+pub mod metrics;
+pub mod notice;
 pub mod opening;
 pub mod password;
 pub mod plan;
@@ -38,6 +43,7 @@ pub mod processes;
 pub mod prune;
 pub mod queue;
 pub mod recovery;
+pub mod removal;
 pub mod request;
 mod returning;
 pub mod rollback;
@@ -57,4 +63,5 @@ pub mod underway;
 pub mod verdict;
 pub mod verify;
 pub mod waking;
+pub mod watching;
 pub mod worker;

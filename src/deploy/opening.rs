@@ -7,13 +7,14 @@
 
 use std::time::{Duration, Instant};
 
+use super::beginning::Beginning;
 use super::crew::Upbringing;
 use super::databases::{self, Passing};
 use super::environment::Environment;
 use super::joblog::Line;
 use super::look::Look;
 use super::making::Making;
-use super::plan::{self, Data};
+use super::plan::{self, Brought, Data};
 use super::trial::{self, Begins, Origin, Trial};
 use super::{crossing, doorway, processes, returning};
 use crate::app::record::{DatabaseRecord, StageRun};
@@ -43,6 +44,8 @@ enum Source {
     Fresh,
     /// It begins with a snapshot of this database of the app that this one is a preview of.
     Seeded(Carry, DatabaseRecord),
+    /// It begins with the dump that the app was made with.
+    Brought(Brought),
     /// It is carried over from here.
     Carried(Carry, DatabaseRecord),
     /// It is that of a version which a rollback left, and gets what was written here since.
@@ -59,6 +62,7 @@ impl Opening {
             Data::Join(database) => (Some(database.clone()), Source::Nothing),
             Data::Fresh => (own()?, Source::Fresh),
             Data::Seeded(carry, from) => (own()?, Source::Seeded(*carry, from.clone())),
+            Data::Brought(brought) => (Some(brought.database.clone()), Source::Brought(brought.clone())),
             Data::Carried(Carry::Shared, from) => {
                 (Some(from.clone()), Source::Carried(Carry::Shared, from.clone()))
             }
@@ -95,6 +99,9 @@ pub fn open(making: &mut Making, opening: &Opening) -> Result<()> {
             bring_up(making)
         }
         (Source::Fresh, Some(database)) => begin_empty(making, databases::of(&app, database)?),
+        (Source::Brought(brought), Some(database)) => {
+            begin_with_data(making, brought.fits, databases::of(&app, database)?)
+        }
         (Source::Seeded(carry, from), Some(database)) => {
             let from = databases::of_parent(&app, from)?;
             seed(making, *carry, &*from, databases::of(&app, database)?)
@@ -121,6 +128,30 @@ fn begin_empty(making: &mut Making, own: Box<dyn Database>) -> Result<()> {
     let found = trial::database_files(making);
     let trial = Trial { database: own, previous: None, begins: Begins::Empty };
     trial.migrate(making, None, UNHURRIED)?;
+    trial::refuse_strays(making, &found)?;
+    making.stage(StageName::Check, &making.environment.clone(), UNHURRIED)?;
+    death::point("checked");
+    trial.database.sync()?;
+    bring_up(making)
+}
+
+/// The first release of an app that was restored or adopted: its data was brought along. The revision that it was
+/// live with finds it as it was; any other has its syncdb run over it, as over a copy.
+fn begin_with_data(making: &mut Making, fits: bool, own: Box<dyn Database>) -> Result<()> {
+    let begun = Instant::now();
+    let app = making.app().clone();
+    let from =
+        Beginning::read(&app)?.map_or_else(|| "what the app adopts".to_owned(), |beginning| beginning.from);
+    let found = trial::database_files(making);
+    let scratch = Passing::Loading.spot(&app, making.version())?;
+    making.log.step("data", format!("from {from}"));
+    own.load(&Beginning::dump(&app), &scratch, &Limit::within(UNHURRIED))?;
+    making.log.timed("data", format!("{} is loaded", own.spot().name), begun);
+    death::point("data-loaded");
+    let trial = Trial { database: own, previous: None, begins: Begins::Seeded };
+    if !fits {
+        trial.migrate(making, None, UNHURRIED)?;
+    }
     trial::refuse_strays(making, &found)?;
     making.stage(StageName::Check, &making.environment.clone(), UNHURRIED)?;
     death::point("checked");

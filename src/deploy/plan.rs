@@ -27,6 +27,8 @@ pub struct Facts<'a> {
     pub live: Option<&'a Record>,
     /// The database of another app that a first release begins with.
     pub seed: Option<DatabaseRecord>,
+    /// The data that a first release begins with, where some was brought along.
+    pub brought: Option<Brought>,
     /// The number that a version gets which opens now.
     pub next_version: Version,
     /// The version that a rollback left, while what it went back to is live.
@@ -56,6 +58,15 @@ pub struct LeftVersion {
     pub hindrance: Option<String>,
 }
 
+/// Data that was brought along.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Brought {
+    /// The database that it is loaded into.
+    pub database: DatabaseRecord,
+    /// Whether it has the schema of this very revision: syncdb has nothing to do then.
+    pub fits: bool,
+}
+
 /// Whether a schema changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -79,6 +90,8 @@ pub enum Data {
     Fresh,
     /// A new one, which begins with a snapshot of the live one of the app that this is a preview of.
     Seeded(Carry, DatabaseRecord),
+    /// A new one, from the dump that the app was made with.
+    Brought(Brought),
     /// A new one, carried over from the live one.
     Carried(Carry, DatabaseRecord),
     /// That of the version which a rollback left, with what was written to the live one since.
@@ -163,8 +176,9 @@ pub enum Action {
 /// Where the settings ask for what cannot be.
 pub fn decide(facts: &Facts) -> Result<Plan> {
     let schema = schema(facts);
-    let changed = facts.live.is_none() || schema.changed == SchemaChanged::Yes;
-    let back = changed.then(|| returned(facts)).flatten();
+    let brought = facts.brought.is_some();
+    let changed = facts.live.is_none() || brought || schema.changed == SchemaChanged::Yes;
+    let back = (changed && !brought).then(|| returned(facts)).flatten();
     let opens = changed && back.is_none();
     let version = match (facts.live, &back) {
         (_, Some((left, _))) => *left,
@@ -187,9 +201,9 @@ pub fn decide(facts: &Facts) -> Result<Plan> {
     } else {
         (Action::Deploy, reason(facts, &schema, version))
     };
-    let over = facts.live.is_some() || matches!(data, Data::Seeded(..));
+    let over = facts.live.is_some() && !brought || matches!(data, Data::Seeded(..));
     let stages = facts.settings.stages().filter(|(name, _)| match name.as_str() {
-        "syncdb" => opens,
+        "syncdb" => opens && !matches!(&data, Data::Brought(brought) if brought.fits),
         "migration" => opens && over,
         _ => true,
     });
@@ -236,7 +250,7 @@ fn schema(facts: &Facts) -> SchemaPlan {
         Some(_) if facts.live.is_none() => SchemaChanged::Yes,
         Some(SchemaSaid::Same) => SchemaChanged::No,
         Some(SchemaSaid::New) => SchemaChanged::Yes,
-        None if engine_changes(facts) => SchemaChanged::Yes,
+        None if engine_changes(facts) || facts.brought.is_some() => SchemaChanged::Yes,
         None => changed,
     };
     SchemaPlan { changed, detector: facts.detector.clone(), files }
@@ -262,10 +276,13 @@ pub fn engine_name(engine: Engine) -> &'static str {
 
 fn data(facts: &Facts, opens: bool) -> Result<Data> {
     let wanted = &facts.settings.database;
+    let engine = engine_name(wanted.engine);
+    if let Some(brought) = &facts.brought {
+        return brought_by(brought, engine);
+    }
     if wanted.engine == Engine::None {
         return Ok(Data::None);
     }
-    let engine = engine_name(wanted.engine);
     let Some(database) = facts.live.and_then(|live| live.database.clone()) else {
         let seed = facts.seed.clone().filter(|seed| facts.live.is_none() && seed.engine == engine);
         let carry = if wanted.carry == Carry::Empty { Carry::Empty } else { Carry::Copy };
@@ -285,8 +302,21 @@ fn data(facts: &Facts, opens: bool) -> Result<Data> {
     Ok(Data::Carried(carry, database))
 }
 
+/// Data that was brought along is never passed over: it has to fit.
+fn brought_by(brought: &Brought, engine: &str) -> Result<Data> {
+    let had = &brought.database.engine;
+    if had == engine {
+        return Ok(Data::Brought(brought.clone()));
+    }
+    Err(Error::new(format!("the app begins with data of {had}, and the settings say {engine}"))
+        .hint(format!("say [database] engine = \"{had}\" in receiver.toml")))
+}
+
 fn reason(facts: &Facts, schema: &SchemaPlan, version: Version) -> String {
     let Some(_) = facts.live else { return "nothing is live yet".to_owned() };
+    if facts.brought.is_some() {
+        return format!("data is brought along: version {version} opens");
+    }
     match (facts.options.schema, schema.changed) {
         (Some(SchemaSaid::Same), _) => {
             format!("the push says that the schema is the same: it joins version {version}")
@@ -366,6 +396,7 @@ impl Plan {
             Data::None => "none: the application looks after its data itself".to_owned(),
             Data::Join(database) => format!("{}, shared with the live release", database.name),
             Data::Fresh => "a new and empty one".to_owned(),
+            Data::Brought(_) => "a new one, from the dump that the app was made with".to_owned(),
             Data::Seeded(_, from) => {
                 format!("a new one, from a snapshot of {} (nobody is held)", from.name)
             }

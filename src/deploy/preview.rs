@@ -86,7 +86,8 @@ fn remove(guard: &mut Guard, by: &str, app: &App, branch: &str) -> Result<bool> 
         if lineage.is_none_or(|lineage| !lineage.preview || lineage.branch != branch) {
             return Err(Error::new(format!("{} is not the preview of {branch}", app.name())));
         }
-        let Some(own) = silence(app, by, &|| repository.tip(branch).map(|tip| tip.is_some()))? else {
+        let why = Error::new("its branch was deleted, and this preview is removed");
+        let Some(own) = silence(app, by, &why, &|| repository.tip(branch).map(|tip| tip.is_some()))? else {
             return Ok(false);
         };
         let what = format!("preview {} removed: its branch {branch} is gone", app.name());
@@ -110,9 +111,14 @@ fn remove(guard: &mut Guard, by: &str, app: &App, branch: &str) -> Result<bool> 
     Ok(true)
 }
 
-/// Ends what is being deployed there and refuses what waits; its lock, once nobody has it. `None` where
-/// the branch `is_back` by then.
-fn silence(app: &App, by: &str, is_back: &dyn Fn() -> Result<bool>) -> Result<Option<Guard>> {
+/// Ends what is being deployed in an app that is removed, and refuses what waits; its lock, once nobody has it.
+/// `None` where its branch `is_back` by then.
+pub(super) fn silence(
+    app: &App,
+    by: &str,
+    why: &Error,
+    is_back: &dyn Fn() -> Result<bool>,
+) -> Result<Option<Guard>> {
     if is_back()? {
         return Ok(None);
     }
@@ -130,7 +136,7 @@ fn silence(app: &App, by: &str, is_back: &dyn Fn() -> Result<bool>) -> Result<Op
         }
         std::thread::sleep(Duration::from_millis(20));
     }
-    let own = Guard::wait(app, "the removal of this preview", |_| {})?;
+    let own = Guard::wait(app, "the removal of this app", |_| {})?;
     if is_back()? {
         cancel.remove(app)?;
         return Ok(None);
@@ -141,9 +147,8 @@ fn silence(app: &App, by: &str, is_back: &dyn Fn() -> Result<bool>) -> Result<Op
     {
         stage::end_orphans(&app.release(release));
     }
-    let why = Error::new("its branch was deleted, and this preview is removed");
     for job in queue::waiting(app)? {
-        worker::say(&JobLog::open(app, &job.id)?, &Verdict::not_live(app, None, Outcome::Cancelled, &why));
+        worker::say(&JobLog::open(app, &job.id)?, &Verdict::not_live(app, None, Outcome::Cancelled, why));
     }
     Ok(Some(own))
 }

@@ -350,6 +350,11 @@ impl Listed {
         self.restarts > 0 && self.since.is_some_and(|since| now.duration_since(since) < STEADY)
     }
 
+    /// Whether it was started again so often, and is not steady now.
+    pub fn loops(&self, often: u32) -> bool {
+        self.restarts >= often && (self.state == "restarting" || self.just_restarted())
+    }
+
     /// A line for people.
     pub fn words(&self) -> String {
         let mut line = format!("  {:<10} {} in {}", self.name, self.state, self.release);

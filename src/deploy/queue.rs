@@ -78,6 +78,9 @@ pub struct Options {
     /// `-o max-pause=…`, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_pause_ms: Option<u64>,
+    /// It goes live with fresh data of what the app adopts; no push asks for that.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub adopts: bool,
 }
 
 impl Options {

@@ -14,7 +14,7 @@ use super::switch;
 use super::underway::{Step, Underway};
 use super::verdict::Verdict;
 use super::worker;
-use super::{databases, doorway, hand, opening, processes, spare, stage};
+use super::{adoption, beginning, databases, doorway, hand, opening, processes, spare, stage};
 use crate::app::guard::Guard;
 use crate::app::journal::{Event, History, Outcome};
 use crate::app::record::{self, Record, Releases};
@@ -157,6 +157,7 @@ pub fn finish(guard: &mut Guard, by: &str, id: &ReleaseId, rollback: bool) -> Re
     let app = guard.app().clone();
     let underway = Underway::read(&app)?;
     doorway::open_link(&app)?;
+    let adopts = underway.as_ref().is_some_and(|underway| underway.job.options.adopts);
     let (since, before) =
         underway.map_or((guard.next_seq(), None), |underway| (underway.seq, underway.before));
     let told = |history: &History, wanted: &dyn Fn(&Event) -> bool| {
@@ -183,6 +184,10 @@ pub fn finish(guard: &mut Guard, by: &str, id: &ReleaseId, rollback: bool) -> Re
         guard.note(Some(by), Event::Live { release: id.clone(), before, rollback })?;
     }
     death::point("journaled");
+    beginning::forget(&app)?;
+    if adopts {
+        adoption::finish(&app)?;
+    }
     // Events of a database come disabled in every copy: they are for the live one.
     match database_of(&app, id)? {
         Some(database) => database.begin_events(),

@@ -3,6 +3,7 @@
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use super::beginning::Beginning;
 use super::joblog::JobLog;
 use super::look::Look;
 use super::{databases, plan, prune};
@@ -69,6 +70,12 @@ fn data(app: &App, look: &Look) -> Result<Option<Need>> {
     let from = match &look.plan.data {
         plan::Data::Carried(_, from) => databases::of(app, from)?,
         plan::Data::Seeded(_, from) => databases::of_parent(app, from)?,
+        plan::Data::Brought(brought) => {
+            let own = databases::of(app, &brought.database)?;
+            let dump = std::fs::metadata(Beginning::dump(app)).map_or(0, |about| about.len());
+            let Some(place) = own.directory()?.filter(|place| place.is_dir()) else { return Ok(None) };
+            return Ok(Some(Need { place, bytes: dump.saturating_mul(22) / 10, inodes: 0 }));
+        }
         _ => return Ok(None),
     };
     let Some(place) = from.directory()?.filter(|place| place.is_dir()) else { return Ok(None) };

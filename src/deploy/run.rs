@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::adoption;
+use super::beginning::Beginning;
 use super::databases::{self, Passing};
 use super::joblog::JobLog;
 use super::look::{self, Look, Scene, Submodules};
@@ -143,6 +145,9 @@ fn conclude(
         Err(error) => {
             let reason = stopper.reason().map_or_else(|| error.one_line(), str::to_owned);
             recovery::undo_or_remember(guard, underway, log, &reason)?;
+            if job.options.adopts {
+                adoption::resume(&app, log);
+            }
             Err(error)
         }
     }
@@ -155,6 +160,10 @@ fn is_live(app: &App, underway: &Underway) -> bool {
 
 fn refuse_locked(app: &App, scene: &Scene) -> Result<()> {
     let Some(why) = scene.history.locked() else { return Ok(()) };
+    // The lock came with a restored journal: it is for what comes after the restore.
+    if Beginning::read(app)?.is_some() {
+        return Ok(());
+    }
     Err(Error::new(format!("{} is locked: {why}", app.name()))
         .hint(format!("`receiver unlock {}` lets deploys through again", app.name())))
 }
@@ -213,6 +222,9 @@ fn make(
     opening.prepare(making.app())?;
     making.use_database(&opening)?;
     making.build()?;
+    if attempt.job.options.adopts {
+        adoption::fetch(making.app(), log)?;
+    }
     if is_pending(&mut making, look, &opening)? {
         return Ok(Made::Pending);
     }

@@ -17,6 +17,13 @@ pub fn file(app: &App, settings: &Settings) -> PathBuf {
     settings.nginx.site.clone().unwrap_or_else(usual)
 }
 
+/// Whether the app's site was brought in. One of the same name that leads elsewhere is another's: that of an app
+/// in another root, from whose backup this one was made.
+pub fn is_in(app: &App, settings: &Settings) -> Result<bool> {
+    let text = files::read_text(&file(app, settings))?.unwrap_or_default();
+    Ok(text.contains(&format!("{}/", app.directory().display())))
+}
+
 /// What holds for what is live.
 pub fn live_settings(app: &App) -> Result<Settings> {
     let scene = Scene::read(app)?;
@@ -52,7 +59,7 @@ pub fn bring(app: &App, settings: &Settings) -> Result<Installed> {
 pub fn refresh(app: &App, settings: &Settings) -> Result<Option<Installed>> {
     // Where setup made the app, nginx is its to bring the site to, as soon as there is something to serve.
     let ours = app.user().is_some() && settings.domain.is_some();
-    if !ours && !files::exists(&file(app, settings)) {
+    if !ours && !is_in(app, settings)? {
         return Ok(None);
     }
     if hand::must_ask(app) {
@@ -78,9 +85,8 @@ pub fn follow(app: &App) -> Result<Option<Installed>> {
 /// Takes the site of an app that is removed out of nginx's configuration, where it was brought in.
 pub fn take_back(app: &App) -> Result<()> {
     let settings = look::server_settings(app)?;
-    let file = file(app, &settings);
-    if !files::exists(&file) {
+    if !is_in(app, &settings)? {
         return Ok(());
     }
-    install::remove(&Nginx::find(settings.nginx.config.as_deref())?, &file).map(drop)
+    install::remove(&Nginx::find(settings.nginx.config.as_deref())?, &file(app, &settings)).map(drop)
 }

@@ -95,7 +95,7 @@ impl Trial {
         let begun = Instant::now();
         let before = self.database.census(&Limit::within(most))?;
         self.stage(making, StageName::Syncdb, &environment, most)?;
-        if making.has_previous() || self.previous.is_some() {
+        if self.previous.is_some() || making.has_previous() && self.begins != Begins::Seeded {
             self.stage(making, StageName::Migration, &environment, most.saturating_sub(begun.elapsed()))?;
         }
         self.prove(making, &before, &environment, most)?;

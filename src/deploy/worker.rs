@@ -6,7 +6,7 @@ use super::queue::{self, Job, Order};
 use super::rollback::{Target, Wish};
 use super::underway::Underway;
 use super::verdict::Verdict;
-use super::{branches, preview, processes, prune, recovery, rollback, run, waking};
+use super::{branches, metrics, notice, preview, processes, prune, recovery, rollback, run, waking};
 use crate::app::guard::Guard;
 use crate::app::journal::{Event, History, Outcome};
 use crate::app::{App, Revision, record};
@@ -54,6 +54,9 @@ pub fn work(app: &App) -> Result<()> {
     }
     if app.user().is_some() {
         waking::ensure(app);
+    }
+    if let Err(error) = metrics::write(app) {
+        log::warn!("cannot write the figures of {}: {}", app.name(), error.one_line());
     }
     Ok(())
 }
@@ -300,6 +303,7 @@ pub fn close(guard: &mut Guard, job: &Job, log: &JobLog, verdict: &Verdict) -> R
     guard.append(Some(&job.by), event)?;
     death::point("verdict-written");
     say(log, verdict);
+    notice::of_verdict(guard.app(), job, verdict);
     job.remove(guard.app())?;
     death::point("job-removed");
     if is_unfinished(guard.app()) { Ok(()) } else { Underway::clear(guard) }

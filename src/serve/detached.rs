@@ -19,12 +19,7 @@ pub enum Killed {
 
 /// Starts it: as a unit of its own where systemd looks after processes, since that ends what a unit started
 /// when the unit ends; else as a child, which is to make a session of its own.
-pub(super) fn start(
-    program: &Path,
-    arguments: &[OsString],
-    what: &str,
-    killed: Killed,
-) -> Result<Option<Child>> {
+pub fn start(program: &Path, arguments: &[OsString], what: &str, killed: Killed) -> Result<Option<Child>> {
     if let Some(manager) = Manager::here()
         && as_unit(manager, program, arguments, what, killed)
     {

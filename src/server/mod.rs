@@ -10,6 +10,7 @@
 pub mod answer;
 pub mod ask;
 pub mod authorized;
+pub mod carried;
 pub mod git;
 pub mod grant;
 pub mod hg;

@@ -3,7 +3,7 @@
 //! A debug build aborts at the point that `RECEIVER_TEST_DIE_AT` names; a release build has none of it.
 
 /// Every point, in the order in which a deploy that opens a version passes them; then those of a rollback; then those of an
-/// app that is made, and of a preview that is removed.
+/// app that is made, of a preview that is removed, of a restore, and of the removal of an app.
 pub const POINTS: &[&str] = &[
     "locked",
     "job-taken",
@@ -38,6 +38,14 @@ pub const POINTS: &[&str] = &[
     "app-placed",
     "preview-silent",
     "preview-moved",
+    "adoption-stopped",
+    "app-restored",
+    "data-loaded",
+    "site-taken-back",
+    "removal-silent",
+    "removal-dumped",
+    "removal-emptied",
+    "removal-moved",
 ];
 
 /// Dies here where a test asked for it.

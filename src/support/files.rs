@@ -320,6 +320,14 @@ impl DirectoryLock {
         }
     }
 
+    /// Takes the lock for us alone, and waits for it.
+    pub fn wait(path: &Path) -> Result<Self> {
+        let directory = File::open(path).context(|| format!("cannot open {}", path.display()))?;
+        rustix::io::retry_on_intr(|| rustix::fs::flock(&directory, FlockOperation::LockExclusive))
+            .context(|| format!("cannot lock {}", path.display()))?;
+        Ok(DirectoryLock(directory))
+    }
+
     /// Lets programs that are started from now on inherit the lock, so that it lasts as long as they do.
     pub fn inherit(&self) -> Result<()> {
         rustix::io::fcntl_setfd(&self.0, rustix::io::FdFlags::empty())

@@ -3,6 +3,7 @@
 //! What is read here was pushed: names, links and sizes are whatever the pusher wanted. A [`Tree`]
 //! that passed [`Tree::check`] cannot leave the directory that it is exported to.
 
+pub mod bundle;
 pub mod export;
 pub mod git;
 pub mod hg;

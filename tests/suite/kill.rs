@@ -213,9 +213,13 @@ fn judge(world: &World, said: &Said, point: &str, times: usize, old: &str, new: 
 #[test]
 fn every_point_is_died_at() {
     // Those of a release that serves are died at in `serving.rs`, those of branches in `branches.rs`, that of a spare in
-    // `reuse.rs`.
+    // `reuse.rs`, those of a restore in `backup.rs`, of a removal in `removal.rs`, of a take-over in `adoption.rs`.
     let elsewhere =
         crate::serving::POINTS.iter().chain(&crate::branches::POINTS).chain(&crate::reuse::POINTS);
+    let elsewhere = elsewhere
+        .chain(&crate::backup::POINTS)
+        .chain(&crate::removal::POINTS)
+        .chain(&crate::adoption::POINTS);
     let passed: BTreeSet<&str> = JOINS.iter().chain(&OPENS).chain(&BACK).chain(elsewhere).copied().collect();
     assert_eq!(passed, POINTS.iter().copied().collect());
 }

@@ -8,10 +8,12 @@
     clippy::useless_format
 )]
 
+mod adoption;
 mod apart;
 mod away;
 mod back;
 mod backed;
+mod backup;
 mod beside_live;
 mod booted;
 mod branches;
@@ -45,7 +47,9 @@ mod logs;
 mod lost;
 mod mercurial;
 mod nginx;
+mod notify;
 mod orphans;
+mod package;
 mod plumbing;
 mod promises;
 mod prune;
@@ -54,6 +58,7 @@ mod random;
 mod reader;
 mod reboot;
 mod refs;
+mod removal;
 mod reuse;
 mod servers;
 mod serving;

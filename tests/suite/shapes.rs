@@ -23,7 +23,7 @@ fn documented() -> BTreeMap<String, Value> {
 }
 
 /// Why `real` does not have the shape, if it has not.
-fn differs(shape: &Value, real: &Value, at: &str) -> Option<String> {
+pub fn differs(shape: &Value, real: &Value, at: &str) -> Option<String> {
     match (shape, real) {
         (Value::String(kinds), _) => {
             let fits = |kind: &str| match (kind, real) {
@@ -172,6 +172,15 @@ fn every_shape_of_the_document_is_that_of_the_real_output() {
     let (child, line) = serve_line(&world, port, &["--version", "0", "--json"]);
     real.entry("serve".to_owned()).or_default().push(serde_json::from_str(&line).unwrap());
     end_serve(&world, child, rustix::process::Signal::TERM);
+    let old = world.place().join("old").display().to_string();
+    std::fs::create_dir(&old).unwrap();
+    for (command, arguments) in [
+        ("adopt", &["adopt", "adopted", "--shared-from", &old, "--json"][..]),
+        ("remove", &["remove", "adopted", "--json"]),
+    ] {
+        let object = world.receiver(arguments).ok().json();
+        real.entry(command.to_owned()).or_default().push(object);
+    }
     world.receiver(&["create", "second"]).ok();
     let shapes = documented();
     assert_eq!(shapes.keys().collect::<Vec<_>>(), real.keys().collect::<Vec<_>>());

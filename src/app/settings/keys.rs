@@ -19,6 +19,7 @@ use super::stage::{PARTS, WrittenStage};
 use super::values::{
     Bytes, Count, Format, Limit, Percent, Period, RelativePath, ServedPath, ServerPath, Text,
 };
+use super::watching::Occasion;
 
 /// Whose a key is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,7 +147,10 @@ pub(super) const KEYS: &[Key] = &[
     server::<bool>("export.outside_links").default("false"),
     server::<Vec<Text>>("export.submodules").default("[]"),
     server::<Link>("export.link").default("\"blocks\""),
-    server::<Text>("notify.command").later(),
+    server::<Text>("notify.command"),
+    server::<Vec<Occasion>>("notify.on")
+        .default("[\"failed\", \"attention\", \"crash-loop\", \"certificate\"]"),
+    server::<ServerPath>("metrics.file"),
 ];
 
 /// Whether a name that a file chose may stand for `segment`, such as `<url>`.

@@ -23,6 +23,7 @@ mod nginx;
 mod settings;
 mod stage;
 mod values;
+mod watching;
 
 pub use database::{Carry, Database, DatabaseServer, Engine, OnConflict, TableMap};
 pub use edit::{server_config_get, server_config_set, server_config_unset};
@@ -36,6 +37,7 @@ pub use settings::{
 };
 pub use stage::{Action, Stage, StageName};
 pub use values::RelativePath;
+pub use watching::{Metrics, Notify, Occasion};
 
 #[cfg(test)]
 mod reference;

@@ -17,6 +17,7 @@ use super::names::{
 use super::nginx::Nginx;
 use super::stage::{Stage, StageName, WrittenStage};
 use super::values::{Bytes, Count, Limit, Percent, Period, RelativePath, ServedPath, Text};
+use super::watching::{Metrics, Notify};
 use crate::app::AppName;
 use crate::support::{Error, Result};
 
@@ -114,8 +115,10 @@ pub struct Settings {
     pub limits: Limits,
     /// How a revision becomes a tree.
     pub export: Export,
-    /// The command that is told of failures.
-    pub notify: Option<String>,
+    /// Who is told when something goes wrong.
+    pub notify: Notify,
+    /// Figures for monitoring.
+    pub metrics: Metrics,
     pub(super) inputs: Inputs,
 }
 
@@ -348,7 +351,8 @@ impl Settings {
                     .collect(),
                 link: from.want(&["export", "link"])?,
             },
-            notify: text(from, &["notify", "command"])?,
+            notify: Notify::from(from)?,
+            metrics: Metrics::from(from)?,
             inputs,
         })
     }

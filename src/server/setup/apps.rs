@@ -7,7 +7,7 @@ use super::act::{Act, run};
 use super::places::{Owner, Unit, own};
 use crate::app::server::{self, RECEIVER, Server};
 use crate::app::settings::BranchName;
-use crate::app::{App, AppName, Root};
+use crate::app::{App, AppName, Root, Vcs};
 use crate::deploy::{self, found};
 use crate::serve::systemd;
 use crate::server::identity;
@@ -45,7 +45,7 @@ impl Act for Founded {
     }
 
     fn perform(&self) -> Result<()> {
-        found::app_of(&self.root, &self.name, self.branch.as_ref()).map(drop)
+        found::app_of(&self.root, &self.name, Vcs::Git, self.branch.as_ref()).map(drop)
     }
 
     fn undo(&self) -> Result<bool> {
