@@ -27,11 +27,7 @@ fn set_up_library() {
     static ONCE: Once = Once::new();
     // What is in the repository was hashed when it came in; to hash it again on every read costs
     // more than to write it (field notes, "numbers to beat").
-    ONCE.call_once(|| {
-        git2::opts::strict_hash_verification(false);
-        // Nothing is read twice here, so nothing has to be kept in memory for it.
-        git2::opts::enable_caching(false);
-    });
+    ONCE.call_once(|| git2::opts::strict_hash_verification(false));
 }
 
 impl Repository {
