@@ -23,6 +23,13 @@ pub const HOOKS: [(&str, &str); 2] = [
 /// What a Mercurial repository is set up with, the same for every app.
 pub const HGRC: &str = include_str!("../../hooks/hgrc");
 
+/// Whether the settings of a Mercurial repository have all that it was set up with, but for its phases, which are
+/// the administrator's to choose.
+pub fn is_set_up(hgrc: &str) -> bool {
+    let has = |line: &str| line.starts_with("publish") || hgrc.lines().any(|there| there == line);
+    HGRC.lines().all(has)
+}
+
 /// Makes an app. Where it is there already nothing is changed, and the answer's second part is `false`.
 pub fn app(root: &Root, name: &AppName, vcs: Vcs, branch: Option<&BranchName>) -> Result<(App, bool)> {
     founded(root, name, vcs, branch, "")

@@ -89,7 +89,7 @@ fn mercurial_hooks(app: &App) -> Vec<Finding> {
     let file = repository.join(".hg/hgrc");
     let mut findings: Vec<Finding> = linked(&repository.join(".hg/hooks")).into_iter().collect();
     let text = files::read_text(&file).ok().flatten().unwrap_or_default();
-    if !found::HGRC.lines().all(|line| text.lines().any(|there| there == line)) {
+    if !found::is_set_up(&text) {
         findings.push(Finding::trouble(
             "hooks",
             format!("{} does not call receiver", file.display()),

@@ -26,11 +26,17 @@ struct Account {
     options: Options,
 }
 
+/// The variable that says that whoever came may look, and change nothing.
+pub const READ_ONLY: &str = "RECEIVER_READ_ONLY";
+
 /// The variables of the environment that Mercurial tells a hook something by.
 pub type Told<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// Whether the transaction is closed: `false` takes all of it back, with a verdict line for each branch.
 pub fn before(app: &App, told: Told, asked: Result<Asked>, output: &mut dyn Write) -> Result<bool> {
+    if told(READ_ONLY).is_some() {
+        return Err(Error::new("this key may not push"));
+    }
     // Most transactions of a repository are none of ours: phases, caches.
     let moves = ["HG_NODE", "HG_BOOKMARK_MOVED", "HG_NEW_OBSMARKERS"];
     if !moves.iter().any(|name| told(name).is_some()) {

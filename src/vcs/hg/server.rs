@@ -115,7 +115,10 @@ impl Server {
                 _ => {}
             }
         }
-        if result == [0; 4] && errors.is_empty() {
+        if result == [0; 4] {
+            if !errors.is_empty() {
+                log::debug!("hg: {}", first_line(&errors));
+            }
             return Ok(());
         }
         let what = String::from_utf8_lossy(arguments[0]).into_owned();
