@@ -359,7 +359,12 @@ fn databases_are_listed_dumped_loaded_and_asked(engine: Engine) {
     assert!(dump.len() > 500 && old.len() > 500);
     world.by(&world.url(None), "DELETE FROM entry").unwrap();
     world.enter(&[(1, "other")]);
-    let said = world.receiver_fed(&["db", "app", "load", "--json"], &dump).ok();
+    let needs = "a rollback over this version needs --without-new-data now";
+    world.receiver_fed(&["db", "app", "load"], &dump).ok().says(needs);
+    assert_eq!(world.entries(), "one two three");
+    world.by(&world.url(None), "DELETE FROM entry").unwrap();
+    world.enter(&[(1, "other")]);
+    let said = world.receiver_fed(&["db", "app", "load", "--json"], &dump).ok().never_says(needs);
     assert_eq!(world.entries(), "one two three");
     // What it held before can be brought back, too.
     let before = std::fs::read(said.json()["before"].as_str().unwrap()).unwrap();
@@ -932,7 +937,11 @@ fn a_rollback_brings_what_was_written_since_and_forward_does_so_too(engine: Engi
     // Numbers go on after those that came.
     world.enter(&[(5, "five")]);
     world.by(&world.url(None), "DELETE FROM entry WHERE number = 4").unwrap();
-    world.receiver(&["deploy", "app"]).ok().says("=====> live: 1/");
+    world
+        .receiver(&["deploy", "app"])
+        .ok()
+        .says("app_v1 comes back, which a rollback left, with what was written to app_v0 since")
+        .says("=====> live: 1/");
     assert_eq!(world.entries(), "ONE three five");
     world.enter(&[(6, "six")]);
     // And back once more.

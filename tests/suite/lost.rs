@@ -211,6 +211,12 @@ impl Drama {
         self.world.until(30, &format!("the death at {point}"), || !ticket.exists());
         let _ = std::fs::remove_file(self.world.place().join("ticket.2"));
         self.world.env.remove("RECEIVER_TEST_DIE_AT");
+        self.tidy();
+    }
+
+    /// What a death left is finished or undone by the next command that writes.
+    #[track_caller]
+    fn tidy(&mut self) {
         if self.world.app().join("receiver/underway.json").exists()
             || !self.world.names("receiver/trash").is_empty()
         {
@@ -228,7 +234,7 @@ impl Drama {
         self.world.server_mut().kill9();
         self.world.server_mut().restart();
         self.world.end(push, 120);
-        self.deaths += 1;
+        self.tidy();
     }
 
     /// Everything that was acknowledged is there, and nothing is left of what failed.

@@ -40,6 +40,7 @@ mod layers;
 mod load;
 mod logs;
 mod lost;
+mod many;
 mod nginx;
 mod orphans;
 mod plumbing;
