@@ -17,7 +17,7 @@ use super::plan::{self, Data};
 use super::trial::{self, Begins, Origin, Trial};
 use super::{crossing, doorway, processes, returning};
 use crate::app::record::{DatabaseRecord, StageRun};
-use crate::app::settings::{Carry, StageName};
+use crate::app::settings::{Carry, HoldBy, StageName};
 use crate::app::{App, Version};
 use crate::data::way::{Carried, Way};
 use crate::data::{Access, Database, Limit, Progress, Schema};
@@ -148,6 +148,7 @@ fn rehearse(making: &mut Making, carry: Carry, live: &dyn Database, own: &dyn Da
     };
     let origin = Origin { database: live, hold: None, limit: Limit::within(UNHURRIED) };
     let trial = trial::begin(making, carry, &origin, own.beside(spot), Begins::Copied, &mut tell)?;
+    let copied = begun.elapsed();
     let found = trial::database_files(making);
     let migrated =
         prove_cost(carry, &*trial.database).and_then(|()| trial.migrate(making, Some(()), UNHURRIED));
@@ -167,8 +168,14 @@ fn rehearse(making: &mut Making, carry: Carry, live: &dyn Database, own: &dyn Da
         let started = rehearse_start(making, &environment)?;
         Ok(noted + started + rehearse_hold(live, &*trial.database)?)
     });
+    let copying = result.as_ref().ok().map(|_| rehearse_disconnect(making, carry, &*trial.database));
     trial::end(&trial)?;
-    let pause = pause + result?;
+    let rest = result?;
+    let pause = match copying.transpose()?.flatten() {
+        // Under a hold that disconnects the copy is made another way.
+        Some(files) => rest + files + pause.saturating_sub(copied),
+        None => rest + pause,
+    };
     let size = live.size()?;
     making.log.timed("rehearse", format!("on a copy of {}, {}", live.spot().name, text::bytes(size)), begun);
     death::point("rehearsed");
@@ -200,6 +207,29 @@ pub(super) fn rehearse_hold(live: &dyn Database, copy: &dyn Database) -> Result<
     let begun = Instant::now();
     copy.hold(&limit)?.fence("it is a rehearsal's")?;
     Ok(begun.elapsed())
+}
+
+/// Whether everybody is disconnected for the copy.
+fn disconnects(making: &Making, carry: Carry, live: &dyn Database) -> bool {
+    carry == Carry::Copy && making.settings().database.hold == HoldBy::Disconnect && live.disconnects()
+}
+
+/// What the copy of its files costs, where that is how the data is carried: of the rehearsal's own.
+fn rehearse_disconnect(making: &Making, carry: Carry, copy: &dyn Database) -> Result<Option<Duration>> {
+    if !disconnects(making, carry, copy) {
+        return Ok(None);
+    }
+    // The rehearsal of the fence left it standing.
+    copy.unfence()?;
+    let begun = Instant::now();
+    let limit = Limit::within(UNHURRIED);
+    let files = copy.beside(Passing::Question.spot(making.app(), making.version())?);
+    let copied = copy
+        .disconnect("it is a rehearsal's", &limit)
+        .and_then(|hold| hold.copy_to(files.spot(), &limit, &mut |_| {}));
+    let took = begun.elapsed();
+    databases::discard(&*files)?;
+    copied.map(|()| Some(took))
 }
 
 /// What came from the version that a rollback left.
@@ -367,7 +397,13 @@ fn carry_over(making: &mut Making, carry: Carry, live: &dyn Database, own: Box<d
     let begun = Instant::now();
     let app = making.app().clone();
     doorway::close(&app, most, &making.log, making.hold)?;
-    let hold = live.hold(&Limit::within(most / 2))?;
+    let why = retired(making.app(), making.previous_version());
+    let patience = Limit::within(most / 2);
+    let hold = if disconnects(making, carry, live) {
+        live.disconnect(&why, &patience)
+    } else {
+        live.hold(&patience)
+    }?;
     death::point("held");
     let origin = Origin { database: live, hold: Some(&*hold), limit };
     let trial = trial::begin(making, carry, &origin, own, Begins::Copied, &mut |_| {})?;
@@ -397,7 +433,7 @@ fn carry_over(making: &mut Making, carry: Carry, live: &dyn Database, own: Box<d
     }
     limit.check().context(|| format!("writers were held for longer than {:.1} s", most.as_secs_f64()))?;
     hold.check()?;
-    hold.fence(&retired(making.app(), making.previous_version()))?;
+    hold.fence(&why)?;
     death::point("fenced");
     let (from, to) = (&live.spot().name, &own.spot().name);
     making.log.timed("carry", format!("{from} → {to}: writers held, none lost"), begun);

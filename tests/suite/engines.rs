@@ -104,7 +104,7 @@ on_every_engine_that_carries_back! {
     a_rollback_says_what_the_old_schema_cannot_hold_before_it_does_anything
 }
 
-fn a_version_opens_with_its_data_in_a_database_of_its_own_and_the_old_one_refuses_writes(engine: Engine) {
+pub fn a_version_opens_with_its_data_in_a_database_of_its_own_and_the_old_one_refuses_writes(engine: Engine) {
     let world = Backed::new(engine);
     world.settings(SQL, "");
     world.commit("one");
@@ -839,7 +839,7 @@ fn grant_what_doctor_says(world: &Backed) -> usize {
     }
 }
 
-fn what_doctor_says_a_role_lacks_is_all_that_it_needs(engine: Engine) {
+pub fn what_doctor_says_a_role_lacks_is_all_that_it_needs(engine: Engine) {
     let world = with_a_role_that_may_nothing(engine, &[]);
     // Before, a push says what is missing, too, and leaves nothing.
     world.push().says("receiver").says("NOT LIVE: nothing is live");
@@ -920,7 +920,7 @@ fn a_disk_of_the_servers_that_has_no_room_is_noticed_before_anybody_waits(engine
     assert_eq!(world.entries(), "ONE");
 }
 
-fn a_rollback_brings_what_was_written_since_and_forward_does_so_too(engine: Engine) {
+pub fn a_rollback_brings_what_was_written_since_and_forward_does_so_too(engine: Engine) {
     let world = Backed::live(engine, "copy");
     world.add_table("tag");
     world.push().ok().says("=====> live: 1/");

@@ -22,7 +22,7 @@ use super::server::Server;
 use super::session::{Session, text};
 use super::{grants, place};
 use crate::data::{Credentials, Limit, Progress, Spot};
-use crate::support::{Context, Error, Result, files};
+use crate::support::{Context, Error, Result, death, files};
 
 /// Both ends of a copy.
 struct Transfer<'a> {
@@ -93,6 +93,7 @@ fn fill(
     transfer.choose(source, &made, limit)?;
     transfer.restore("pre-data", limit)?;
     transfer.rows(catalog::tables(source)?, limit, on_progress)?;
+    death::point("copying");
     transfer.restore("post-data", limit)?;
     transfer.finish(source, limit)?;
     source.run("COMMIT")

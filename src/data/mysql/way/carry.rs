@@ -21,7 +21,7 @@ use crate::data::mysql::database::Mysql;
 use crate::data::mysql::session::Session;
 use crate::data::mysql::{copy, fence, place, quote, tables as listed};
 use crate::data::way::{self, Attempt, Carried, OnConflict, Row, Settled, Way};
-use crate::support::{Error, Result};
+use crate::support::{Error, Result, death};
 
 /// Which rows go.
 #[derive(Clone, Copy)]
@@ -99,6 +99,9 @@ fn go(
         let flag = fence::lower(session, target.name())?;
         let carried = bring(session, logs.as_ref(), way, &between, on_conflict)?;
         fence::lift(session, target.name(), flag)?;
+        if keep {
+            death::point("rows-carried");
+        }
         session.run(if keep { "COMMIT" } else { "ROLLBACK" })?;
         Ok(carried)
     };

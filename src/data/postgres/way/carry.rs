@@ -11,7 +11,7 @@ use super::tables::Known;
 use super::target::Target;
 use crate::data::Limit;
 use crate::data::way::{Carried, OnConflict, Refusal, Way};
-use crate::support::{Context, Error, Result};
+use crate::support::{Context, Error, Result, death};
 
 /// Carries what was noted in `source`, which is held, into `target`. `still` proves that the hold lasts, before
 /// anything is committed.
@@ -74,6 +74,7 @@ fn go(
     if let Some(still) = keep {
         target.count_on(source.session()).context(|| "cannot move sequences on")?;
         still()?;
+        death::point("rows-carried");
         target.commit()?;
     }
     Ok(carried)

@@ -11,7 +11,7 @@ use super::stage::Stage;
 use super::{between, capture, open, stays, tables};
 use crate::data::Limit;
 use crate::data::way::{self, Attempt, Carried, OnConflict, Row, Settled, Way};
-use crate::support::{Context, Error, Result};
+use crate::support::{Context, Error, Result, death};
 
 /// Which rows go.
 #[derive(Clone, Copy)]
@@ -62,6 +62,7 @@ fn go(
             .context(|| "cannot begin to write to the target")?;
         let carried = bring(&transaction, which, way, on_conflict)?;
         if keep {
+            death::point("rows-carried");
             transaction.commit().context(|| "cannot commit what was carried")?;
         }
         Ok(carried)
