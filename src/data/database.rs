@@ -161,6 +161,18 @@ pub trait Database: fmt::Debug + Send + Sync {
     /// Lets readers go on and writers wait. The error names who is in the way.
     fn hold(&self, limit: &Limit<'_>) -> Result<Box<dyn Hold>>;
 
+    /// Whether [`disconnect`](Database::disconnect) is another hold than [`hold`](Database::hold).
+    fn disconnects(&self) -> bool {
+        false
+    }
+
+    /// A hold for a copy of files, for which nobody may be connected: from now on writers are refused, who are told
+    /// `why`, and [`Hold::copy_to`] ends all connections, readers' too. Dropped, it takes that back; its death does not, but
+    /// [`unfence`](Database::unfence). Where the engine copies in no such way it is the usual one.
+    fn disconnect(&self, _why: &str, limit: &Limit<'_>) -> Result<Box<dyn Hold>> {
+        self.hold(limit)
+    }
+
     /// How far it is fenced.
     fn fence(&self) -> Result<Fence>;
 

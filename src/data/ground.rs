@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use super::sqlite::Sqlite;
 use super::{Database, Spot};
 use crate::support::{Error, Result};
 
@@ -23,24 +22,61 @@ pub struct Ground {
     pub password_file: Option<PathBuf>,
 }
 
+/// The engines that a receiver can have: the name, what people call it, and whether this one has it.
+const ENGINES: [(&str, &str, bool); 3] = [
+    ("sqlite", "SQLite", cfg!(feature = "sqlite")),
+    ("mysql", "MySQL and MariaDB", cfg!(feature = "mysql")),
+    ("postgres", "PostgreSQL", cfg!(feature = "postgres")),
+];
+
+/// Refuses an engine that this receiver was built without, or that none knows.
+pub fn require(engine: &str) -> Result<()> {
+    match ENGINES.iter().find(|(name, ..)| *name == engine) {
+        Some((_, _, true)) => Ok(()),
+        Some((name, called, false)) => Err(Error::new(format!("this receiver was built without {called}"))
+            .hint(format!("build it with `cargo build --release --features {name}`"))),
+        None => {
+            Err(Error::new(format!("this receiver knows no database engine '{}'", engine.escape_debug())))
+        }
+    }
+}
+
 impl Ground {
     /// The database at `spot`, kept by the engine of this name.
+    #[cfg_attr(
+        not(any(feature = "mysql", feature = "postgres", feature = "sqlite")),
+        expect(unused_variables, clippy::unused_self, reason = "there is no engine to make one with")
+    )]
     pub fn database(&self, engine: &str, spot: Spot) -> Result<Box<dyn Database>> {
+        require(engine)?;
         match engine {
-            "sqlite" => Ok(Box::new(Sqlite::at(spot))),
+            #[cfg(feature = "sqlite")]
+            "sqlite" => Ok(Box::new(super::sqlite::Sqlite::at(spot))),
             #[cfg(feature = "mysql")]
             "mysql" => Ok(Box::new(super::mysql::Mysql::at(self, spot))),
-            #[cfg(not(feature = "mysql"))]
-            "mysql" => Err(Error::new("this receiver was built without MySQL and MariaDB")
-                .hint("build it with `cargo build --features mysql`")),
             #[cfg(feature = "postgres")]
             "postgres" => Ok(Box::new(super::postgres::Postgres::at(self, spot))),
-            #[cfg(not(feature = "postgres"))]
-            "postgres" => Err(Error::new("this receiver was built without PostgreSQL")
-                .hint("build it with `cargo build --features postgres`")),
-            other => {
-                Err(Error::new(format!("this receiver knows no database engine '{}'", other.escape_debug())))
+            other => Err(Error::new(format!("there is no way to a database of the engine '{other}'"))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_engine_that_is_not_built_in_is_refused_by_name() {
+        for (name, called, built_in) in ENGINES {
+            match require(name) {
+                Ok(()) => assert!(built_in),
+                Err(error) => {
+                    assert!(!built_in);
+                    assert_eq!(error.to_string(), format!("this receiver was built without {called}"));
+                    assert!(error.innermost_hint().is_some_and(|hint| hint.ends_with(name)));
+                }
             }
         }
+        assert!(require("oracle").is_err());
     }
 }

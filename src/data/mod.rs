@@ -23,13 +23,14 @@ pub mod mysql;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 mod schema;
+#[cfg(feature = "sqlite")]
 pub mod sqlite;
 pub mod way;
 
 pub use census::{Census, Rows};
 pub use credentials::Credentials;
 pub use database::{Access, Database, Fence, Finding, Hold, Script, Spot, Talk};
-pub use ground::Ground;
+pub use ground::{Ground, require};
 pub use limit::{Limit, Progress};
 pub use schema::Schema;
 

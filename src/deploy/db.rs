@@ -115,6 +115,8 @@ pub fn load(guard: &mut Guard, version: Option<Version>, by: &str, streams: &mut
     files::remove_file(&incoming)?;
     files::remove_file(&before)?;
     let limit = Limit::within(PATIENT);
+    let is_noted = || Ok::<_, Error>(database.captured()?.is_some_and(|capture| capture.is_whole()));
+    let was_noted = is_noted()?;
     let loaded = (|| {
         let mut to =
             std::fs::File::create_new(&incoming).context(|| "cannot take in what is to be loaded")?;
@@ -125,8 +127,14 @@ pub fn load(guard: &mut Guard, version: Option<Version>, by: &str, streams: &mut
     files::remove_file(&incoming)?;
     loaded?;
     guard.append(Some(by), Event::Change { what: format!("database {name} loaded") })?;
-    let words =
+    let mut words =
         format!("{name} (version {}) is loaded; what it held before is in {}", id.version, before.display());
+    if was_noted && !is_noted()? {
+        words.push_str(
+            "\nwhat had been noted for the way back is of rows that are gone: a rollback over this version needs \
+             --without-new-data now",
+        );
+    }
     Ok(Reply::said(words, json!({ "database": name, "before": before.display().to_string() })))
 }
 

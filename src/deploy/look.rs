@@ -16,6 +16,7 @@ use crate::app::journal::History;
 use crate::app::record::{self, Record, Releases};
 use crate::app::settings::{Action as StageAction, Engine, Settings, StageName};
 use crate::app::{App, Lineage, ReleaseId, Revision, Version};
+use crate::data;
 use crate::schema::{self, Fingerprint, Question, Said, TreeFile};
 use crate::serve::start;
 use crate::support::{Context, Error, Result, files};
@@ -312,6 +313,9 @@ fn refuse_unsaid(app: &App, tree: &Tree, settings: &Settings, fingerprint: &Fing
             "add this file as receiver.toml (`receiver init` writes it, too):\n\n{}",
             init::missing_file_advice(&facts)
         )));
+    }
+    if settings.database.engine != Engine::None {
+        data::require(plan::engine_name(settings.database.engine))?;
     }
     if !fingerprint.files.is_empty() && !settings.database.engine_said {
         return Err(Error::new(format!(

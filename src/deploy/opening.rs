@@ -18,9 +18,9 @@ use super::plan::{self, Brought, Data};
 use super::trial::{self, Begins, Origin, Trial};
 use super::{crossing, doorway, processes, returning};
 use crate::app::record::{DatabaseRecord, StageRun};
-use crate::app::settings::{Carry, StageName};
+use crate::app::settings::{Carry, HoldBy, StageName};
 use crate::app::{App, Version};
-use crate::data::way::Way;
+use crate::data::way::{Carried, Way};
 use crate::data::{Access, Database, Limit, Progress, Schema};
 use crate::serve::start::Purpose;
 use crate::support::{Context, Error, Result, death, text};
@@ -165,7 +165,8 @@ fn bring_up(making: &mut Making) -> Result<()> {
     making.bring_up(&environment, processes::web_only(making.settings()))
 }
 
-/// Does everything once on a copy, with nobody waiting; answers how long requests would have waited.
+/// Does everything once on a copy, with nobody waiting; answers how long requests would have waited: for the copy and
+/// its proof, the migration, the merge, the capture, the start of the web process, the hold itself and the fence.
 ///
 /// `own` is on the server that the copy is made on.
 fn rehearse(making: &mut Making, carry: Carry, live: &dyn Database, own: &dyn Database) -> Result<Duration> {
@@ -178,6 +179,7 @@ fn rehearse(making: &mut Making, carry: Carry, live: &dyn Database, own: &dyn Da
     };
     let origin = Origin { database: live, hold: None, limit: Limit::within(UNHURRIED) };
     let trial = trial::begin(making, carry, &origin, own.beside(spot), Begins::Copied, &mut tell)?;
+    let copied = begun.elapsed();
     let found = trial::database_files(making);
     let migrated =
         prove_cost(carry, &*trial.database).and_then(|()| trial.migrate(making, Some(()), UNHURRIED));
@@ -193,14 +195,79 @@ fn rehearse(making: &mut Making, carry: Carry, live: &dyn Database, own: &dyn Da
             .with_database(&*trial.database, Access::Write)?
             .with([("RECEIVER_REHEARSAL", "1".to_owned())]);
         making.stage(StageName::Check, &environment, UNHURRIED)?;
-        rehearse_start(making, &environment)
+        let noted = rehearse_merge_and_capture(making, carry, live, &*trial.database)?;
+        let started = rehearse_start(making, &environment)?;
+        Ok(noted + started + rehearse_hold(live, &*trial.database)?)
     });
+    let copying = result.as_ref().ok().map(|_| rehearse_disconnect(making, carry, &*trial.database));
     trial::end(making.app(), &trial)?;
-    let pause = pause + result?;
+    let rest = result?;
+    let pause = match copying.transpose()?.flatten() {
+        // Under a hold that disconnects the copy is made another way.
+        Some(files) => rest + files + pause.saturating_sub(copied),
+        None => rest + pause,
+    };
     let size = live.size()?;
     making.log.timed("rehearse", format!("on a copy of {}, {}", live.spot().name, text::bytes(size)), begun);
     death::point("rehearsed");
     Ok(pause)
+}
+
+/// What a copy goes through after its migration, while requests wait. Answers how long it took.
+fn rehearse_merge_and_capture(
+    making: &Making,
+    carry: Carry,
+    live: &dyn Database,
+    copy: &dyn Database,
+) -> Result<Duration> {
+    let (begun, limit) = (Instant::now(), Limit::within(UNHURRIED));
+    merge(making, carry, live, copy, &limit)?;
+    // Whatever hinders it is said when it counts.
+    capture(making, carry, live, copy, &limit).map(drop)?;
+    Ok(begun.elapsed())
+}
+
+/// What the hold and the fence cost by themselves, with thousands of tables for instance: on a copy that has those of
+/// `live`, and where nobody is in the way. Answers how long both took.
+pub(super) fn rehearse_hold(live: &dyn Database, copy: &dyn Database) -> Result<Duration> {
+    if live.engine() != copy.engine() || live.spot() == copy.spot() {
+        return Ok(Duration::ZERO);
+    }
+    let limit = Limit::within(UNHURRIED);
+    copy.prepare_hold(&limit)?;
+    let begun = Instant::now();
+    copy.hold(&limit)?.fence("it is a rehearsal's")?;
+    Ok(begun.elapsed())
+}
+
+/// Whether everybody is disconnected for the copy.
+fn disconnects(making: &Making, carry: Carry, live: &dyn Database) -> bool {
+    carry == Carry::Copy && making.settings().database.hold == HoldBy::Disconnect && live.disconnects()
+}
+
+/// What the copy of its files costs, where that is how the data is carried: of the rehearsal's own.
+fn rehearse_disconnect(making: &Making, carry: Carry, copy: &dyn Database) -> Result<Option<Duration>> {
+    if !disconnects(making, carry, copy) {
+        return Ok(None);
+    }
+    // The rehearsal of the fence left it standing.
+    copy.unfence()?;
+    let begun = Instant::now();
+    let limit = Limit::within(UNHURRIED);
+    let files = copy.beside(Passing::Question.spot(making.app(), making.version())?);
+    let copied = copy
+        .disconnect("it is a rehearsal's", &limit)
+        .and_then(|hold| hold.copy_to(files.spot(), &limit, &mut |_| {}));
+    let took = begun.elapsed();
+    databases::discard(making.app(), &*files)?;
+    copied.map(|()| Some(took))
+}
+
+/// What came from the version that a rollback left.
+struct Merged {
+    /// Its database.
+    left: String,
+    carried: Carried,
 }
 
 /// Brings what the version that a rollback left alone holds: its tables and columns that the live one lacks.
@@ -210,47 +277,64 @@ fn merge(
     live: &dyn Database,
     own: &dyn Database,
     limit: &Limit,
-) -> Result<()> {
+) -> Result<Option<Merged>> {
     let Some(left) = making.merges().filter(|left| carry == Carry::Copy && left.engine == own.engine())
     else {
-        return Ok(());
+        return Ok(None);
     };
     let left = databases::of(making.app(), left)?;
     let way = Way::merge(&left.tables()?, &live.tables()?, &own.tables()?);
-    let merged = own.merge(left.spot(), &way, limit)?;
-    let name = &left.spot().name;
-    for line in crossing::words_of_moved(&merged) {
-        making.log.step("merge", format!("from {name}: {line}"));
-    }
-    for line in crossing::words_of_left(&merged) {
-        making.log.note(format!("stays in {name}: {line}"));
-    }
-    Ok(())
+    let carried = own.merge(left.spot(), &way, limit)?;
+    Ok(Some(Merged { left: left.spot().name.clone(), carried }))
 }
 
-/// Notes from before the first write which rows change, so that a rollback can carry them back. A version
-/// that cannot is one that a rollback leaves with its data behind, which is said now.
+fn tell_merged(making: &Making, Merged { left, carried }: &Merged) {
+    for line in crossing::words_of_moved(carried) {
+        making.log.step("merge", format!("from {left}: {line}"));
+    }
+    for line in crossing::words_of_left(carried) {
+        making.log.note(format!("stays in {left}: {line}"));
+    }
+}
+
+/// What is noted of a version's changes.
+enum Noted {
+    /// Every one, so that a rollback can carry them back.
+    All,
+    /// Nothing: it is not wanted, or no other database can take them.
+    Nothing,
+    /// Not all of them, and why.
+    NotAll(String),
+}
+
+/// Notes from before the first write which rows change.
 fn capture(
     making: &Making,
     carry: Carry,
     live: &dyn Database,
     own: &dyn Database,
     limit: &Limit,
-) -> Result<bool> {
+) -> Result<Noted> {
     let wanted = !making.settings().database.rollback_window.is_zero();
     if !wanted || carry == Carry::Shared || live.engine() != own.engine() {
-        return Ok(false);
+        return Ok(Noted::Nothing);
     }
-    let why = match own.capture(&live.spot().name, limit) {
-        Ok(capture) if capture.is_whole() => return Ok(true),
-        Ok(capture) => capture.gaps.join("; "),
+    match own.capture(&live.spot().name, limit) {
+        Ok(capture) if capture.is_whole() => Ok(Noted::All),
+        Ok(capture) => Ok(Noted::NotAll(capture.gaps.join("; "))),
         Err(error) => {
             limit.check()?;
-            error.one_line()
+            Ok(Noted::NotAll(error.one_line()))
         }
-    };
-    making.log.note(format!("a rollback over this version will leave new data behind: {why}"));
-    Ok(false)
+    }
+}
+
+/// Says it where a rollback will leave data behind. Answers whether it will not.
+fn tell_noted(making: &Making, noted: &Noted) -> bool {
+    if let Noted::NotAll(why) = noted {
+        making.log.note(format!("a rollback over this version will leave new data behind: {why}"));
+    }
+    matches!(noted, Noted::All)
 }
 
 /// What it takes to prove a copy is part of the pause: the rehearsal's is compared with itself, as its original
@@ -344,7 +428,13 @@ fn carry_over(making: &mut Making, carry: Carry, live: &dyn Database, own: Box<d
     let begun = Instant::now();
     let app = making.app().clone();
     doorway::close(&app, most, &making.log, making.hold)?;
-    let hold = live.hold(&Limit::within(most / 2))?;
+    let why = retired(making.app(), making.previous_version());
+    let patience = Limit::within(most / 2);
+    let hold = if disconnects(making, carry, live) {
+        live.disconnect(&why, &patience)
+    } else {
+        live.hold(&patience)
+    }?;
     death::point("held");
     let origin = Origin { database: live, hold: Some(&*hold), limit };
     let trial = trial::begin(making, carry, &origin, own, Begins::Copied, &mut |_| {})?;
@@ -360,9 +450,12 @@ fn carry_over(making: &mut Making, carry: Carry, live: &dyn Database, own: Box<d
         }
     })?;
     trial::end_previous(making.app(), &trial)?;
-    merge(making, carry, live, own, &limit)?;
+    if let Some(merged) = merge(making, carry, live, own, &limit)? {
+        tell_merged(making, &merged);
+    }
     own.examine(broken, &limit)?;
-    making.captured = capture(making, carry, live, own, &limit)?;
+    let noted = capture(making, carry, live, own, &limit)?;
+    making.captured = tell_noted(making, &noted);
     own.sync()?;
     death::point("migrated");
     start_held(making, most.saturating_sub(begun.elapsed()))?;
@@ -371,7 +464,7 @@ fn carry_over(making: &mut Making, carry: Carry, live: &dyn Database, own: Box<d
     }
     limit.check().context(|| format!("writers were held for longer than {:.1} s", most.as_secs_f64()))?;
     hold.check()?;
-    hold.fence(&retired(making.app(), making.previous_version()))?;
+    hold.fence(&why)?;
     death::point("fenced");
     let (from, to) = (&live.spot().name, &own.spot().name);
     making.log.timed("carry", format!("{from} → {to}: writers held, none lost"), begun);

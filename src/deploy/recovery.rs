@@ -251,6 +251,8 @@ fn fence_again(app: &App, to: &ReleaseId) -> Result<()> {
     match database_of(app, to)? {
         Some(database) if live.is_none_or(|live| live.spot() != database.spot()) => {
             let limit = crate::data::Limit::within(std::time::Duration::from_secs(10));
+            // To take writes it had lost what a fence is made of.
+            database.prepare_hold(&limit)?;
             database.hold(&limit)?.fence(&opening::retired(app, to.version))
         }
         _ => Ok(()),

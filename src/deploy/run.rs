@@ -191,6 +191,15 @@ fn announce(log: &JobLog, look: &Look) {
         log.step("note", why);
     }
     log.step("schema", look.plan.schema_line());
+    if let Data::Returned { from, to } = &look.plan.data {
+        log.step(
+            "database",
+            format!(
+                "{} comes back, which a rollback left, with what was written to {} since",
+                to.name, from.name
+            ),
+        );
+    }
 }
 
 /// A release that was made.

@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::ops::{Deref, DerefMut};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-use crate::servers::{Engine, Server};
+use crate::servers::{self, Engine, Server};
 use crate::world::World;
 
 /// Stages in plain SQL.
@@ -60,7 +60,14 @@ impl Backed {
     fn assemble(world: World, engine: Engine, more: &[&str], disk: Option<Disk>) -> Backed {
         let server =
             (engine != Engine::Sqlite).then(|| Server::start_with(engine, &world.place().join("db"), more));
-        let backed = Backed { server, disk, world, engine };
+        let mut backed = Backed { server, disk, world, engine };
+        if let Some(other) = servers::other_postgres() {
+            // Its dump and restore, too: those of the system may be older than it.
+            let path = std::env::var_os("PATH").unwrap();
+            let all = std::iter::once(other).chain(std::env::split_paths(&path));
+            let path = std::env::join_paths(all).unwrap().into_string().unwrap();
+            backed.world.env.insert("PATH".into(), path);
+        }
         backed.grant("app");
         backed
     }

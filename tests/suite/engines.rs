@@ -104,7 +104,7 @@ on_every_engine_that_carries_back! {
     a_rollback_says_what_the_old_schema_cannot_hold_before_it_does_anything
 }
 
-fn a_version_opens_with_its_data_in_a_database_of_its_own_and_the_old_one_refuses_writes(engine: Engine) {
+pub fn a_version_opens_with_its_data_in_a_database_of_its_own_and_the_old_one_refuses_writes(engine: Engine) {
     let world = Backed::new(engine);
     world.settings(SQL, "");
     world.commit("one");
@@ -359,7 +359,12 @@ fn databases_are_listed_dumped_loaded_and_asked(engine: Engine) {
     assert!(dump.len() > 500 && old.len() > 500);
     world.by(&world.url(None), "DELETE FROM entry").unwrap();
     world.enter(&[(1, "other")]);
-    let said = world.receiver_fed(&["db", "app", "load", "--json"], &dump).ok();
+    let needs = "a rollback over this version needs --without-new-data now";
+    world.receiver_fed(&["db", "app", "load"], &dump).ok().says(needs);
+    assert_eq!(world.entries(), "one two three");
+    world.by(&world.url(None), "DELETE FROM entry").unwrap();
+    world.enter(&[(1, "other")]);
+    let said = world.receiver_fed(&["db", "app", "load", "--json"], &dump).ok().never_says(needs);
     assert_eq!(world.entries(), "one two three");
     // What it held before can be brought back, too.
     let before = std::fs::read(said.json()["before"].as_str().unwrap()).unwrap();
@@ -834,7 +839,7 @@ fn grant_what_doctor_says(world: &Backed) -> usize {
     }
 }
 
-fn what_doctor_says_a_role_lacks_is_all_that_it_needs(engine: Engine) {
+pub fn what_doctor_says_a_role_lacks_is_all_that_it_needs(engine: Engine) {
     let world = with_a_role_that_may_nothing(engine, &[]);
     // Before, a push says what is missing, too, and leaves nothing.
     world.push().says("receiver").says("NOT LIVE: nothing is live");
@@ -915,7 +920,7 @@ fn a_disk_of_the_servers_that_has_no_room_is_noticed_before_anybody_waits(engine
     assert_eq!(world.entries(), "ONE");
 }
 
-fn a_rollback_brings_what_was_written_since_and_forward_does_so_too(engine: Engine) {
+pub fn a_rollback_brings_what_was_written_since_and_forward_does_so_too(engine: Engine) {
     let world = Backed::live(engine, "copy");
     world.add_table("tag");
     world.push().ok().says("=====> live: 1/");
@@ -932,7 +937,11 @@ fn a_rollback_brings_what_was_written_since_and_forward_does_so_too(engine: Engi
     // Numbers go on after those that came.
     world.enter(&[(5, "five")]);
     world.by(&world.url(None), "DELETE FROM entry WHERE number = 4").unwrap();
-    world.receiver(&["deploy", "app"]).ok().says("=====> live: 1/");
+    world
+        .receiver(&["deploy", "app"])
+        .ok()
+        .says("app_v1 comes back, which a rollback left, with what was written to app_v0 since")
+        .says("=====> live: 1/");
     assert_eq!(world.entries(), "ONE three five");
     world.enter(&[(6, "six")]);
     // And back once more.

@@ -28,7 +28,7 @@ const JOINS: [&str; 16] = [
 ];
 
 /// Those of a deploy that opens one.
-const OPENS: [&str; 20] = [
+const OPENS: [&str; 21] = [
     "locked",
     "job-taken",
     "begun",
@@ -36,6 +36,7 @@ const OPENS: [&str; 20] = [
     "exported",
     "linked",
     "build",
+    "copying",
     "rehearsed",
     "held",
     "carried",
@@ -52,7 +53,7 @@ const OPENS: [&str; 20] = [
 ];
 
 /// Those of one that makes a version live again which a rollback left.
-const RETURNS: [&str; 20] = [
+const RETURNS: [&str; 22] = [
     "locked",
     "job-taken",
     "begun",
@@ -60,8 +61,10 @@ const RETURNS: [&str; 20] = [
     "exported",
     "linked",
     "build",
+    "copying",
     "rehearsed",
     "held",
+    "rows-carried",
     "carried",
     "started",
     "fenced",
@@ -219,8 +222,10 @@ fn every_point_is_died_at() {
     let elsewhere = elsewhere
         .chain(&crate::backup::POINTS)
         .chain(&crate::removal::POINTS)
-        .chain(&crate::adoption::POINTS);
-    let passed: BTreeSet<&str> = JOINS.iter().chain(&OPENS).chain(&BACK).chain(elsewhere).copied().collect();
+        .chain(&crate::adoption::POINTS)
+        .chain(&crate::disconnect::POINTS);
+    let passed: BTreeSet<&str> =
+        JOINS.iter().chain(&OPENS).chain(&RETURNS).chain(&BACK).chain(elsewhere).copied().collect();
     assert_eq!(passed, POINTS.iter().copied().collect());
 }
 

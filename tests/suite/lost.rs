@@ -71,7 +71,7 @@ impl Drop for Writers {
 
 /// What is done to the application.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Act {
+pub enum Act {
     /// A page alone: it joins the version, or opens the one that the schema of a failed deploy asks for.
     Page,
     /// A version opens.
@@ -85,16 +85,34 @@ enum Act {
     Back,
     BackDies(&'static str),
     Forth,
+    ForthDies(&'static str),
+    /// The database server dies at this point of a version that opens, of a rollback, or of the way forward again, once
+    /// so many have passed it, and comes back when the command has ended.
+    ServerDiesAt(&'static str, u8, Way),
     /// The database server dies while a version opens, and comes again.
     ServerDies,
 }
 
-const BACK: [&str; 5] =
-    ["rollback-begun", "rollback-held", "rollback-opened", "rollback-fenced", "rollback-switched"];
+/// Over which versions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    Opens,
+    Back,
+    Forth,
+}
+
+const BACK: [&str; 6] = [
+    "rows-carried",
+    "rollback-begun",
+    "rollback-held",
+    "rollback-opened",
+    "rollback-fenced",
+    "rollback-switched",
+];
 
 /// A drama, act by act.
-struct Drama {
-    world: Backed,
+pub struct Drama {
+    pub world: Backed,
     writers: Writers,
     /// Counts acts: names pages and tables.
     number: u32,
@@ -106,7 +124,7 @@ struct Drama {
 }
 
 impl Drama {
-    fn begin(engine: Engine, seed: u64) -> Drama {
+    pub fn begin(engine: Engine, seed: u64) -> Drama {
         let world = Backed::new(engine);
         world.receiver(&["config", "app", "database.max_pause", "20s"]).ok();
         world.settings(SQL, WEB);
@@ -131,12 +149,12 @@ impl Drama {
         }
     }
 
-    fn version(&self) -> String {
+    pub fn version(&self) -> String {
         self.world.live().unwrap().split('/').next().unwrap().to_owned()
     }
 
     #[track_caller]
-    fn play(&mut self, act: Act) {
+    pub fn play(&mut self, act: Act) {
         self.number += 1;
         let begun = Instant::now();
         let before = self.version();
@@ -170,6 +188,12 @@ impl Drama {
                 self.world.receiver(&["deploy", "app"]).ok().says("=====> live: ");
                 assert_ne!(self.version(), before);
             }
+            Act::ForthDies(point) => {
+                self.die_at(point, 1);
+                self.world.receiver(&["deploy", "app"]);
+                self.mend(point);
+            }
+            Act::ServerDiesAt(point, passes, way) => self.server_dies_at(point, passes, way),
             Act::ServerDies => self.server_dies(),
         }
         self.world.until_idle();
@@ -211,6 +235,12 @@ impl Drama {
         self.world.until(30, &format!("the death at {point}"), || !ticket.exists());
         let _ = std::fs::remove_file(self.world.place().join("ticket.2"));
         self.world.env.remove("RECEIVER_TEST_DIE_AT");
+        self.tidy();
+    }
+
+    /// What a death left is finished or undone by the next command that writes.
+    #[track_caller]
+    fn tidy(&mut self) {
         if self.world.app().join("receiver/underway.json").exists()
             || !self.world.names("receiver/trash").is_empty()
         {
@@ -228,12 +258,38 @@ impl Drama {
         self.world.server_mut().kill9();
         self.world.server_mut().restart();
         self.world.end(push, 120);
-        self.deaths += 1;
+        self.tidy();
+    }
+
+    #[track_caller]
+    fn server_dies_at(&mut self, point: &str, passes: u8, way: Way) {
+        let ticket = self.world.place().join("ticket");
+        let go = self.world.place().join("ticket.go");
+        self.world.env.insert("RECEIVER_TEST_STOP_AT".into(), point.into());
+        self.world.env.insert("RECEIVER_TEST_DIE_ONCE".into(), ticket.display().to_string());
+        std::fs::write(&ticket, passes.to_string()).unwrap();
+        let child = match way {
+            Way::Opens => {
+                self.commit(true, "");
+                self.world.push_in_background()
+            }
+            Way::Back => self.world.start(PROGRAM, &["rollback", "app"]),
+            Way::Forth => self.world.start(PROGRAM, &["deploy", "app"]),
+        };
+        self.world.until(60, &format!("the stop at {point}"), || !ticket.exists());
+        self.world.server_mut().kill9();
+        std::fs::write(&go, "").unwrap();
+        let said = self.world.end(child, 120);
+        println!("the server died at {point}: {}", said.talk().lines().last().unwrap_or_default());
+        self.world.env.remove("RECEIVER_TEST_STOP_AT");
+        std::fs::remove_file(&go).unwrap();
+        self.world.server_mut().restart();
+        self.tidy();
     }
 
     /// Everything that was acknowledged is there, and nothing is left of what failed.
     #[track_caller]
-    fn end(mut self) {
+    pub fn end(mut self) {
         let said = self.writers.end();
         println!(
             "{}: {} switches between versions, {} failed deploys, {} deaths\n{said}",
@@ -272,8 +328,9 @@ impl Chance {
 /// The points that a deploy passes which opens a version behind the door.
 fn opening() -> Vec<&'static str> {
     let end = POINTS.iter().position(|point| *point == "job-removed").unwrap();
-    // This one is of a release that joins.
-    POINTS[..=end].iter().copied().filter(|point| *point != "checked").collect()
+    // The one is of a release that joins, the other of a hold that disconnects.
+    let others = ["checked", "database-closed"];
+    POINTS[..=end].iter().copied().filter(|point| !others.contains(point)).collect()
 }
 
 fn next(chance: &mut Chance, drama: &Drama) -> Act {

@@ -4,6 +4,7 @@
 //! `target/`, and each test starts a copy. They listen at sockets only, and keep what they acknowledged when
 //! they are killed (it is with the kernel by then), but not when the machine loses its power.
 
+use std::cell::Cell;
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -368,8 +369,33 @@ fn mariadb() -> PathBuf {
     found.expect("there is no mariadbd: tests/run installs mariadb-server")
 }
 
+thread_local! {
+    /// Whether this test wants the newest PostgreSQL that a package brings, and not the system's.
+    static NEWEST: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs a case on the newest PostgreSQL that a package brings: tests/run has it under `target/`.
+pub fn on_the_newest_postgres(case: impl FnOnce()) {
+    NEWEST.set(true);
+    case();
+}
+
+/// The directory of another PostgreSQL's programs, where a test or whoever runs them wants it.
+pub fn other_postgres() -> Option<PathBuf> {
+    let newest = || Path::new(PROGRAM).ancestors().nth(2).unwrap().join("newest-postgres/bin");
+    if NEWEST.get() { Some(newest()) } else { std::env::var_os("RECEIVER_TEST_POSTGRES").map(PathBuf::from) }
+}
+
 /// One of PostgreSQL's programs, of the newest that is there.
 pub fn postgres(program: &str) -> PathBuf {
+    if let Some(place) = other_postgres() {
+        assert!(
+            place.join(program).exists(),
+            "there is no {program} in {}: tests/run brings it",
+            place.display()
+        );
+        return place.join(program);
+    }
     let mut found: Vec<(u32, PathBuf)> = fs::read_dir("/usr/lib/postgresql")
         .into_iter()
         .flatten()

@@ -1,6 +1,7 @@
 //! Whether values that are sound one by one also fit together.
 
 use super::complaint::{Complaint, dotted};
+use super::database::{Engine, HoldBy};
 use super::inputs::Inputs;
 use super::names::{BranchName, branch_matches};
 use super::settings::BranchData;
@@ -30,6 +31,13 @@ pub(super) fn contradictions(inputs: &Inputs) -> Result<Vec<Complaint>> {
         if stage.is_some_and(|stage| matches!(stage.action, Action::Sql(_))) {
             complaints.push(complain(inputs, &path, "sql is for syncdb and migration only"));
         }
+    }
+    let disconnects = inputs.get::<HoldBy>(&["database", "hold"])? == Some(HoldBy::Disconnect);
+    let engine =
+        if inputs.said(&["database", "engine"]) { inputs.get(&["database", "engine"])? } else { None };
+    if disconnects && engine.is_some_and(|engine: Engine| engine != Engine::Postgres) {
+        let text = "is for engine = \"postgres\" only: the others copy while connections stay";
+        complaints.push(complain(inputs, &["database", "hold"], text));
     }
     for (one, other) in [("certificate", "certificate_key"), ("certificate_key", "certificate")] {
         if inputs.mentioned(&["nginx", one]) && !inputs.mentioned(&["nginx", other]) {

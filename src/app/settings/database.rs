@@ -36,6 +36,15 @@ choice! {
     }
 }
 choice! {
+    /// How writers are kept out while the data is carried.
+    HoldBy {
+        /// They wait on a lock.
+        Lock,
+        /// They are refused, and everybody is disconnected for a moment (PostgreSQL): the server copies its own files.
+        Disconnect,
+    }
+}
+choice! {
     /// What becomes of rows that the other version's schema cannot hold.
     OnConflict {
         /// Nothing goes, and nothing changes.
@@ -54,6 +63,8 @@ pub struct Database {
     pub engine_said: bool,
     /// How a version begins.
     pub carry: Carry,
+    /// How writers are kept out meanwhile.
+    pub hold: HoldBy,
     /// How long requests may be held, counted from the closing of the door.
     pub max_pause: Duration,
     /// How long a rollback to the version before still brings the data along.
@@ -109,6 +120,7 @@ impl Database {
             engine,
             engine_said: from.said(&["database", "engine"]),
             carry: from.want(&["database", "carry"])?,
+            hold: from.want(&["database", "hold"])?,
             max_pause: from.want::<Limit>(&["database", "max_pause"])?.0,
             rollback_window: from.want::<Period>(&["database", "rollback_window"])?.0,
             on_conflict: from.want(&["database", "on_conflict"])?,

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use toml::Spanned;
 use toml::de::{DeValue, ValueDeserializer};
 
-use super::database::{Carry, Engine, OnConflict};
+use super::database::{Carry, Engine, HoldBy, OnConflict};
 use super::names::{
     BranchApp, BranchName, CronTime, Domain, Globs, Statuses, UrlPath, Variable, VariableValue,
     branch_pattern, column_name, process_name, static_url,
@@ -91,6 +91,7 @@ pub(super) const KEYS: &[Key] = &[
     code::<Text>("schema.command"),
     code::<Engine>("database.engine").default("\"none\""),
     code::<Carry>("database.carry").default("\"copy\""),
+    code::<HoldBy>("database.hold").default("\"lock\""),
     code::<Limit>("database.max_pause"),
     code::<Period>("database.rollback_window").default("\"24h\""),
     code::<OnConflict>("database.on_conflict").default("\"abort\""),

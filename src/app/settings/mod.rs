@@ -25,7 +25,7 @@ mod stage;
 mod values;
 mod watching;
 
-pub use database::{Carry, Database, DatabaseServer, Engine, OnConflict, TableMap};
+pub use database::{Carry, Database, DatabaseServer, Engine, HoldBy, OnConflict, TableMap};
 pub use edit::{server_config_get, server_config_set, server_config_unset};
 pub use explain::Explained;
 pub use fragments::MOST_BYTES;

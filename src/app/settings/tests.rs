@@ -319,6 +319,7 @@ fn explain_says_where_each_value_came_from() {
             "stages.build = \"make\" # receiver.toml:2",
             "database.engine = \"sqlite\" # receiver.toml:4",
             "database.carry = \"empty\" # /srv/app/receiver.toml:3",
+            "database.hold = \"lock\" # default",
             "database.max_pause = \"4s\" # default",
             "database.rollback_window = \"24h\" # default",
             "database.on_conflict = \"abort\" # default",
@@ -399,4 +400,19 @@ proptest! {
         let text = lines.join("\n");
         let _ = load(&text, &text);
     }
+}
+
+#[test]
+fn a_hold_that_disconnects_is_postgresqls_alone() {
+    let text = |engine: &str| format!("[database]\nengine = '{engine}'\nhold = 'disconnect'\n");
+    assert_eq!(load(&text("postgres"), "").unwrap().database.hold, HoldBy::Disconnect);
+    for engine in ["sqlite", "mysql"] {
+        let said = complaints(&text(engine));
+        assert!(
+            said.iter().any(|line| line.contains("'database.hold' is for engine = \"postgres\"")),
+            "{said:?}"
+        );
+    }
+    // The server's file alone need not say which engine it is.
+    assert_eq!(load("", "[database]\nhold = 'disconnect'\n").unwrap().database.hold, HoldBy::Disconnect);
 }

@@ -29,7 +29,7 @@ use super::rights;
 use super::session::Session;
 use super::tables;
 use crate::data::{Limit, Progress};
-use crate::support::{Error, Result, text};
+use crate::support::{Error, Result, death, text};
 
 /// How often the limit is looked at.
 const LOOK: Duration = Duration::from_millis(20);
@@ -75,6 +75,7 @@ pub(super) fn under_hold(
         let tasks = tasks(session, from.name())?;
         let mut watch = Watch::new(to, &tasks, on_progress)?;
         crew(from, to, tasks, limit, &mut watch)?;
+        death::point("copying");
         objects::carry(session, from.name(), to.name(), limit)?;
         rights::carry(session, from.name(), to.name())
     })
@@ -110,6 +111,7 @@ pub(super) fn snapshot(
             watch.finished += task.bytes;
         }
         session.run("COMMIT")?;
+        death::point("copying");
         for number in 0..tasks.len() {
             session.run(&format!("DROP FUNCTION `receiver_copy_{number}`"))?;
         }

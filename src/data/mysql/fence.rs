@@ -13,6 +13,7 @@
 //! writes a binary log and does not trust who makes triggers (error 1419), there are none, and only the account keeps
 //! writers out: [`state`] then names who else may write.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -94,11 +95,11 @@ pub(super) fn prepare(database: &Mysql, limit: &Limit<'_>) -> Result<()> {
     let cannot = |why: Error| Error::new(format!("cannot prepare the fence of {name}")).caused_by(why);
     let mut session = database.session()?;
     make_flag(&mut session, name).map_err(cannot)?;
-    let there = gates(&mut session, name)?;
+    let there: BTreeSet<(String, String)> = gates(&mut session, name)?.into_iter().collect();
     for table in tables::names(&mut session, name)? {
         for event in EVENTS {
             let gate = gate(&table, event)?;
-            if there.iter().any(|(name, of)| *name == gate && *of == table) {
+            if there.contains(&(gate.clone(), table.clone())) {
                 continue;
             }
             let statement = format!(
@@ -242,11 +243,12 @@ pub(super) fn state(database: &Mysql) -> Result<Fence> {
     if there.is_empty() && !may_make_triggers(&mut session)? {
         gaps.extend(rights::writers(&mut session, name)?.into_iter().map(|who| format!("the role {who}")));
     } else {
-        for table in tables::names(&mut session, name)? {
-            if there.iter().filter(|(_, of)| *of == table).count() < EVENTS.len() {
-                gaps.push(table);
-            }
+        let mut of_table: BTreeMap<&String, usize> = BTreeMap::new();
+        for (_, table) in &there {
+            *of_table.entry(table).or_default() += 1;
         }
+        let tables = tables::names(&mut session, name)?.into_iter();
+        gaps.extend(tables.filter(|table| of_table.get(table).is_none_or(|count| *count < EVENTS.len())));
     }
     Ok(if gaps.is_empty() { Fence::Whole } else { Fence::Gaps(gaps) })
 }

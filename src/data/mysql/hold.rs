@@ -9,6 +9,7 @@
 //! behind all of them.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::thread;
 use std::time::Duration;
 
@@ -31,7 +32,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 pub(super) struct Held {
     database: Mysql,
     session: RefCell<Session>,
-    tables: Vec<String>,
+    tables: BTreeSet<String>,
 }
 
 impl Held {
@@ -75,7 +76,7 @@ impl Held {
     /// Proves that no table was made since: `LOCK TABLES` does not hold up who makes one.
     fn no_table_came(&self) -> Result<()> {
         let now = lockable(&mut self.session.borrow_mut(), self.database.name())?;
-        match now.iter().find(|table| !self.tables.contains(table)) {
+        match now.iter().find(|table| !self.tables.contains(table.as_str())) {
             Some(table) => Err(Error::new(format!(
                 "table '{}' was made while the writers of {} were held",
                 text::printable(table),
@@ -138,18 +139,19 @@ impl Hold for Held {
 }
 
 /// The tables and sequences of a database.
-fn lockable(session: &mut Session, database: &str) -> Result<Vec<String>> {
-    session.rows(
+fn lockable(session: &mut Session, database: &str) -> Result<BTreeSet<String>> {
+    let names: Vec<String> = session.rows(
         &format!(
             "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = {} \
              AND TABLE_TYPE NOT IN ('VIEW', 'SYSTEM VIEW') ORDER BY BINARY TABLE_NAME",
             quote::text(database)
         ),
         (),
-    )
+    )?;
+    Ok(names.into_iter().collect())
 }
 
-fn statement(tables: &[String]) -> String {
+fn statement(tables: &BTreeSet<String>) -> String {
     if tables.is_empty() {
         return "UNLOCK TABLES".to_owned();
     }

@@ -135,10 +135,8 @@ pub(super) fn references(session: &mut Session, database: &str) -> Result<Vec<Re
         ),
         (),
     )?;
-    let rule = |table: &str, name: &str| {
-        let found = rules.iter().find(|(of, constraint, ..)| of == table && constraint == name);
-        found.map(|(_, _, update, delete)| (update.clone(), delete.clone())).unwrap_or_default()
-    };
+    let mut rules: BTreeMap<(String, String), (String, String)> =
+        rules.into_iter().map(|(table, name, update, delete)| ((table, name), (update, delete))).collect();
     let mut found: Vec<(String, Reference)> = Vec::new();
     for (table, name, column, to_database, to_table, to_column) in uses {
         match found.last_mut() {
@@ -147,7 +145,8 @@ pub(super) fn references(session: &mut Session, database: &str) -> Result<Vec<Re
                 key.to_columns.push(to_column);
             }
             _ => {
-                let (on_update, on_delete) = rule(&table, &name);
+                let rule = rules.remove(&(table.clone(), name.clone()));
+                let (on_update, on_delete) = rule.unwrap_or_default();
                 let (columns, to_columns) = (vec![column], vec![to_column]);
                 let key =
                     Reference { table, columns, to_database, to_table, to_columns, on_update, on_delete };

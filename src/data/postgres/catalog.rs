@@ -30,13 +30,15 @@ pub(super) struct Table {
     pub(super) partitioned: bool,
     /// Its bytes, out-of-line values included, indexes not.
     pub(super) bytes: u64,
+    /// Whether it has not a page: then it has no row either, in no snapshot that was there before this was asked.
+    pub(super) is_empty: bool,
 }
 
 /// Every table, by name.
 pub(super) fn tables(session: &mut Session) -> Result<Vec<Table>> {
     let rows = session.query(
         &format!(
-            "{RELATIONS} SELECT name, schema::text, relname::text, oid, kind = 'p', pg_table_size(oid)
+            "{RELATIONS} SELECT name, schema::text, relname::text, oid, kind = 'p', pg_table_size(oid), pg_relation_size(oid) = 0
              FROM rel WHERE kind IN ('r', 'p') ORDER BY name"
         ),
         &[],
@@ -49,6 +51,7 @@ pub(super) fn tables(session: &mut Session) -> Result<Vec<Table>> {
             oid: row.get(3),
             partitioned: row.get(4),
             bytes: bytes.unwrap_or(0).unsigned_abs(),
+            is_empty: row.get::<_, Option<bool>>(6).unwrap_or(true),
         })
     };
     rows.iter().map(table).collect()

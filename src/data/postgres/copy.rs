@@ -22,7 +22,7 @@ use super::server::Server;
 use super::session::{Session, text};
 use super::{grants, place};
 use crate::data::{Credentials, Limit, Progress, Spot};
-use crate::support::{Context, Error, Result, files};
+use crate::support::{Context, Error, Result, death, files};
 
 /// Both ends of a copy.
 struct Transfer<'a> {
@@ -93,6 +93,7 @@ fn fill(
     transfer.choose(source, &made, limit)?;
     transfer.restore("pre-data", limit)?;
     transfer.rows(catalog::tables(source)?, limit, on_progress)?;
+    death::point("copying");
     transfer.restore("post-data", limit)?;
     transfer.finish(source, limit)?;
     source.run("COMMIT")
@@ -163,7 +164,8 @@ impl Transfer<'_> {
         limit: &Limit<'_>,
         on_progress: &mut dyn FnMut(Progress),
     ) -> Result<()> {
-        let tables: Vec<_> = tables.into_iter().filter(|table| !table.partitioned).collect();
+        let tables: Vec<_> =
+            tables.into_iter().filter(|table| !table.partitioned && !table.is_empty).collect();
         let begin = || {
             let mut from = self.server.session(self.original)?;
             from.run(&format!(
@@ -187,8 +189,8 @@ impl Transfer<'_> {
         shared: &Shared<'_>,
         limit: &Limit<'_>,
     ) -> Result<()> {
-        let columns = columns(from, table)?;
-        let how = if self.encoding == "UTF8" && is_plain(from, table)? {
+        let (columns, plain) = columns(from, table)?;
+        let how = if self.encoding == "UTF8" && plain {
             "FORMAT binary".to_owned()
         } else {
             format!("ENCODING {}", literal(&self.encoding))
@@ -267,27 +269,20 @@ pub(super) fn pour(
     writer.finish().map_err(|error| super::server::told(&error, &there))
 }
 
-/// The columns of a table that are not computed, in parentheses; nothing where it has none.
-fn columns(session: &mut Session, table: &Table) -> Result<String> {
-    let names = session.texts(
-        "SELECT quote_ident(attname) FROM pg_attribute WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped AND attgenerated = ''
-         ORDER BY attnum",
+/// The columns of a table that are not computed, in parentheses (nothing where it has none); and whether the binary
+/// format of all of them means the same in the copy: it names enums, composites, domains' arrays and `regclass` by
+/// numbers that differ there, and the encoding of text is the connection's.
+fn columns(session: &mut Session, table: &Table) -> Result<(String, bool)> {
+    let rows = session.query(
+        "SELECT quote_ident(a.attname), t.typnamespace = 'pg_catalog'::regnamespace AND t.typtype = 'b' AND t.typsend <> 0
+                AND t.typreceive <> 0 AND t.typname !~ '^_?(reg|xml|acl|pg_|any)'
+         FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+         WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '' ORDER BY a.attnum",
         &[&table.oid],
     )?;
-    Ok(if names.is_empty() { String::new() } else { format!("({})", names.join(", ")) })
-}
-
-/// Whether the binary format of all columns means the same in the copy: it names enums, composites, domains' arrays and
-/// `regclass` by numbers that differ there, and the encoding of text is the connection's.
-fn is_plain(session: &mut Session, table: &Table) -> Result<bool> {
-    let other = session.any(
-        "SELECT FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
-         WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
-           AND NOT (t.typnamespace = 'pg_catalog'::regnamespace AND t.typtype = 'b' AND t.typsend <> 0 AND t.typreceive <> 0
-                    AND t.typname !~ '^_?(reg|xml|acl|pg_|any)')",
-        &[&table.oid],
-    )?;
-    Ok(!other)
+    let names = rows.iter().map(|row| text(row, 0)).collect::<Result<Vec<_>>>()?;
+    let plain = rows.iter().all(|row| row.get(1));
+    Ok((if names.is_empty() { String::new() } else { format!("({})", names.join(", ")) }, plain))
 }
 
 /// The triggers that are receiver's, as a list of a dump's parts names them: catalog and number.

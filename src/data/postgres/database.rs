@@ -7,7 +7,7 @@ use super::names::{self, ident};
 use super::place::{self, LOBBY, reader_of};
 use super::server::Server;
 use super::session::{Session, text};
-use super::{canon, copy, dump, fence, findings, hold, load, proof, script, shell, way};
+use super::{canon, closed, copy, dump, fence, findings, hold, load, proof, script, shell, way};
 use crate::data::way::{Capture, Carried, Changes, Table, Way};
 use crate::data::{
     Access, Census, Credentials, Database, Fence, Finding, Ground, Hold, Limit, Progress, Rows, Schema,
@@ -210,6 +210,15 @@ impl Database for Postgres {
         Ok(Box::new(hold::take(&self.server, self.name(), limit)?))
     }
 
+    fn disconnects(&self) -> bool {
+        true
+    }
+
+    fn disconnect(&self, why: &str, limit: &Limit<'_>) -> Result<Box<dyn Hold>> {
+        self.secret()?;
+        Ok(Box::new(closed::take(&self.server, self.name(), why, limit)?))
+    }
+
     fn fence(&self) -> Result<Fence> {
         self.secret()?;
         fence::fence(&self.server, self.name()).context(self.cannot("read the fence of"))
@@ -217,6 +226,7 @@ impl Database for Postgres {
 
     fn unfence(&self) -> Result<()> {
         self.secret()?;
+        closed::reopen(&self.server, self.name())?;
         fence::unfence(&self.server, self.name())
     }
 

@@ -19,6 +19,7 @@
 
 mod canon;
 mod catalog;
+mod closed;
 mod copy;
 mod database;
 mod dump;

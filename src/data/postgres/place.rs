@@ -83,15 +83,9 @@ pub(super) fn usual_making(session: &mut Session) -> Result<String> {
 pub(super) fn create(server: &Server, spot: &Spot, making: Option<&str>) -> Result<Credentials> {
     let name = names::checked(&spot.name)?;
     let cannot = || format!("cannot make the database '{}'", name.escape_debug());
-    let mut session = server.session(LOBBY).context(cannot)?;
     let reader = reader_of(name)?;
-    if Credentials::read(&server.secrets, name)?.is_none() {
-        refuse_strangers(&mut session, name, &reader).context(cannot)?;
-    }
-    let secret = Credentials::make(&server.secrets, "postgres", spot)?;
+    let (mut session, secret) = claim(server, spot)?;
     let mut made = || -> Result<()> {
-        alone(&mut session, name)?;
-        make_roles(&mut session, &server.admin, name, &reader, &secret)?;
         let fresh = making.is_some_and(|making| is_fresh(server, &mut session, name, making));
         if !fresh {
             drop_database(&mut session, name)?;
@@ -110,6 +104,28 @@ pub(super) fn create(server: &Server, spot: &Spot, making: Option<&str>) -> Resu
     Ok(secret)
 }
 
+/// Makes the roles of a database that is to be made, and what says that they are receiver's. Answers a session beside it,
+/// in whose life nobody else makes or removes it.
+pub(super) fn claim(server: &Server, spot: &Spot) -> Result<(Session, Credentials)> {
+    let name = names::checked(&spot.name)?;
+    let cannot = || format!("cannot make the database '{}'", name.escape_debug());
+    let mut session = server.session(LOBBY).context(cannot)?;
+    let reader = reader_of(name)?;
+    if Credentials::read(&server.secrets, name)?.is_none() {
+        refuse_strangers(&mut session, name, &reader).context(cannot)?;
+    }
+    let secret = Credentials::make(&server.secrets, "postgres", spot)?;
+    let made = alone(&mut session, name)
+        .and_then(|()| make_roles(&mut session, &server.admin, name, &reader, &secret))
+        .context(cannot);
+    if let Err(error) = made {
+        drop(session);
+        abandon(server, name);
+        return Err(error);
+    }
+    Ok((session, secret))
+}
+
 /// Waits until no other session makes or removes this database, as long as this one lives: the server goes on with
 /// a `CREATE DATABASE` whose client was killed.
 fn alone(session: &mut Session, name: &str) -> Result<()> {
@@ -119,7 +135,7 @@ fn alone(session: &mut Session, name: &str) -> Result<()> {
 }
 
 /// Drops a database that is receiver's; who is connected to it is not asked.
-fn drop_database(session: &mut Session, name: &str) -> Result<()> {
+pub(super) fn drop_database(session: &mut Session, name: &str) -> Result<()> {
     session.run(&format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", ident(name)))
 }
 

@@ -1,6 +1,6 @@
 //! The proofs: that a copy is whole, that it still is after a migration, and that an app used it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::catalog::{self, RELATIONS, Table};
 use super::parallel;
@@ -9,18 +9,43 @@ use super::{canon, names};
 use crate::data::{Census, Limit, Rows};
 use crate::support::{Context, Error, Result};
 
+/// How many tables one statement asks about.
+const AT_ONCE: usize = 100;
+
 /// How many rows each table has. Those of a partitioned one are counted in its partitions.
 pub(super) fn rows(session: &mut Session, limit: &Limit<'_>) -> Result<Rows> {
     session.within(limit, |session| {
-        catalog::tables(session)?
-            .into_iter()
-            .filter(|table| !table.partitioned)
-            .map(|table| {
-                let count = session.number(&format!("SELECT count(*) FROM ONLY {}", table.sql), &[])?;
-                Ok((table.name, count.unsigned_abs()))
-            })
-            .collect()
+        let tables = with_rows(session)?;
+        let mut rows = Rows::new();
+        for (table, row) in ask_each(session, &tables, "count(*)")? {
+            rows.insert(table.name.clone(), row.get::<_, i64>(1).unsigned_abs());
+        }
+        Ok(rows)
     })
+}
+
+/// The tables that have rows of their own.
+fn with_rows(session: &mut Session) -> Result<Vec<Table>> {
+    let mut tables = catalog::tables(session)?;
+    tables.retain(|table| !table.partitioned);
+    Ok(tables)
+}
+
+/// What is asked of the rows `t` of each table, many tables in one statement: behind the table's place in it.
+fn ask_each<'a>(
+    session: &mut Session,
+    tables: &'a [Table],
+    what: &str,
+) -> Result<Vec<(&'a Table, postgres::Row)>> {
+    let mut answers = Vec::with_capacity(tables.len());
+    for some in tables.chunks(AT_ONCE) {
+        let parts = some.iter().enumerate();
+        let parts: Vec<_> =
+            parts.map(|(at, table)| format!("SELECT {at}, {what} FROM ONLY {} AS t", table.sql)).collect();
+        let rows = session.query(&format!("{} ORDER BY 1", parts.join(" UNION ALL ")), &[])?;
+        answers.extend(some.iter().zip(rows));
+    }
+    Ok(answers)
 }
 
 /// Everything that shows, compared with an earlier or later one, whether the database was written to.
@@ -34,16 +59,12 @@ pub(super) fn census(session: &mut Session, limit: &Limit<'_>) -> Result<Census>
         let schema = canon::read(session)?;
         let mut rows = Rows::new();
         let mut stamp = Vec::new();
-        for table in catalog::tables(session)?.into_iter().filter(|table| !table.partitioned) {
-            let ask = format!(
-                "SELECT count(*), coalesce(sum(t.xmin::text::bigint), 0)::text FROM ONLY {} AS t",
-                table.sql
-            );
-            if let Some(row) = session.query(&ask, &[])?.first() {
-                let count: i64 = row.get(0);
-                rows.insert(table.name, count.unsigned_abs());
-                stamp.push(format!("{}:{count}/{}", table.oid, text(row, 1)?));
-            }
+        let tables = with_rows(session)?;
+        let what = "count(*), coalesce(sum(t.xmin::text::bigint), 0)::text";
+        for (table, row) in ask_each(session, &tables, what)? {
+            let count: i64 = row.get(1);
+            rows.insert(table.name.clone(), count.unsigned_abs());
+            stamp.push(format!("{}:{count}/{}", table.oid, text(&row, 2)?));
         }
         for sequence in catalog::sequences(session)? {
             stamp.push(format!("{}={}/{}", sequence.name, sequence.last, sequence.called));
@@ -104,11 +125,13 @@ fn content(session: &mut Session, table: &Table, limit: &Limit<'_>) -> Result<Co
 }
 
 fn same_tables(copy: &[Table], original: &[Table]) -> Result<()> {
-    let lacks = |tables: &[Table], name: &str| !tables.iter().any(|table| table.name == name);
-    if let Some(table) = original.iter().find(|table| lacks(copy, &table.name)) {
+    let names =
+        |tables: &[Table]| -> BTreeSet<String> { tables.iter().map(|table| table.name.clone()).collect() };
+    let (have, want) = (names(copy), names(original));
+    if let Some(table) = original.iter().find(|table| !have.contains(&table.name)) {
         return Err(Error::new(format!("table '{}' is missing", table.name.escape_debug())));
     }
-    match copy.iter().find(|table| lacks(original, &table.name)) {
+    match copy.iter().find(|table| !want.contains(&table.name)) {
         Some(table) => Err(Error::new(format!("table '{}' is in the copy alone", table.name.escape_debug()))),
         None => Ok(()),
     }

@@ -1,6 +1,7 @@
 //! The canonical form of an SQLite schema, from its pragmas; only what they do not tell (checks,
 //! generated columns, collations, views, triggers) is read from the text of the statements.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use rusqlite::Connection;
@@ -20,6 +21,7 @@ pub fn schema(path: &Path) -> Result<Schema> {
 /// All of the schema, bookkeeping included.
 pub(super) fn read(connection: &Connection) -> rusqlite::Result<Schema> {
     let mut schema = Schema::default();
+    let statements = Statements::read(connection)?;
     for (table, kind, options) in tables(connection)? {
         let name = table.to_lowercase();
         match kind.as_str() {
@@ -29,23 +31,23 @@ pub(super) fn read(connection: &Connection) -> rusqlite::Result<Schema> {
                     schema.fact(&name, format!("{name} options"), options);
                 }
                 columns(connection, &table, &name, &mut schema)?;
-                indexes(connection, &table, &name, &mut schema)?;
+                indexes(connection, &statements, &table, &name, &mut schema)?;
                 foreign_keys(connection, &table, &name, &mut schema)?;
-                if let Some(sql) = statement(connection, "table", &table)? {
-                    clauses(&sql, &name, &mut schema);
+                if let Some(sql) = statements.of("table", &table) {
+                    clauses(sql, &name, &mut schema);
                 }
             }
             // A module may be unknown here: its statement is all there is to ask.
             "virtual" => {
                 schema.table(&name);
-                if let Some(sql) = statement(connection, "table", &table)? {
-                    let definition = after(&lexer::tokens(&sql), "using");
+                if let Some(sql) = statements.of("table", &table) {
+                    let definition = after(&lexer::tokens(sql), "using");
                     schema.fact(&name, format!("{name} virtual"), definition);
                 }
             }
             "view" => {
-                if let Some(sql) = statement(connection, "view", &table)? {
-                    schema.other(format!("view {name}"), after(&lexer::tokens(&sql), "as"));
+                if let Some(sql) = statements.of("view", &table) {
+                    schema.other(format!("view {name}"), after(&lexer::tokens(sql), "as"));
                 }
             }
             // The tables behind a virtual one are its module's affair.
@@ -66,10 +68,21 @@ fn tables(connection: &Connection) -> rusqlite::Result<Vec<(String, String, Stri
     query.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?.collect()
 }
 
-fn statement(connection: &Connection, kind: &str, name: &str) -> rusqlite::Result<Option<String>> {
-    let mut query =
-        connection.prepare_cached("SELECT sql FROM sqlite_schema WHERE type = ?1 AND name = ?2")?;
-    query.query_row([kind, name], |row| row.get(0))
+/// The text of every statement that made something, by kind and name: to look for one is to look through all of them.
+struct Statements(BTreeMap<(String, String), String>);
+
+impl Statements {
+    fn read(connection: &Connection) -> rusqlite::Result<Statements> {
+        let mut query = connection.prepare(
+            "SELECT type, name, sql FROM sqlite_schema WHERE type IN ('table', 'view', 'index') AND sql IS NOT NULL",
+        )?;
+        let rows = query.query_map([], |row| Ok(((row.get(0)?, row.get(1)?), row.get(2)?)))?;
+        Ok(Statements(rows.collect::<rusqlite::Result<_>>()?))
+    }
+
+    fn of(&self, kind: &str, name: &str) -> Option<&str> {
+        self.0.get(&(kind.to_owned(), name.to_owned())).map(String::as_str)
+    }
 }
 
 fn columns(connection: &Connection, table: &str, name: &str, schema: &mut Schema) -> rusqlite::Result<()> {
@@ -107,7 +120,13 @@ fn columns(connection: &Connection, table: &str, name: &str, schema: &mut Schema
     Ok(())
 }
 
-fn indexes(connection: &Connection, table: &str, name: &str, schema: &mut Schema) -> rusqlite::Result<()> {
+fn indexes(
+    connection: &Connection,
+    statements: &Statements,
+    table: &str,
+    name: &str,
+    schema: &mut Schema,
+) -> rusqlite::Result<()> {
     let mut query =
         connection.prepare_cached("SELECT name, \"unique\", origin FROM pragma_index_list(?1)")?;
     let mut rows = query.query([table])?;
@@ -119,8 +138,7 @@ fn indexes(connection: &Connection, table: &str, name: &str, schema: &mut Schema
                 schema.fact(name, format!("{name} unique ({columns})"), String::new());
             }
             "c" => {
-                let sql = statement(connection, "index", &index)?.unwrap_or_default();
-                let tokens = lexer::tokens(&sql);
+                let tokens = lexer::tokens(statements.of("index", &index).unwrap_or_default());
                 let from = tokens.iter().position(|token| token.is("(")).unwrap_or(tokens.len());
                 let unique = if row.get(1)? { "unique " } else { "" };
                 let says = format!("{unique}{}", lexer::joined(&tokens[from..]));

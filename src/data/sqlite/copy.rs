@@ -19,7 +19,7 @@ use rusqlite::backup::{Backup, StepResult};
 
 use super::{open, place};
 use crate::data::{Limit, Progress};
-use crate::support::{Context, Result};
+use crate::support::{Context, Result, death};
 
 /// Makes a copy one that is only read: in one file, which its owner may not write either.
 pub fn freeze(copy: &Path) -> Result<()> {
@@ -47,6 +47,7 @@ pub fn snapshot(
     place::make(to)?;
     let mut copy = || {
         at_one_moment(&source, from, || fill(&source, to, limit, on_progress))?;
+        death::point("copying");
         open::write_ahead(to)
     };
     copy()

@@ -27,10 +27,12 @@
 //! Nothing that SQL can do stops DDL in connections that are open. A write version of 3 in the file's
 //! header would, but a connection that has seen it stays read-only for good, also after [`unfence`].
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use rusqlite::{Connection, TransactionBehavior};
 
+use super::triggers::{self, Trigger};
 use super::{open, way};
 use crate::data::Fence;
 use crate::support::{Context, Result};
@@ -83,17 +85,19 @@ pub fn strip(copy: &Path) -> Result<()> {
 pub(super) fn raise(connection: &Connection, why: &str) -> rusqlite::Result<()> {
     drop_all(connection)?;
     let message = open::text(&format!("receiver: {why}"));
-    for (number, (table, shadow)) in fenceable(connection)?.iter().enumerate() {
-        let table = open::quoted(table);
-        let how = if *shadow { "FAIL" } else { "ABORT" };
+    let mut gates = Vec::new();
+    for (number, (table, shadow)) in fenceable(connection)?.into_iter().enumerate() {
+        let quoted = open::quoted(&table);
+        let how = if shadow { "FAIL" } else { "ABORT" };
         for event in ["insert", "update", "delete"] {
-            connection.execute_batch(&format!(
-                "CREATE TRIGGER receiver_fence_{number}_{event} BEFORE {event} ON main.{table} \
-                 BEGIN SELECT RAISE({how}, {message}); END"
-            ))?;
+            let name = format!("receiver_fence_{number}_{event}");
+            let sql = format!(
+                "CREATE TRIGGER {name} BEFORE {event} ON main.{quoted} BEGIN SELECT RAISE({how}, {message}); END"
+            );
+            gates.push(Trigger { name, table: table.clone(), sql });
         }
     }
-    Ok(())
+    triggers::make(connection, &gates)
 }
 
 /// The tables that get triggers, and whether each is one behind a virtual table.
@@ -104,10 +108,7 @@ fn fenceable(connection: &Connection) -> rusqlite::Result<Vec<(String, bool)>> {
 }
 
 fn drop_all(connection: &Connection) -> rusqlite::Result<()> {
-    for name in names(connection)? {
-        connection.execute_batch(&format!("DROP TRIGGER main.{}", open::quoted(&name)))?;
-    }
-    Ok(())
+    triggers::drop_those(connection, OURS)
 }
 
 fn names(connection: &Connection) -> rusqlite::Result<Vec<String>> {
@@ -119,14 +120,12 @@ fn state(connection: &Connection) -> rusqlite::Result<Fence> {
     if names(connection)?.is_empty() {
         return Ok(Fence::Open);
     }
-    let mut fenced = connection.prepare(&format!(
-        "SELECT count(*) FROM sqlite_schema WHERE {OURS} AND tbl_name = ?1 COLLATE NOCASE"
+    let mut query = connection.prepare(&format!(
+        "SELECT lower(tbl_name), count(*) FROM sqlite_schema WHERE {OURS} GROUP BY lower(tbl_name)"
     ))?;
-    let mut gaps = Vec::new();
-    for (table, _) in fenceable(connection)? {
-        if fenced.query_row([&table], |row| row.get::<_, u32>(0))? < 3 {
-            gaps.push(table);
-        }
-    }
+    let fenced: BTreeMap<String, u32> =
+        query.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<rusqlite::Result<_>>()?;
+    let mut gaps: Vec<String> = fenceable(connection)?.into_iter().map(|(table, _)| table).collect();
+    gaps.retain(|table| fenced.get(&table.to_ascii_lowercase()).is_none_or(|count| *count < 3));
     Ok(if gaps.is_empty() { Fence::Whole } else { Fence::Gaps(gaps) })
 }

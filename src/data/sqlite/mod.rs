@@ -22,6 +22,7 @@ mod place;
 mod proof;
 mod script;
 mod shell;
+mod triggers;
 mod way;
 
 pub use canon::schema;

@@ -97,23 +97,34 @@ pub(super) fn within<T>(
     })
 }
 
+/// A table that has rows of its own and can have triggers.
+pub(super) struct Listed {
+    pub(super) name: String,
+    /// Whether a virtual table keeps its content in it.
+    pub(super) shadow: bool,
+    /// Whether it is `STRICT`.
+    pub(super) strict: bool,
+}
+
 /// Every table that has rows of its own and can have triggers, by name; and whether it is one of those
 /// that a virtual table keeps its content in. Receiver's own are left out.
 pub(super) fn tables(connection: &Connection) -> rusqlite::Result<Vec<(String, bool)>> {
-    tables_of(connection, "main")
+    Ok(tables_of(connection, "main")?.into_iter().map(|table| (table.name, table.shadow)).collect())
 }
 
-/// The same, of `main` or an attached database.
-pub(super) fn tables_of(connection: &Connection, schema: &str) -> rusqlite::Result<Vec<(String, bool)>> {
+/// The same, of `main` or an attached database, and all that is said of them.
+pub(super) fn tables_of(connection: &Connection, schema: &str) -> rusqlite::Result<Vec<Listed>> {
     let mut query = connection.prepare(&format!(
-        "SELECT name, type = 'shadow' FROM pragma_table_list
+        "SELECT name, type = 'shadow', strict FROM pragma_table_list
          WHERE schema = ?1 AND type IN ('table', 'shadow') AND lower(substr(name, 1, 7)) <> 'sqlite_'
              AND name NOT IN (SELECT name FROM {}.sqlite_schema WHERE {})
          ORDER BY name",
         quoted(schema),
         way::NOTES
     ))?;
-    query.query_map([schema], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+    let listed =
+        |row: &rusqlite::Row<'_>| Ok(Listed { name: row.get(0)?, shadow: row.get(1)?, strict: row.get(2)? });
+    query.query_map([schema], listed)?.collect()
 }
 
 /// A name as an identifier of SQL.

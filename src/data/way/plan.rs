@@ -1,6 +1,6 @@
 //! Which column goes where: pure, from two schemas.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Left, Order, Reference, Table, What, expression, order};
 use crate::data::schema::BOOKKEEPING;
@@ -65,17 +65,17 @@ impl Way {
     pub fn plan(source: &[Table], target: &[Table], expressions: &Expressions) -> Way {
         let mut way = Way::along(target);
         let mut left = Left::default();
+        let (targets, sources) = (Named::of(target), Named::of(source));
+        let expressions = lowered(expressions);
         for table in passable(source) {
-            let own = expressions.iter().find(|(name, _)| name.eq_ignore_ascii_case(&table.name));
-            let own = own.map(|(_, columns)| columns);
-            match find(target, &table.name) {
+            let own = expressions.get(&table.name.to_ascii_lowercase()).map(|(_, columns)| *columns);
+            match targets.find(&table.name) {
                 None => left.add(&table.name, What::Table),
                 Some(other) => way.passages.extend(passage(table, other, own, &mut left)),
             }
         }
-        for (table, columns) in expressions {
-            let known = |tables: &[Table]| tables.iter().any(|other| other.name.eq_ignore_ascii_case(table));
-            if known(source) && known(target) {
+        for (lower, (table, columns)) in &expressions {
+            if sources.has_in_some_case(lower) && targets.has_in_some_case(lower) {
                 continue;
             }
             for column in columns.keys() {
@@ -91,9 +91,10 @@ impl Way {
     pub fn merge(left: &[Table], base: &[Table], own: &[Table]) -> Way {
         let mut way = Way::along(own);
         let mut stays = Left::default();
+        let (bases, owns) = (Named::of(base), Named::of(own));
         for table in passable(left) {
-            let between = find(base, &table.name);
-            let Some(other) = find(own, &table.name) else {
+            let between = bases.find(&table.name);
+            let Some(other) = owns.find(&table.name) else {
                 if between.is_none() {
                     stays.add(&table.name, What::Table);
                 }
@@ -118,7 +119,8 @@ impl Way {
     }
 
     fn along(target: &[Table]) -> Way {
-        let known = |reference: &&Reference| find(target, &reference.table).is_some();
+        let targets = Named::of(target);
+        let known = |reference: &&Reference| targets.find(&reference.table).is_some();
         let links = target.iter().flat_map(|table| {
             table.references.iter().filter(known).map(|reference| Link {
                 table: table.name.clone(),
@@ -127,6 +129,29 @@ impl Way {
             })
         });
         Way { links: links.collect(), ..Way::default() }
+    }
+
+    /// The part of it that moves anything, where only rows of these tables changed: their passages, those of what they
+    /// refer to (parents may have to come along), and the references from or to either.
+    #[must_use]
+    pub fn of_changed(&self, changed: &BTreeSet<&str>) -> Way {
+        let mut parents: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for link in &self.links {
+            parents.entry(&link.table).or_default().push(&link.reference.table);
+        }
+        let (mut wanted, mut next) = (changed.clone(), changed.iter().copied().collect::<Vec<_>>());
+        while let Some(table) = next.pop() {
+            let new = parents.remove(table).unwrap_or_default().into_iter();
+            next.extend(new.filter(|parent| wanted.insert(parent)));
+        }
+        let has = |table: &String| wanted.contains(table.as_str());
+        let touches = |link: &&Link| has(&link.table) || has(&link.reference.table);
+        Way {
+            passages: self.passages.iter().filter(|passage| has(&passage.table)).cloned().collect(),
+            links: self.links.iter().filter(touches).cloned().collect(),
+            cycles: self.cycles.clone(),
+            left: self.left.clone(),
+        }
     }
 
     fn finish(mut self, target: &[Table], mut left: Left) -> Way {
@@ -156,8 +181,26 @@ fn passable(tables: &[Table]) -> impl Iterator<Item = &Table> {
     tables.iter().filter(|table| !BOOKKEEPING.contains(&table.name.as_str()))
 }
 
-fn find<'a>(tables: &'a [Table], name: &str) -> Option<&'a Table> {
-    tables.iter().find(|table| table.name == name)
+/// Tables by name: a schema may have ten thousand.
+struct Named<'a>(BTreeMap<&'a str, &'a Table>);
+
+impl<'a> Named<'a> {
+    fn of(tables: &'a [Table]) -> Named<'a> {
+        Named(tables.iter().map(|table| (table.name.as_str(), table)).collect())
+    }
+
+    fn find(&self, name: &str) -> Option<&'a Table> {
+        self.0.get(name).copied()
+    }
+
+    fn has_in_some_case(&self, lower: &str) -> bool {
+        self.0.contains_key(lower) || self.0.keys().any(|name| name.eq_ignore_ascii_case(lower))
+    }
+}
+
+/// Expressions by the names of tables in lower case, with those that were written.
+fn lowered(expressions: &Expressions) -> BTreeMap<String, (&String, &BTreeMap<String, String>)> {
+    expressions.iter().map(|(table, columns)| (table.to_ascii_lowercase(), (table, columns))).collect()
 }
 
 /// The way of one table's rows, if there is one; else it is said why not.

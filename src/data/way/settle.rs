@@ -51,7 +51,7 @@ pub trait Attempt {
     fn undo(&mut self) -> Result<()>;
 
     /// The number of the last row of a table that is on its way.
-    fn last(&self, at: usize) -> Result<i64>;
+    fn last(&mut self, at: usize) -> Result<i64>;
 
     /// Takes a row along that had not changed. Answers its number, the old one if it was on its way already.
     fn take_along(&mut self, at: usize, key: &Self::Key) -> Result<i64>;
@@ -60,7 +60,7 @@ pub trait Attempt {
     fn leave(&mut self, row: Row) -> Result<()>;
 
     /// The table and the key of a row, for a person.
-    fn told(&self, row: Row) -> Result<(String, String)>;
+    fn told(&mut self, row: Row) -> Result<(String, String)>;
 }
 
 /// How it ended: the last pass stands.

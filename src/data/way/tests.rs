@@ -184,6 +184,41 @@ fn what_the_left_version_alone_holds_is_merged_and_the_rest_is_said() {
 }
 
 #[test]
+fn only_what_changed_and_what_it_refers_to_goes() {
+    let tables = [
+        table("a", "id", "id", &[]),
+        table("b", "id", "id", &["a"]),
+        table("c", "id", "id", &["b", "c"]),
+        table("d", "id", "id", &["c"]),
+        table("e", "id", "id", &["f"]),
+        table("f", "id", "id", &["e"]),
+    ];
+    let way = Way::plan(&tables, &tables, &Expressions::new());
+    let of = |changed: &[&str]| {
+        let part = way.of_changed(&changed.iter().copied().collect());
+        let passages: Vec<_> = part.passages.iter().map(|passage| passage.table.clone()).collect();
+        let links: Vec<_> = part.links.iter().map(|link| link.table.clone()).collect();
+        (passages.join(" "), links.join(" "))
+    };
+    assert_eq!(of(&[]), (String::new(), String::new()));
+    // `d` only refers to it: it is looked at, and not carried.
+    assert_eq!(of(&["c"]), ("a b c".to_owned(), "b c c d".to_owned()));
+    assert_eq!(of(&["e"]), ("e f".to_owned(), "e f".to_owned()));
+    assert_eq!(way.of_changed(&["a", "b", "c", "d", "e", "f"].into()), way);
+}
+
+#[test]
+fn ten_thousand_tables_are_planned() {
+    let names: Vec<String> = (0..10_000).map(|n| format!("t{n:05}")).collect();
+    let parent = |n: usize| if n == 0 { vec![] } else { vec![names[n - 1].as_str()] };
+    let tables: Vec<_> = (0..names.len()).map(|n| table(&names[n], "id", "id", &parent(n))).collect();
+    let way = Way::plan(&tables, &tables, &Expressions::new());
+    assert_eq!((way.passages.len(), way.links.len()), (10_000, 9_999));
+    assert!(Way::merge(&tables, &tables, &tables).passages.is_empty());
+    assert_eq!(way.of_changed(&["t09999"].into()).passages.len(), 10_000);
+}
+
+#[test]
 fn an_expression_stays_one_expression() {
     for good in
         ["a", "coalesce(a, 'it''s; -- /*')", "\"a \"\"b\"", "a || ' ' || `b`", "a->>'x'", "(a + 1) * 2", "-1"]

@@ -11,6 +11,7 @@ mod sql;
 
 #[cfg(test)]
 mod python_model;
+#[cfg(feature = "sqlite")]
 #[cfg(test)]
 mod sql_model;
 

@@ -11,7 +11,7 @@
 //! emptied every row that is there came since, and was noted. So: another number, and no row that was not noted,
 //! is a gap. (Where receiver lacks the right PROCESS, and for one partition alone, this is not seen.)
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::thread;
 use std::time::Duration;
 
@@ -30,6 +30,9 @@ const LOGS: &str = "captured";
 
 /// How long writers may go on before the lock is asked for again.
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// How many tables one statement asks about, or tells of.
+const AT_ONCE: usize = 100;
 
 /// What a log is, as receiver wrote it down: its name, or why there is none; and the table's number.
 type Entry = (String, Option<String>, Option<String>, Option<u64>);
@@ -117,6 +120,21 @@ pub(in crate::data::mysql) fn changes(
         .map_err(|why| Error::new(format!("cannot count the changes of {name}")).caused_by(why))
 }
 
+/// The tables in whose logs there is anything.
+pub(super) fn noted(session: &mut Session, logs: &BTreeMap<String, String>) -> Result<BTreeSet<String>> {
+    let all: Vec<(&String, &String)> = logs.iter().collect();
+    let mut found = BTreeSet::new();
+    for some in all.chunks(AT_ONCE) {
+        let ask = some.iter().enumerate();
+        let ask: Vec<_> =
+            ask.map(|(at, (_, log))| format!("SELECT {at}, EXISTS (SELECT 1 FROM {log})")).collect();
+        for (at, any) in session.rows::<(usize, bool)>(&ask.join(" UNION ALL "), ())? {
+            found.extend(some.get(at).filter(|_| any).map(|(table, _)| (*table).clone()));
+        }
+    }
+    Ok(found)
+}
+
 fn own_table(database: &str, table: &str) -> Result<String> {
     Ok(quote::table(&place::own(database)?, table))
 }
@@ -183,10 +201,7 @@ fn install(database: &Mysql, session: &mut Session, peer: &str, limit: &Limit<'_
             clear(database, session, limit)?;
             continue;
         }
-        for (table, number) in numbers {
-            let enter = format!("UPDATE {} SET number = ? WHERE name = ?", own_table(name, LOGS)?);
-            session.rows::<mysql::Row>(&enter, (number, table))?;
-        }
+        enter_numbers(session, name, numbers)?;
         break;
     }
     let state = own_table(name, STATE)?;
@@ -197,6 +212,23 @@ fn install(database: &Mysql, session: &mut Session, peer: &str, limit: &Limit<'_
     Ok(())
 }
 
+/// Writes down which number each table has, of those that have a log.
+fn enter_numbers(session: &mut Session, name: &str, numbers: BTreeMap<String, u64>) -> Result<()> {
+    let list = own_table(name, LOGS)?;
+    let numbers: Vec<_> = numbers.into_iter().collect();
+    for some in numbers.chunks(AT_ONCE) {
+        let (mut cases, mut names) = (String::new(), Vec::new());
+        for (table, number) in some {
+            let table = quote::text(table);
+            cases = format!("{cases} WHEN {table} THEN {number}");
+            names.push(table);
+        }
+        let names = names.join(", ");
+        session.run(&format!("UPDATE {list} SET number = CASE name{cases} END WHERE name IN ({names})"))?;
+    }
+    Ok(())
+}
+
 /// Makes the logs, and the table that lists them. Answers what is to be watched.
 fn logs(session: &mut Session, name: &str, tables: &Tables) -> Result<Vec<Watched>> {
     let list = own_table(name, LOGS)?;
@@ -204,13 +236,19 @@ fn logs(session: &mut Session, name: &str, tables: &Tables) -> Result<Vec<Watche
         "CREATE TABLE {list} (name varchar(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL PRIMARY KEY, \
          log varchar(64), why text, number bigint unsigned) ENGINE=InnoDB"
     ))?;
-    let enter = format!("INSERT INTO {list} (name, log, why) VALUES (?, ?, ?)");
     let mut watched = Vec::new();
     for table in to_watch(tables) {
         let one = Watched::of(tables, name, table)?;
         session.run(&one.create(name)?)?;
-        session.rows::<mysql::Row>(&enter, (&table.name, &one.log, &one.fault))?;
         watched.push(one);
+    }
+    for some in watched.chunks(AT_ONCE) {
+        let entries = some.iter().map(|one| {
+            let why = one.fault.as_deref().map_or_else(|| "NULL".to_owned(), quote::text);
+            format!("({}, {}, {why})", quote::text(&one.table), quote::text(&one.log))
+        });
+        let entries = entries.collect::<Vec<_>>().join(", ");
+        session.run(&format!("INSERT INTO {list} (name, log, why) VALUES {entries}"))?;
     }
     Ok(watched)
 }

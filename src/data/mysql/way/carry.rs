@@ -1,7 +1,13 @@
 //! One way, gone in one transaction of the target.
 //!
 //! It reads committed rows (`READ COMMITTED`): no row of the source is locked, whoever writes there. Under a hold that
-//! is one moment; [`foresee`] has no hold, and sees each table at a moment of its own.
+//! is one moment.
+//!
+//! [`foresee`] has no hold, and sees each table at a moment of its own: in a transaction with one view of all,
+//! `INSERT … SELECT` would lock what it reads, and the writers would wait. What it foresees is right all the same, but for
+//! what is written while it looks. Rows of one table are of one moment, so none is refused for two that never were there
+//! together. Parents are read before children: a child whose parent came in between brings it along, as it does one that
+//! nobody changed; and a parent that went in between, after its children, leaves them behind as gone.
 
 use std::collections::BTreeMap;
 
@@ -14,8 +20,8 @@ use crate::data::Limit;
 use crate::data::mysql::database::Mysql;
 use crate::data::mysql::session::Session;
 use crate::data::mysql::{copy, fence, place, quote, tables as listed};
-use crate::data::way::{Carried, OnConflict, Refusal, Way};
-use crate::support::{Error, Result};
+use crate::data::way::{self, Attempt, Carried, OnConflict, Row, Settled, Way};
+use crate::support::{Error, Result, death};
 
 /// Which rows go.
 #[derive(Clone, Copy)]
@@ -93,6 +99,9 @@ fn go(
         let flag = fence::lower(session, target.name())?;
         let carried = bring(session, logs.as_ref(), way, &between, on_conflict)?;
         fence::lift(session, target.name(), flag)?;
+        if keep {
+            death::point("rows-carried");
+        }
         session.run(if keep { "COMMIT" } else { "ROLLBACK" })?;
         Ok(carried)
     };
@@ -156,19 +165,15 @@ fn proved(session: &mut Session, source: &str, peer: &str) -> Result<BTreeMap<St
 fn bring(
     session: &mut Session,
     logs: Option<&BTreeMap<String, String>>,
-    way: &Way,
+    whole: &Way,
     between: &Between,
     on_conflict: OnConflict,
 ) -> Result<Carried> {
+    let way = &part(session, logs, whole)?;
     let mut stages = Vec::new();
     for passage in &way.passages {
-        let log = logs.map(|logs| logs.get(&passage.table));
-        if log == Some(None) {
-            let table = passage.table.escape_debug();
-            return Err(Error::new(format!("the changes of table '{table}' were not noted")));
-        }
         let mut stage = Stage::new(session, stages.len(), passage, between)?;
-        match log.flatten() {
+        match logs.and_then(|logs| logs.get(&passage.table)) {
             Some(log) => stage.take_noted(session, log),
             None => stage.take_all(session),
         }?;
@@ -177,51 +182,55 @@ fn bring(
     }
     let left = stays::count(session, &way.left, between, logs, &stages);
     let links = Links::new(session, way, between)?;
-    let mut settling = Settling { session, stages, links, on_conflict, refused: BTreeMap::new() };
-    let dangling = settling.settle()?;
-    let mut carried = Carried { dangling, left, ..Carried::default() };
-    settling.account(&mut carried)?;
+    let mut journey = Journey { session, stages, links };
+    let settled = way::settle(&mut journey, on_conflict)?;
+    let mut carried = Carried { dangling: settled.dangling, left, ..Carried::default() };
+    journey.account(&settled, &mut carried)?;
     Ok(carried)
 }
 
-/// Everything on its way, tried until it stands.
-struct Settling<'s, 'a> {
+/// What of the way has to be gone: where keys were noted, that of the tables in which any were.
+fn part(session: &mut Session, logs: Option<&BTreeMap<String, String>>, way: &Way) -> Result<Way> {
+    let Some(logs) = logs else { return Ok(way.clone()) };
+    if let Some(passage) = way.passages.iter().find(|passage| !logs.contains_key(&passage.table)) {
+        let table = passage.table.escape_debug();
+        return Err(Error::new(format!("the changes of table '{table}' were not noted")));
+    }
+    let noted = capture::noted(session, logs)?;
+    Ok(way.of_changed(&noted.iter().map(String::as_str).collect()))
+}
+
+/// Everything on its way.
+struct Journey<'s, 'a> {
     session: &'s mut Session,
     stages: Vec<Stage<'a>>,
     links: Links<'a>,
-    on_conflict: OnConflict,
-    /// What is left out, and why.
-    refused: BTreeMap<(usize, u64), String>,
 }
 
-impl Settling<'_, '_> {
-    /// Goes until nothing is refused any more. Each time something is left out, or a parent taken along, so
-    /// it ends. Answers how many references lead nowhere in both.
-    fn settle(&mut self) -> Result<u64> {
-        loop {
-            self.session.run("SAVEPOINT receiver_pass")?;
-            let found = self.pass()?;
-            if found.refused.is_empty() && found.wanted.is_empty() {
-                self.session.run("RELEASE SAVEPOINT receiver_pass")?;
-                return Ok(found.dangling);
-            }
-            self.session.run("ROLLBACK TO SAVEPOINT receiver_pass")?;
-            let missing = self.take_along(&found)?;
-            let refused: Vec<_> = found.refused.into_iter().chain(missing).collect();
-            if let (OnConflict::Abort, Some((at, n, why))) = (self.on_conflict, refused.first()) {
-                return Err(self.refusal(*at, *n, why));
-            }
-            for (at, n, why) in refused {
-                self.stages[at].leave(self.session, n)?;
-                self.refused.entry((at, n)).or_insert(why);
-            }
-            for stage in &mut self.stages {
-                stage.fill(self.session)?;
+impl Journey<'_, '_> {
+    fn account(&mut self, settled: &Settled, carried: &mut Carried) -> Result<()> {
+        for stage in &self.stages {
+            let moved = stage.moved(self.session)?;
+            if moved.written + moved.deleted > 0 {
+                carried.moved.insert(stage.passage.table.clone(), moved);
             }
         }
+        for (row, why) in &settled.refused {
+            let (table, key) = self.told(*row)?;
+            carried.refused.entry(table).or_default().add(key, why.clone());
+        }
+        Ok(())
     }
+}
+
+impl Attempt for Journey<'_, '_> {
+    type Key = Vec<mysql::Value>;
 
     fn pass(&mut self) -> Result<Found> {
+        for stage in &mut self.stages {
+            stage.fill(self.session)?;
+        }
+        self.session.run("SAVEPOINT receiver_pass")?;
         self.links.before(self.session, &self.stages)?;
         for stage in self.stages.iter().rev() {
             stage.delete(self.session)?;
@@ -229,47 +238,29 @@ impl Settling<'_, '_> {
         let mut found = Found::default();
         for stage in &self.stages {
             let refused = stage.insert(self.session)?;
-            found.refused.extend(refused.into_iter().map(|(n, why)| (stage.at, n, why)));
+            found.refused.extend(refused.into_iter().map(|(n, why)| ((stage.at, n), why)));
         }
         if found.refused.is_empty() { self.links.after(self.session, &self.stages) } else { Ok(found) }
     }
 
-    /// Takes parents along. Answers the rows that refer to one that was on its way already, and did not
-    /// arrive.
-    fn take_along(&mut self, found: &Found) -> Result<Vec<(usize, u64, String)>> {
-        let mut before = Vec::new();
-        for stage in &self.stages {
-            before.push(stage.last(self.session)?);
-        }
-        let mut missing = Vec::new();
-        for wanted in &found.wanted {
-            let n = self.stages[wanted.at].take(self.session, &wanted.key)?;
-            if n <= before[wanted.at] {
-                missing.push((wanted.child.0, wanted.child.1, wanted.why.clone()));
-            }
-        }
-        Ok(missing)
+    fn undo(&mut self) -> Result<()> {
+        self.session.run("ROLLBACK TO SAVEPOINT receiver_pass")
     }
 
-    fn refusal(&mut self, at: usize, n: u64, why: &str) -> Error {
+    fn last(&mut self, at: usize) -> Result<i64> {
+        self.stages[at].last(self.session)
+    }
+
+    fn take_along(&mut self, at: usize, key: &Vec<mysql::Value>) -> Result<i64> {
+        self.stages[at].take(self.session, key)
+    }
+
+    fn leave(&mut self, (at, n): Row) -> Result<()> {
+        self.stages[at].leave(self.session, n)
+    }
+
+    fn told(&mut self, (at, n): Row) -> Result<(String, String)> {
         let stage = &self.stages[at];
-        let key = stage.told(self.session, n).unwrap_or_default();
-        let refusal = Refusal { table: stage.passage.table.clone(), key, why: why.to_owned() };
-        Error::new("the other version cannot hold a row").caused_by(refusal)
-    }
-
-    fn account(&mut self, carried: &mut Carried) -> Result<()> {
-        for stage in &self.stages {
-            let moved = stage.moved(self.session)?;
-            if moved.written + moved.deleted > 0 {
-                carried.moved.insert(stage.passage.table.clone(), moved);
-            }
-        }
-        for ((at, n), why) in &self.refused {
-            let stage = &self.stages[*at];
-            let key = stage.told(self.session, *n)?;
-            carried.refused.entry(stage.passage.table.clone()).or_default().add(key, why.clone());
-        }
-        Ok(())
+        Ok((stage.passage.table.clone(), stage.told(self.session, n)?))
     }
 }

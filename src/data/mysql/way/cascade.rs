@@ -80,7 +80,7 @@ fn walk<'a>(
     path: &Path<'a>,
     found: &mut Vec<Follow>,
 ) -> Result<(), String> {
-    for child in &tables.all {
+    for child in tables.children(&parent.name) {
         for reference in child.references.iter().filter(|reference| reference.table == parent.name) {
             let Some(effect) = effect(reference, event) else { continue };
             let own = child.name == parent.name;
@@ -171,8 +171,7 @@ fn step<'a>(
 /// The columns of a table that anybody refers to.
 pub(super) fn referred_to<'a>(tables: &'a Tables, table: &Table) -> Vec<&'a String> {
     let mut columns: Vec<&String> = tables
-        .all
-        .iter()
+        .children(&table.name)
         .flat_map(|child| &child.references)
         .filter(|reference| reference.table == table.name)
         .flat_map(|reference| &reference.to)
@@ -184,8 +183,6 @@ pub(super) fn referred_to<'a>(tables: &'a Tables, table: &Table) -> Vec<&'a Stri
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
     use crate::data::way::Column;
 
@@ -207,7 +204,7 @@ mod tests {
     }
 
     fn of(all: Vec<Table>, event: Event) -> Result<Vec<String>, String> {
-        let tables = Tables { all, keys: BTreeMap::new(), collations: BTreeMap::new() };
+        let tables = Tables::of(all);
         let found = follows(&tables, "d", &tables.all[0], event)?;
         Ok(found.into_iter().map(|follow| follow.query).collect())
     }

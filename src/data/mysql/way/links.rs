@@ -10,28 +10,11 @@ use mysql::prelude::Queryable as _;
 use super::stage::{Between, Stage, equal, shown};
 use crate::data::mysql::quote;
 use crate::data::mysql::session::Session;
-use crate::data::way::{Link, Value, Way};
+use crate::data::way::{self, Link, Value, Wanted, Way};
 use crate::support::Result;
 
 /// What one pass found.
-#[derive(Default)]
-pub(super) struct Found {
-    /// Rows to leave out: place of the table, number of the key, and why.
-    pub(super) refused: Vec<(usize, u64, String)>,
-    /// Parents to take along.
-    pub(super) wanted: Vec<Wanted>,
-    /// References that lead nowhere in the source either.
-    pub(super) dangling: u64,
-}
-
-/// A parent that the source has, and the target lacks.
-pub(super) struct Wanted {
-    pub(super) at: usize,
-    pub(super) key: Vec<mysql::Value>,
-    /// Who refers to it: left out, if it cannot come.
-    pub(super) child: (usize, u64),
-    pub(super) why: String,
-}
+pub(super) type Found = way::Found<Vec<mysql::Value>>;
 
 /// The references of the target.
 pub(super) struct Links<'a> {
@@ -156,7 +139,7 @@ impl<'a> Links<'a> {
         let rows: mysql::Result<Vec<mysql::Row>> = session.connection().exec(sql, ());
         for row in rows.map_err(|error| session.told(&error))? {
             let mut cells = row.unwrap().into_iter();
-            let n: u64 = cells.next().map_or(0, mysql::from_value);
+            let n: i64 = cells.next().map_or(0, mysql::from_value);
             let key: Vec<mysql::Value> = cells.collect();
             let why =
                 format!("it refers to a row of '{}' that the other version does not have", reference.table);
@@ -166,7 +149,7 @@ impl<'a> Links<'a> {
                 Some(parent) if !nowhere && !parent.passage.fills => {
                     found.wanted.push(Wanted { at: parent.at, key, child: (child.at, n), why });
                 }
-                _ => found.refused.push((child.at, n, why)),
+                _ => found.refused.push(((child.at, n), why)),
             }
         }
         Ok(())
@@ -209,7 +192,7 @@ impl<'a> Links<'a> {
             values(&reference.columns, "c"),
             self.nowhere(link)
         );
-        let rows: Vec<(u64, bool, String)> = session.rows(&sql, ())?;
+        let rows: Vec<(i64, bool, String)> = session.rows(&sql, ())?;
         for (n, same, which) in rows {
             if same {
                 found.dangling += 1;
@@ -217,7 +200,7 @@ impl<'a> Links<'a> {
             }
             let which = if which.is_empty() { String::new() } else { format!(" with {which}") };
             let why = format!("a row of '{}'{which} still refers to it", link.table);
-            found.refused.push((parent.at, n, why));
+            found.refused.push(((parent.at, n), why));
         }
         Ok(())
     }

@@ -38,7 +38,7 @@ pub(super) struct Stage<'a> {
     /// What each written column becomes, of the source's row `s`.
     values: Vec<String>,
     /// Up to which `n` the rows are there.
-    filled: u64,
+    filled: i64,
 }
 
 /// That two expressions are equal, by the collation of the first where they differ.
@@ -216,7 +216,7 @@ impl<'a> Stage<'a> {
     }
 
     /// Takes one key along, of a row that did not change. Answers its number.
-    pub(super) fn take(&self, session: &mut Session, key: &[mysql::Value]) -> Result<u64> {
+    pub(super) fn take(&self, session: &mut Session, key: &[mysql::Value]) -> Result<i64> {
         let (keys, k) = (&self.keys, self.k(""));
         let marks = vec!["?"; key.len()].join(", ");
         let insert = format!("INSERT IGNORE INTO {keys} ({k}, along) VALUES ({marks}, 1)");
@@ -225,7 +225,7 @@ impl<'a> Stage<'a> {
     }
 
     /// Up to which number there are keys.
-    pub(super) fn last(&self, session: &mut Session) -> Result<u64> {
+    pub(super) fn last(&self, session: &mut Session) -> Result<i64> {
         session.value(&format!("SELECT COALESCE(MAX(n), 0) FROM {}", self.keys), ())
     }
 
@@ -250,7 +250,7 @@ impl<'a> Stage<'a> {
     }
 
     /// Leaves one key out.
-    pub(super) fn leave(&self, session: &mut Session, n: u64) -> Result<()> {
+    pub(super) fn leave(&self, session: &mut Session, n: i64) -> Result<()> {
         session.run(&format!("UPDATE {} SET gone = 1 WHERE n = {n}", self.keys))
     }
 
@@ -265,7 +265,7 @@ impl<'a> Stage<'a> {
     }
 
     /// Puts the new rows in. Answers which were refused, and why.
-    pub(super) fn insert(&self, session: &mut Session) -> Result<Vec<(u64, String)>> {
+    pub(super) fn insert(&self, session: &mut Session) -> Result<Vec<(i64, String)>> {
         let mut refused = Vec::new();
         for there in [true, false] {
             let sql = self.insertion(there);
@@ -277,7 +277,7 @@ impl<'a> Stage<'a> {
                 Err(error) => return Err(session.told(&error)),
             }
             // One of them is refused, and nothing is done: now one by one, to see which.
-            let numbers: Vec<u64> = session.rows(&format!("{which} ORDER BY n"), ())?;
+            let numbers: Vec<i64> = session.rows(&format!("{which} ORDER BY n"), ())?;
             for n in numbers {
                 match session.raw(&format!("{sql} = {n}")) {
                     Ok(()) => {}
@@ -323,7 +323,7 @@ impl<'a> Stage<'a> {
     }
 
     /// A key for a person: `id = 7`.
-    pub(super) fn told(&self, session: &mut Session, n: u64) -> Result<String> {
+    pub(super) fn told(&self, session: &mut Session, n: i64) -> Result<String> {
         let table = self.between.from.find(&self.passage.table);
         let parts = self.passage.key.iter().enumerate().map(|(at, name)| {
             let kind = table.and_then(|table| table.column(name)).map_or("", |column| column.kind.as_str());

@@ -55,7 +55,10 @@ fn question(
             Some(format!("{written} AND {column} IS NOT NULL{}", other.unwrap_or_default()))
         }
         What::Required(_) => {
-            let stage = stages.iter().find(|stage| stage.passage.table == table.name)?;
+            let Some(stage) = stages.iter().find(|stage| stage.passage.table == table.name) else {
+                // Nothing was noted in it, and so nothing is new.
+                return logs.map(|_| "SELECT 0".to_owned());
+            };
             Some(format!("SELECT COUNT(*) FROM {} WHERE live AND NOT there", stage.keys))
         }
         What::Expression { .. } => None,

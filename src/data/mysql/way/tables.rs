@@ -34,8 +34,13 @@ type Told = (
 );
 
 /// The tables of a database, and the columns of their primary keys.
+#[derive(Default)]
 pub(super) struct Tables {
     pub(super) all: Vec<Table>,
+    /// Where in `all` each is, by name.
+    places: BTreeMap<String, usize>,
+    /// Where in `all` those are that refer to each, by its name.
+    children: BTreeMap<String, Vec<usize>>,
     /// By the name of the table.
     pub(super) keys: BTreeMap<String, Vec<Key>>,
     /// The collations of texts, by the names of table and column.
@@ -46,7 +51,7 @@ impl Tables {
     /// Reads them.
     pub(super) fn read(session: &mut Session, database: &str) -> Result<Tables> {
         let mariadb = session.is_mariadb();
-        let mut read = Tables { all: Vec::new(), keys: BTreeMap::new(), collations: BTreeMap::new() };
+        let mut read = Tables::default();
         let mut kinds: BTreeMap<(String, String), Key> = BTreeMap::new();
         let mut columns: BTreeMap<String, Vec<Column>> = BTreeMap::new();
         let query = format!(
@@ -98,12 +103,38 @@ impl Tables {
                 name,
             });
         }
-        Ok(read)
+        Ok(read.indexed())
+    }
+
+    /// These tables, of whose keys nothing is known.
+    #[cfg(test)]
+    pub(super) fn of(all: Vec<Table>) -> Tables {
+        Tables { all, ..Tables::default() }.indexed()
+    }
+
+    /// The same, once it is known where each table is.
+    fn indexed(mut self) -> Tables {
+        for (at, table) in self.all.iter().enumerate() {
+            self.places.insert(table.name.clone(), at);
+            let mut parents: Vec<&String> =
+                table.references.iter().map(|reference| &reference.table).collect();
+            parents.sort_unstable();
+            parents.dedup();
+            for parent in parents {
+                self.children.entry(parent.clone()).or_default().push(at);
+            }
+        }
+        self
+    }
+
+    /// The tables that refer to one, in order of names.
+    pub(super) fn children(&self, parent: &str) -> impl Iterator<Item = &Table> {
+        self.children.get(parent).into_iter().flatten().map(|at| &self.all[*at])
     }
 
     /// The table of this name.
     pub(super) fn find(&self, name: &str) -> Option<&Table> {
-        self.all.iter().find(|table| table.name == name)
+        self.places.get(name).map(|at| &self.all[*at])
     }
 
     /// The columns of a table's primary key.

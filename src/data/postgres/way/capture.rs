@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::super::catalog::OURS;
-use super::super::names::ident;
+use super::super::names::{ident, literal};
 use super::super::server::Server;
 use super::super::session::{Session, text};
 use super::super::{fence, hold};
@@ -16,6 +16,9 @@ use crate::support::{Context, Error, Result, clock};
 
 /// How long writers may be in the way of the end.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// For how many tables one message has all statements.
+const AT_ONCE: usize = 50;
 
 /// What is noted where: tables by number, with those of their partitions, as text.
 const INDEX: &str = "CREATE TABLE receiver.capture (peer text NOT NULL, since text NOT NULL);
@@ -109,9 +112,11 @@ fn count(session: &mut Session) -> Result<BTreeMap<String, Changes>> {
     // One moment for all of them.
     session.run("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")?;
     let known = tables::tables(session)?;
+    let by_name: BTreeMap<&str, &Known> =
+        known.iter().map(|known| (known.table.name.as_str(), known)).collect();
     let mut found = BTreeMap::new();
     for (name, log) in proof(session, &known)?.map(|state| state.logs).unwrap_or_default() {
-        let Some(table) = known.iter().find(|table| table.table.name == name) else { continue };
+        let Some(table) = by_name.get(name.as_str()) else { continue };
         let same = table
             .table
             .key
@@ -215,25 +220,31 @@ fn install(session: &mut Session, peer: &str) -> Result<()> {
     let state = |oid: u32, name: &str, function: &str| {
         there.get(&(oid, name.to_owned())).map(|found| found == function)
     };
-    for known in tables::tables(session)? {
-        if known.table.key.is_empty() || known.table.apart.is_some() {
-            continue;
-        }
+    let mut known = tables::tables(session)?;
+    known.retain(|known| !known.table.key.is_empty() && known.table.apart.is_none());
+    let mut batch = Vec::new();
+    for known in known {
         let note = Note(&known);
-        session.run(&note.make())?;
-        let mut made = note.trigger(ROWS, &known.sql, state(known.oid, ROWS, &note.row_function()));
+        let mut made = note.make() + "; ";
+        made += &note.trigger(ROWS, &known.sql, state(known.oid, ROWS, &note.row_function()));
         for (_, part) in &known.partitions {
             made += &note.trigger(ROWS, part, Some(true));
         }
         for (oid, table) in known.all() {
             made += &note.trigger(EMPTIED, table, state(oid, EMPTIED, &note.emptied_function()));
         }
-        session.run(&made)?;
-        let parts: Vec<u32> = known.partitions.iter().map(|(oid, _)| *oid).collect();
-        session.query(
-            "INSERT INTO receiver.noted VALUES ($1, $2, $3, $4)",
-            &[&known.oid, &known.table.name, &signature(&known), &parts],
-        )?;
+        let key: Vec<_> = signature(&known).iter().map(|column| literal(column)).collect();
+        let parts: Vec<_> = known.partitions.iter().map(|(oid, _)| oid.to_string()).collect();
+        batch.push(format!(
+            "{made} INSERT INTO receiver.noted VALUES ({}, {}, ARRAY[{}]::text[], ARRAY[{}]::oid[]);",
+            known.oid,
+            literal(&known.table.name),
+            key.join(", "),
+            parts.join(", ")
+        ));
+    }
+    for some in batch.chunks(AT_ONCE) {
+        session.run(&some.concat())?;
     }
     Ok(())
 }
@@ -259,7 +270,10 @@ pub(super) fn proof(session: &mut Session, known: &[Known]) -> Result<Option<Sta
     for row in session.query(ask, &[])? {
         noted.insert(row.get::<_, u32>(0), row);
     }
-    let triggers = triggers(session)?;
+    let mut triggers: BTreeMap<u32, Vec<Trigger>> = BTreeMap::new();
+    for trigger in self::triggers(session)? {
+        triggers.entry(trigger.relation).or_default().push(trigger);
+    }
     let (mut gaps, mut logs) = (Vec::new(), BTreeMap::new());
     for table in known.iter().filter(|known| !known.table.key.is_empty() && known.table.apart.is_none()) {
         let name = table.table.name.escape_debug();
@@ -289,12 +303,11 @@ pub(super) fn proof(session: &mut Session, known: &[Known]) -> Result<Option<Sta
 }
 
 /// Whether the triggers of one table are all there, always fire, and do what they are for.
-fn is_watched(table: &Known, triggers: &[Trigger]) -> bool {
+fn is_watched(table: &Known, triggers: &BTreeMap<u32, Vec<Trigger>>) -> bool {
     let note = Note(table);
     let has = |relation: u32, function: &str, kind: i16, body: &str| {
-        triggers.iter().any(|trigger| {
-            trigger.relation == relation
-                && trigger.function == function
+        triggers.get(&relation).into_iter().flatten().any(|trigger| {
+            trigger.function == function
                 && trigger.kind == kind
                 && trigger.enabled == "A"
                 && trigger.plain

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use super::super::server::Server;
 use super::links::{Found, Links};
-use super::source::{Source, Which};
+use super::source::{Source, Which, not_noted};
 use super::stage::Stage;
 use super::stays;
 use super::tables::Known;
 use super::target::Target;
 use crate::data::Limit;
 use crate::data::way::{Carried, OnConflict, Refusal, Way};
-use crate::support::{Context, Error, Result};
+use crate::support::{Context, Error, Result, death};
 
 /// Carries what was noted in `source`, which is held, into `target`. `still` proves that the hold lasts, before
 /// anything is committed.
@@ -74,6 +74,7 @@ fn go(
     if let Some(still) = keep {
         target.count_on(source.session()).context(|| "cannot move sequences on")?;
         still()?;
+        death::point("rows-carried");
         target.commit()?;
     }
     Ok(carried)
@@ -84,11 +85,12 @@ fn bring(
     source: &mut Source,
     target: &mut Target,
     known: &[Known],
-    way: &Way,
+    whole: &Way,
     on_conflict: OnConflict,
     limit: &Limit<'_>,
 ) -> Result<Carried> {
     let cannot = || "cannot look at what is to be carried";
+    let way = &part(source, whole).context(cannot)?;
     let mut stages = Vec::new();
     for passage in &way.passages {
         let to = known.iter().find(|known| known.table.name == passage.table).ok_or_else(|| {
@@ -105,6 +107,17 @@ fn bring(
     let mut carried = Carried { left, ..Carried::default() };
     settling.account(&mut carried).context(|| "cannot count what was carried")?;
     Ok(carried)
+}
+
+/// What of the way has to be gone: where keys were noted, that of the tables in which any were.
+fn part(source: &mut Source, way: &Way) -> Result<Way> {
+    let Some(changed) = source.changed()? else { return Ok(way.clone()) };
+    let logs = source.logs.as_ref();
+    let noted = |table: &String| logs.is_none_or(|logs| logs.contains_key(table));
+    match way.passages.iter().find(|passage| !noted(&passage.table)) {
+        Some(passage) => Err(not_noted(&passage.table)),
+        None => Ok(way.of_changed(&changed.iter().map(String::as_str).collect())),
+    }
 }
 
 /// Everything on its way, tried until it stands.

@@ -1,7 +1,7 @@
 //! Where rows come from: one moment of it, in two sessions. The administrator's reads what was noted; the
 //! other, which may do what the app may, reads the rows, as expressions of the pushed repository are in between.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use postgres::types::ToSql;
 
@@ -56,6 +56,24 @@ impl Source {
         Ok(Source { notes, carrier, known, logs })
     }
 
+    /// The tables in which any row was noted, where only what was noted goes.
+    pub(super) fn changed(&mut self) -> Result<Option<BTreeSet<String>>> {
+        let Some(logs) = &self.logs else { return Ok(None) };
+        let mut changed: BTreeSet<String> =
+            logs.iter().filter(|(_, log)| log.emptied).map(|(table, _)| table.clone()).collect();
+        let all: Vec<_> = logs.iter().collect();
+        for some in all.chunks(100) {
+            let ask = some.iter().enumerate();
+            let ask = ask.map(|(at, (_, log))| format!("SELECT {at} WHERE EXISTS (SELECT FROM {})", log.sql));
+            let ask = ask.collect::<Vec<_>>().join(" UNION ALL ");
+            for row in self.notes.query(&ask, &[])? {
+                let at = usize::try_from(row.get::<_, i32>(0)).unwrap_or(usize::MAX);
+                changed.extend(some.get(at).map(|(table, _)| (*table).clone()));
+            }
+        }
+        Ok(Some(changed))
+    }
+
     /// The table of this name.
     pub(super) fn table(&self, name: &str) -> Option<&Known> {
         self.known.iter().find(|known| known.table.name == name)
@@ -91,10 +109,7 @@ impl Source {
                 let into = format!("COPY pg_temp.receiver_keys_{at} ({names}) FROM STDIN");
                 pour(&mut self.notes, &out, &mut self.carrier.session, &into, &mut |_| limit.check())?;
             }
-            Some(None) => {
-                let table = passage.table.escape_debug();
-                return Err(Error::new(format!("the changes of table '{table}' were not noted")));
-            }
+            Some(None) => return Err(not_noted(&passage.table)),
             None => {
                 let sql = self.all(at, passage)?;
                 self.carrier.session.run(&sql)?;
@@ -231,6 +246,11 @@ impl Source {
     pub(super) fn session(&mut self) -> &mut Session {
         &mut self.carrier.session
     }
+}
+
+/// Why a table cannot go where only what was noted goes.
+pub(super) fn not_noted(table: &str) -> Error {
+    Error::new(format!("the changes of table '{}' were not noted", table.escape_debug()))
 }
 
 /// The logs, once it is proved that they are whole, and meant for this way.

@@ -48,12 +48,17 @@ fn rows(
                 format!(" AND {name}::text IS DISTINCT FROM (({default})::{})::text", table.of(column).name)
             });
             let condition = format!("AND {name} IS NOT NULL{}", other.unwrap_or_default());
-            match stage.filter(|_| source.logs.is_some()) {
-                Some(stage) => source.count_by(&stay.table, stage.at, &stage.passage.key, &condition),
-                None => source.count(&stay.table, None, &condition),
+            match (stage, source.logs.is_some()) {
+                (Some(stage), true) => source.count_by(&stay.table, stage.at, &stage.passage.key, &condition),
+                // Nothing was noted in it.
+                (None, true) => Some(0),
+                (_, false) => source.count(&stay.table, None, &condition),
             }
         }
-        What::Required(_) => stage?.new_rows(target).ok(),
+        What::Required(_) => match stage {
+            Some(stage) => stage.new_rows(target).ok(),
+            None => source.logs.is_some().then_some(0),
+        },
         What::Expression { .. } => None,
     }
 }

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
-use super::super::Hold;
+use super::super::open::Listed;
+use super::super::{Hold, triggers};
 use super::note::{self, MARK, Watched};
 use super::open;
 use crate::data::Limit;
@@ -64,9 +65,12 @@ pub fn changes(path: &Path, limit: &Limit<'_>) -> Result<BTreeMap<String, Change
         // One moment for all of them.
         connection.execute_batch("BEGIN")?;
         let mut found = BTreeMap::new();
+        let listed = open::tables_of(&connection, "main")?;
+        let listed: BTreeMap<&str, &Listed> =
+            listed.iter().map(|table| (table.name.as_str(), table)).collect();
         for (table, log) in proof(&connection)?.map(|(state, _)| state.logs).unwrap_or_default() {
-            let Ok(log) = log else { continue };
-            let Some(watched) = Watched::read(&connection, &table).ok().flatten() else { continue };
+            let (Ok(log), Some(listed)) = (log, listed.get(table.as_str())) else { continue };
+            let Some(watched) = Watched::read(&connection, listed).ok().flatten() else { continue };
             let written = super::noted(&connection, &watched, &log)?;
             let all: i64 =
                 connection.query_row(&format!("SELECT count(*) FROM \"{log}\""), [], |row| row.get(0))?;
@@ -78,6 +82,21 @@ pub fn changes(path: &Path, limit: &Limit<'_>) -> Result<BTreeMap<String, Change
         Ok(found)
     };
     open::within(&connection, limit, || count().context(cannot))
+}
+
+/// The tables in whose logs there is anything, by their names in lower case.
+pub(super) fn noted(
+    connection: &Connection,
+    logs: &BTreeMap<String, String>,
+) -> rusqlite::Result<BTreeSet<String>> {
+    let mut found = BTreeSet::new();
+    for (table, log) in logs {
+        let ask = format!("SELECT EXISTS (SELECT 1 FROM main.{})", open::quoted(log));
+        if connection.query_row(&ask, [], |row| row.get(0))? {
+            found.insert(table.clone());
+        }
+    }
+    Ok(found)
 }
 
 impl State {
@@ -96,27 +115,22 @@ fn install(connection: &Connection, peer: &str) -> rusqlite::Result<()> {
         .execute_batch(&format!("CREATE TABLE \"{index}\" ({MARK} {INDEX} name TEXT, log TEXT, why TEXT)"))?;
     let mut enter = connection.prepare(&format!("INSERT INTO \"{index}\" VALUES (?1, ?2, ?3)"))?;
     enter.execute((peer, None::<String>, clock::now().to_string()))?;
-    for (table, shadow) in open::tables(connection)? {
-        if shadow {
-            continue;
-        }
-        let Some(watched) = Watched::read(connection, &table)? else { continue };
-        let log = names.next();
-        match begin(connection, &watched.statements(&log)) {
-            Ok(()) => enter.execute((&table, &log, None::<String>))?,
+    let mut all = Vec::new();
+    for listed in open::tables_of(connection, "main")?.iter().filter(|listed| !listed.shadow) {
+        let Some(watched) = Watched::read(connection, listed)? else { continue };
+        let (table, log) = (&listed.name, names.next());
+        let (create, triggers) = watched.statements(&log);
+        match connection.execute_batch(&create) {
+            Ok(()) => enter.execute((table, &log, None::<String>))?,
             // A collation of the app's own, most likely. Its other tables are noted all the same.
-            Err(error) => enter.execute((&table, None::<String>, error.to_string()))?,
+            Err(error) => {
+                enter.execute((table, None::<String>, error.to_string()))?;
+                continue;
+            }
         };
+        all.extend(triggers);
     }
-    Ok(())
-}
-
-fn begin(connection: &Connection, statements: &[(String, String)]) -> rusqlite::Result<()> {
-    connection.execute_batch("SAVEPOINT receiver_log")?;
-    let made = statements.iter().try_for_each(|(_, sql)| connection.execute_batch(sql));
-    let end = if made.is_ok() { "" } else { "ROLLBACK TO receiver_log;" };
-    connection.execute_batch(&format!("{end} RELEASE receiver_log"))?;
-    made
+    triggers::make(connection, &all)
 }
 
 /// Names that nobody has.
@@ -146,6 +160,7 @@ impl Names {
 
 /// Removes logs and triggers, in the transaction that `connection` is in.
 pub(in crate::data::sqlite) fn drop_all(connection: &Connection) -> rusqlite::Result<()> {
+    triggers::drop_those(connection, note::OURS)?;
     for (kind, name) in names(connection)? {
         connection.execute_batch(&format!("DROP {kind} main.{}", open::quoted(&name)))?;
     }
@@ -171,16 +186,18 @@ pub(super) fn proof(connection: &Connection) -> rusqlite::Result<Option<(State, 
         found.insert(name, sql);
     }
     let (mut gaps, mut seen) = (Vec::new(), BTreeSet::new());
-    for (table, shadow) in open::tables(connection)? {
-        let watched = if shadow { None } else { Watched::read(connection, &table)? };
+    for listed in open::tables_of(connection, "main")? {
+        let watched = if listed.shadow { None } else { Watched::read(connection, &listed)? };
         let Some(watched) = watched else { continue };
+        let table = listed.name;
         let name = table.escape_debug();
         match state.logs.get(&table) {
             None => gaps.push(format!("table '{name}' came after it began")),
             Some(Err(why)) => gaps.push(format!("table '{name}' could not be watched: {why}")),
             Some(Ok(log)) => {
-                let is_there = |(name, sql): &(String, String)| found.get(name) == Some(sql);
-                if !watched.statements(log).iter().all(is_there) {
+                let (create, triggers) = watched.statements(log);
+                let is_there = |name: &str, sql: &String| found.get(name) == Some(sql);
+                if !is_there(log, &create) || !triggers.iter().all(|one| is_there(&one.name, &one.sql)) {
                     gaps.push(format!("table '{name}' was made anew or changed, and lost what watched it"));
                 }
             }

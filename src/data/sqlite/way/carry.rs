@@ -11,7 +11,7 @@ use super::stage::Stage;
 use super::{between, capture, open, stays, tables};
 use crate::data::Limit;
 use crate::data::way::{self, Attempt, Carried, OnConflict, Row, Settled, Way};
-use crate::support::{Context, Error, Result};
+use crate::support::{Context, Error, Result, death};
 
 /// Which rows go.
 #[derive(Clone, Copy)]
@@ -62,6 +62,7 @@ fn go(
             .context(|| "cannot begin to write to the target")?;
         let carried = bring(&transaction, which, way, on_conflict)?;
         if keep {
+            death::point("rows-carried");
             transaction.commit().context(|| "cannot commit what was carried")?;
         }
         Ok(carried)
@@ -69,21 +70,17 @@ fn go(
 }
 
 /// Does all of it in the transaction that `connection` is in.
-fn bring(connection: &Connection, which: Which<'_>, way: &Way, on_conflict: OnConflict) -> Result<Carried> {
+fn bring(connection: &Connection, which: Which<'_>, whole: &Way, on_conflict: OnConflict) -> Result<Carried> {
     let cannot = || "cannot look at what is to be carried";
     let logs = match which {
         Which::Noted(peer) => Some(proved(connection, peer)?),
         Which::All => None,
     };
+    let way = &part(connection, logs.as_ref(), whole)?;
     let mut stages = Vec::new();
     for passage in &way.passages {
-        let log = logs.as_ref().map(|logs| logs.get(&passage.table));
-        if log == Some(None) {
-            let table = passage.table.escape_debug();
-            return Err(Error::new(format!("the changes of table '{table}' were not noted")));
-        }
         let mut stage = Stage::new(connection, stages.len(), passage).context(cannot)?;
-        match log.flatten() {
+        match logs.as_ref().and_then(|logs| logs.get(&passage.table)) {
             Some(log) => stage.take_noted(connection, log),
             None => stage.take_all(connection),
         }
@@ -99,6 +96,17 @@ fn bring(connection: &Connection, which: Which<'_>, way: &Way, on_conflict: OnCo
     let mut carried = Carried { dangling: settled.dangling, left, ..Carried::default() };
     journey.account(&settled, &mut carried)?;
     Ok(carried)
+}
+
+/// What of the way has to be gone: where keys were noted, that of the tables in which any were.
+fn part(connection: &Connection, logs: Option<&BTreeMap<String, String>>, way: &Way) -> Result<Way> {
+    let Some(logs) = logs else { return Ok(way.clone()) };
+    if let Some(passage) = way.passages.iter().find(|passage| !logs.contains_key(&passage.table)) {
+        let table = passage.table.escape_debug();
+        return Err(Error::new(format!("the changes of table '{table}' were not noted")));
+    }
+    let noted = capture::noted(connection, logs).context(|| "cannot look at what was noted")?;
+    Ok(way.of_changed(&noted.iter().map(String::as_str).collect()))
 }
 
 /// The logs of the source's tables, once it is proved that they are whole, and meant for this way.
@@ -139,6 +147,12 @@ impl Journey<'_> {
         if found.refused.is_empty() { self.links.after(&self.stages) } else { Ok(found) }
     }
 
+    fn name(&self, (at, n): Row) -> Result<(String, String)> {
+        let stage = &self.stages[at];
+        let key = stage.told(self.connection, n).context(|| "cannot read a key")?;
+        Ok((stage.passage.table.clone(), key))
+    }
+
     fn account(&self, settled: &Settled, carried: &mut Carried) -> Result<()> {
         let cannot = || "cannot count what was carried";
         for stage in &self.stages {
@@ -149,7 +163,7 @@ impl Journey<'_> {
             }
         }
         for (row, why) in &settled.refused {
-            let (table, key) = self.told(*row)?;
+            let (table, key) = self.name(*row)?;
             carried.refused.entry(table).or_default().add(key, why.clone());
         }
         Ok(())
@@ -172,7 +186,7 @@ impl Attempt for Journey<'_> {
             .context(|| "cannot take back what was tried")
     }
 
-    fn last(&self, at: usize) -> Result<i64> {
+    fn last(&mut self, at: usize) -> Result<i64> {
         self.stages[at].last(self.connection).context(|| "cannot count the keys")
     }
 
@@ -184,9 +198,7 @@ impl Attempt for Journey<'_> {
         self.stages[at].leave(self.connection, n).context(|| "cannot leave a row out")
     }
 
-    fn told(&self, (at, n): Row) -> Result<(String, String)> {
-        let stage = &self.stages[at];
-        let key = stage.told(self.connection, n).context(|| "cannot read a key")?;
-        Ok((stage.passage.table.clone(), key))
+    fn told(&mut self, row: Row) -> Result<(String, String)> {
+        self.name(row)
     }
 }

@@ -13,6 +13,8 @@
 use rusqlite::Connection;
 
 use super::super::lexer::{self, Token};
+use super::super::open::Listed;
+use super::super::triggers::Trigger;
 use super::super::{canon, open};
 use super::tables::{self, Key};
 
@@ -37,8 +39,9 @@ pub(super) struct Watched {
 
 impl Watched {
     /// Reads what is needed of one table of `main`; `None` where it has no primary key.
-    pub(super) fn read(connection: &Connection, table: &str) -> rusqlite::Result<Option<Watched>> {
-        let key = tables::key(connection, "main", table)?;
+    pub(super) fn read(connection: &Connection, listed: &Listed) -> rusqlite::Result<Option<Watched>> {
+        let table = listed.name.as_str();
+        let key = tables::key(connection, "main", listed)?;
         if key.is_empty() {
             return Ok(None);
         }
@@ -51,9 +54,9 @@ impl Watched {
         Ok(Some(watched))
     }
 
-    /// The statements that begin to note its changes in a log of this name, each with the name of what it
-    /// makes, exactly as SQLite keeps their text.
-    pub(super) fn statements(&self, log: &str) -> Vec<(String, String)> {
+    /// The statement that makes its log, and the triggers that begin to note its changes in it, exactly as SQLite keeps
+    /// their text.
+    pub(super) fn statements(&self, log: &str) -> (String, Vec<Trigger>) {
         let columns: Vec<String> = self
             .key
             .iter()
@@ -67,12 +70,12 @@ impl Watched {
             columns.join(", "),
             self.of_key("", ", ")
         );
-        let mut statements = vec![(log.to_owned(), create)];
+        let mut triggers = Vec::new();
         let mut trigger = |name: &str, when: &str, body: &str| {
             let name = format!("{log}_{name}");
             let table = open::quoted(&self.table);
-            let text = format!("CREATE TRIGGER \"{name}\" {when} ON {table} BEGIN {MARK} {body} END");
-            statements.push((name, text));
+            let sql = format!("CREATE TRIGGER \"{name}\" {when} ON {table} BEGIN {MARK} {body} END");
+            triggers.push(Trigger { name, table: self.table.clone(), sql });
         };
         let (new, old) = (self.note(log, "NEW", ""), self.note(log, "OLD", ""));
         let moved = format!("({}) IS NOT ({})", self.of_key("NEW.", ", "), self.of_key("OLD.", ", "));
@@ -84,7 +87,7 @@ impl Watched {
             trigger("before_insert", "BEFORE INSERT", &rivals.join(" "));
             trigger("before_update", "BEFORE UPDATE", &rivals.join(" "));
         }
-        statements
+        (create, triggers)
     }
 
     /// Its key, as `NEW."a", NEW."b"`.
@@ -128,23 +131,26 @@ impl Watched {
 
     fn find_rivals(&self, connection: &Connection) -> rusqlite::Result<Vec<String>> {
         let mut query = connection.prepare_cached(
-            "SELECT name FROM pragma_index_list(?1, 'main') WHERE \"unique\" AND origin <> 'pk' ORDER BY name",
+            "SELECT name, origin = 'c' FROM pragma_index_list(?1, 'main')
+             WHERE \"unique\" AND origin <> 'pk' ORDER BY name",
         )?;
-        let indexes: Vec<String> =
-            query.query_map([&self.table], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+        let indexes: Vec<(String, bool)> = query
+            .query_map([&self.table], |row| Ok((row.get(0)?, row.get(1)?)))?
+            .collect::<rusqlite::Result<_>>()?;
         let mut rivals = Vec::new();
-        for index in indexes {
-            rivals.extend(self.rival(connection, &index)?);
+        for (index, said) in indexes {
+            rivals.extend(self.rival(connection, &index, said)?);
         }
         Ok(rivals)
     }
 
     /// The condition for a row to be in the way of `NEW` in one unique index; `None` where only a row with
     /// the same primary key can be.
-    fn rival(&self, connection: &Connection, index: &str) -> rusqlite::Result<Option<String>> {
+    fn rival(&self, connection: &Connection, index: &str, said: bool) -> rusqlite::Result<Option<String>> {
         let mut query =
             connection.prepare_cached("SELECT sql FROM sqlite_schema WHERE type = 'index' AND name = ?1")?;
-        let sql: Option<String> = query.query_row([index], |row| row.get(0))?;
+        // One that a constraint made has no statement, and to look for it is to look through the whole schema.
+        let sql: Option<String> = if said { query.query_row([index], |row| row.get(0))? } else { None };
         let text = Definition::of(sql.as_deref().unwrap_or_default());
         let mut query = connection.prepare_cached(
             "SELECT name, coll FROM pragma_index_xinfo(?1, 'main') WHERE key ORDER BY seqno",

@@ -36,7 +36,7 @@ pub(super) struct Stage<'a> {
 impl<'a> Stage<'a> {
     /// Makes the temporary tables.
     pub(super) fn new(connection: &Connection, at: usize, passage: &'a Passage) -> rusqlite::Result<Self> {
-        let mut key = tables::key(connection, "main", &passage.table)?;
+        let mut key = tables::key(connection, "main", &tables::listed(connection, "main", &passage.table)?)?;
         key.sort_by_key(|key| passage.key.iter().position(|name| name.eq_ignore_ascii_case(&key.name)));
         let stage = Stage {
             passage,

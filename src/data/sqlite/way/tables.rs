@@ -1,8 +1,10 @@
 //! Tables as [`Way`](crate::data::way::Way) plans with them, from the pragmas.
 
+use std::collections::BTreeMap;
+
 use rusqlite::Connection;
 
-use super::open;
+use super::open::{self, Listed};
 use crate::data::way::{Action, Column, Reference, Table};
 
 /// A column of a primary key.
@@ -18,9 +20,9 @@ pub(super) struct Key {
 /// All tables of a schema (`main`, or the name of an attached database).
 pub(super) fn tables(connection: &Connection, schema: &str) -> rusqlite::Result<Vec<Table>> {
     let mut tables = Vec::new();
-    for (name, shadow) in open::tables_of(connection, schema)? {
-        if !shadow {
-            tables.push(table(connection, schema, &name)?);
+    for listed in open::tables_of(connection, schema)? {
+        if !listed.shadow {
+            tables.push(table(connection, schema, &listed)?);
         }
     }
     let mut query = connection
@@ -29,25 +31,24 @@ pub(super) fn tables(connection: &Connection, schema: &str) -> rusqlite::Result<
         let apart = Some("it is a virtual table".to_owned());
         tables.push(Table { name: name?, apart, ..Table::default() });
     }
-    for at in 0..tables.len() {
-        let mut references = std::mem::take(&mut tables[at].references);
-        references.retain_mut(|reference| {
-            let parent = tables.iter().find(|table| table.name == reference.table);
+    let keys: BTreeMap<String, Vec<String>> =
+        tables.iter().map(|table| (table.name.clone(), table.key.clone())).collect();
+    for table in &mut tables {
+        table.references.retain_mut(|reference| {
             if reference.to.is_empty()
-                && let Some(parent) = parent
+                && let Some(key) = keys.get(&reference.table)
             {
-                reference.to.clone_from(&parent.key);
+                reference.to.clone_from(key);
             }
             // Where it leads to no key, or none of this width, SQLite itself cannot follow it.
             reference.to.len() == reference.columns.len()
         });
-        tables[at].references = references;
     }
     Ok(tables)
 }
 
-fn table(connection: &Connection, schema: &str, name: &str) -> rusqlite::Result<Table> {
-    let strict = is_strict(connection, schema, name)?;
+fn table(connection: &Connection, schema: &str, listed: &Listed) -> rusqlite::Result<Table> {
+    let (name, strict) = (listed.name.as_str(), listed.strict);
     let mut query = connection.prepare_cached(
         "SELECT lower(name), type, \"notnull\", dflt_value, hidden IN (2, 3)
          FROM pragma_table_xinfo(?1, ?2) WHERE hidden <> 1 ORDER BY cid",
@@ -64,15 +65,15 @@ fn table(connection: &Connection, schema: &str, name: &str) -> rusqlite::Result<
     Ok(Table {
         name: name.to_ascii_lowercase(),
         columns: columns.collect::<rusqlite::Result<_>>()?,
-        key: key(connection, schema, name)?.into_iter().map(|key| key.name.to_ascii_lowercase()).collect(),
+        key: key(connection, schema, listed)?.into_iter().map(|key| key.name.to_ascii_lowercase()).collect(),
         references: references(connection, schema, name)?,
         apart: None,
     })
 }
 
 /// The primary key of a table, in its order.
-pub(super) fn key(connection: &Connection, schema: &str, table: &str) -> rusqlite::Result<Vec<Key>> {
-    let strict = is_strict(connection, schema, table)?;
+pub(super) fn key(connection: &Connection, schema: &str, listed: &Listed) -> rusqlite::Result<Vec<Key>> {
+    let (table, strict) = (listed.name.as_str(), listed.strict);
     let mut query = connection.prepare_cached(
         "SELECT c.name, c.type, NOT c.\"notnull\", (
              SELECT x.coll FROM pragma_index_list(?1, ?2) i, pragma_index_xinfo(i.name, ?2) x
@@ -92,10 +93,13 @@ pub(super) fn key(connection: &Connection, schema: &str, table: &str) -> rusqlit
     keys.collect()
 }
 
-fn is_strict(connection: &Connection, schema: &str, table: &str) -> rusqlite::Result<bool> {
+/// A table of this name, as [`open::tables_of`] lists all of them.
+pub(super) fn listed(connection: &Connection, schema: &str, table: &str) -> rusqlite::Result<Listed> {
     connection
-        .prepare_cached("SELECT strict FROM pragma_table_list(?1) WHERE schema = ?2")?
-        .query_row([table, schema], |row| row.get(0))
+        .prepare_cached("SELECT name, type = 'shadow', strict FROM pragma_table_list(?1) WHERE schema = ?2")?
+        .query_row([table, schema], |row| {
+            Ok(Listed { name: row.get(0)?, shadow: row.get(1)?, strict: row.get(2)? })
+        })
 }
 
 /// The affinity of a declared type, by the rules of <https://sqlite.org/datatype3.html>, 3.1.

@@ -1,0 +1,116 @@
+//! Many tables: what is done for each is done once, whatever their number, and a version opens over thousands of them.
+
+use crate::backed::{Backed, SQL};
+use crate::servers::Engine;
+
+/// As many tables beside those of the fixture, each with a key, a unique name and a reference to the one before it.
+fn tables(count: usize) -> String {
+    let table = |n: usize| {
+        let parent =
+            if n == 0 { String::new() } else { format!(", FOREIGN KEY (parent) REFERENCES m{} (id)", n - 1) };
+        format!(
+            "CREATE TABLE IF NOT EXISTS m{n} (id INTEGER PRIMARY KEY, name VARCHAR(40) UNIQUE, parent INTEGER{parent});\n"
+        )
+    };
+    (0..count).map(table).collect()
+}
+
+/// Live with so many tables; nobody minds how long writers wait.
+fn live(engine: Engine, count: usize) -> Backed {
+    // PostgreSQL keeps a place for each lock, and MariaDB a table open for each.
+    let more: &[&str] = match engine {
+        Engine::Sqlite => &[],
+        Engine::Mysql => &["--table-open-cache=20000", "--table-definition-cache=20000"],
+        Engine::Postgres => &["-c", "max_locks_per_transaction=1024", "-c", "log_statement=all"],
+    };
+    let world = Backed::with_options(engine, more);
+    world.receiver(&["config", "app", "database.max_pause", "20m"]).ok();
+    world.settings(SQL, "");
+    let schema = std::fs::read_to_string(world.laptop().join("schema.sql")).unwrap();
+    world.file("schema.sql", &format!("{schema}{}", tables(count)));
+    world.commit("many tables");
+    world.push().ok().says("=====> live: 0/");
+    world.enter(&[(1, "one")]);
+    world.by(&world.url(None), "INSERT INTO m0 (id, name) VALUES (1, 'first')").unwrap();
+    world
+}
+
+/// A version opens, a rollback carries rows back, and forward again.
+fn there_and_back(world: &Backed, count: usize) {
+    world.add_table("tag");
+    world.push().ok().says("=====> live: 1/");
+    let last = count - 1;
+    world.by(&world.url(None), &format!("INSERT INTO m{last} (id, name) VALUES (7, 'seven')")).unwrap();
+    world.by(&world.url(None), "INSERT INTO m1 (id, name, parent) VALUES (2, 'second', 1)").unwrap();
+    world.receiver(&["rollback", "app"]).ok().says("=====> live: 0/");
+    let ask = format!(
+        "SELECT (SELECT count(*) FROM m{last}), (SELECT count(*) FROM m1), (SELECT count(*) FROM m0)"
+    );
+    assert_eq!(world.by(&world.url(None), &ask).unwrap().trim(), "1\t1\t1");
+    world.receiver(&["deploy", "app"]).ok().says("=====> live: 1/");
+    assert_eq!(world.by(&world.url(None), &ask).unwrap().trim(), "1\t1\t1");
+    world.receiver(&["doctor", "app"]).ok();
+    world.nothing_is_left_over();
+}
+
+/// `RECEIVER_LONG=1` takes three thousand on every engine.
+fn many(engine: Engine, usual: usize) {
+    let count = if std::env::var_os("RECEIVER_LONG").is_some() { 3000 } else { usual };
+    there_and_back(&live(engine, count), count);
+}
+
+#[test]
+fn a_version_opens_over_many_tables_on_sqlite() {
+    many(Engine::Sqlite, 600);
+}
+
+#[test]
+fn a_version_opens_over_many_tables_on_mysql() {
+    // Each definition waits for the server's own log: most of the time is its.
+    many(Engine::Mysql, 80);
+}
+
+#[test]
+fn a_version_opens_over_many_tables_on_postgres() {
+    many(Engine::Postgres, 400);
+}
+
+/// How many statements the server was given so far: those that read, and all of them.
+fn statements(world: &Backed) -> [usize; 2] {
+    if world.engine == Engine::Postgres {
+        let log = world.server().log();
+        let all: Vec<&str> =
+            log.lines().filter(|line| line.contains("statement: ") || line.contains("execute ")).collect();
+        let reads = all.iter().filter(|line| line.to_uppercase().contains("SELECT ")).count();
+        return [reads, all.len()];
+    }
+    let said =
+        world.server().sql("", "SHOW GLOBAL STATUS WHERE Variable_name IN ('Com_select', 'Questions')");
+    let value = |name: &str| {
+        let line = said.lines().find(|line| line.starts_with(name)).unwrap();
+        line.split('\t').nth(1).unwrap().parse().unwrap()
+    };
+    [value("Com_select"), value("Questions")]
+}
+
+/// What a version that opens asks for each table more.
+fn for_each_table(engine: Engine) -> [usize; 2] {
+    let [few, more] = [20, 120].map(|count| {
+        let world = live(engine, count);
+        world.add_table("tag");
+        let before = statements(&world);
+        world.push().ok().says("=====> live: 1/");
+        let after = statements(&world);
+        [after[0] - before[0], after[1] - before[1]]
+    });
+    println!("{}: with 20 tables {few:?}, with 120 {more:?} (reads, all)", engine.name());
+    [(more[0] - few[0]) / 100, (more[1] - few[1]) / 100]
+}
+
+#[test]
+fn what_is_asked_of_a_server_for_each_table_does_not_grow_with_their_number() {
+    let [reads, all] = for_each_table(Engine::Mysql);
+    assert!(reads <= 8 && all <= 60, "MariaDB: {reads} reads and {all} statements for each table");
+    let [reads, all] = for_each_table(Engine::Postgres);
+    assert!(reads <= 30 && all <= 90, "PostgreSQL: {reads} reads and {all} statements for each table");
+}
