@@ -147,7 +147,7 @@ fn a_bare_server_is_set_up_in_one_step_and_a_push_over_ssh_is_live_behind_nginx(
     site.until_page("/version", "1");
     site.ssh("rollback app").ok().says("=====> live: 0/");
     site.until_page("/version", "0");
-    let status = site.ssh("--json status app").ok().json();
+    let status = site.ssh("status app --json").ok().json();
     assert_eq!(status["apps"][0]["database"]["version"], 0, "{status}");
     site.ssh("run app -- id -un").ok().says("app-app");
     site.ssh("run app -- sh -c \"exit 7\"").fails(7);
@@ -258,7 +258,6 @@ fn mariadb_and_postgresql_are_set_up_and_a_version_opens_on_each() {
         );
         site.sh(&setup).ok().says("made      grant");
         site.sh(&setup).ok().says("nothing was changed");
-        site.sh(&format!("receiver doctor {app} 2>&1")).ok();
         let push = |subject: &str| {
             site.dev(&format!(
                 "cd app; git add .; git commit --quiet --allow-empty -m '{subject}'; git push deploy@app.example:{app} main"
@@ -272,6 +271,7 @@ fn mariadb_and_postgresql_are_set_up_and_a_version_opens_on_each() {
         );
         std::fs::remove_file(site.laptop.path().join("app/steps/2.sql")).ok();
         push("one").ok().says("=====> live: 0/");
+        site.sh(&format!("receiver doctor {app} 2>&1")).ok();
         let page = |path: &str| {
             let host = format!("{app}.example");
             site.dev(&format!(
