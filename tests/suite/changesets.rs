@@ -190,8 +190,9 @@ fn push_variables_ask_for_a_plan_and_for_what_the_options_of_git_ask_for() {
 
 #[test]
 fn a_push_killed_at_every_hook_leaves_what_was_live_or_the_new_one_and_never_half() {
+    type HasCome = fn(&World) -> bool;
     let world = site();
-    let moments: [(&str, fn(&World) -> bool); 3] = [
+    let moments: [(&str, HasCome); 3] = [
         ("pretxnclose", |world| world.repository().join(".hg/store/00changelog.i.a").exists()),
         ("between the hooks", |world| {
             std::fs::read_dir(world.repository().join(".hg/receiver/pushes"))
