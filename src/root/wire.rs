@@ -99,9 +99,13 @@ mod tests {
 
     fn heard(bytes: &[u8]) -> Result<Option<(Request, Vec<OwnedFd>)>> {
         let (mut here, there) = UnixStream::pair().unwrap();
-        here.write_all(bytes).unwrap();
-        drop(here);
-        receive(&there)
+        std::thread::scope(|scope| {
+            // What is too long is not read to its end: whoever writes it finds the other side gone.
+            scope.spawn(move || here.write_all(bytes));
+            let heard = receive(&there);
+            drop(there);
+            heard
+        })
     }
 
     #[test]

@@ -409,7 +409,7 @@ fn a_hold_that_disconnects_is_postgresqls_alone() {
     for engine in ["sqlite", "mysql"] {
         let said = complaints(&text(engine));
         assert!(
-            said.iter().any(|line| line.contains("'database.hold' is for engine = \"postgres\"")),
+            said.iter().any(|line| line.contains("'database.hold': is for engine = \"postgres\"")),
             "{said:?}"
         );
     }
