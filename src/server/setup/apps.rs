@@ -87,6 +87,8 @@ impl Owned {
             (state("secrets"), own.clone(), 0o700),
             (app.dumps(), own.clone(), 0o700),
             (app.trash(), own.clone(), 0o700),
+            (app.spare(), own.clone(), 0o700),
+            (app.manifests(), own.clone(), 0o700),
             (state("run"), own.clone(), 0o711),
             (app.run_app(), users, 0o2771),
             (app.processes(), own.clone(), 0o711),
