@@ -213,7 +213,11 @@ impl Repository {
         for revset in asked.into_iter().flatten() {
             let found =
                 self.server(|server| server.ask(&[b"log", b"-r", revset.as_bytes(), b"-T", b"{node}\\n"]));
-            let found = String::from_utf8_lossy(&found.unwrap_or_default()).into_owned();
+            let found = match found {
+                // That no tag has the name is Mercurial's word for it.
+                Err(error) if !error.one_line().contains("does not exist") => return Err(error),
+                found => String::from_utf8_lossy(&found.unwrap_or_default()).into_owned(),
+            };
             if let Some(node) = found.lines().next() {
                 return node.parse();
             }

@@ -31,6 +31,8 @@ pub(super) fn command() -> Command {
     command.envs([("LANG", "C.UTF-8"), ("HGENCODING", "UTF-8"), ("HGPLAIN", "1")]);
     command.envs([("HGRCPATH", ""), ("HGRCSKIPREPO", "1")]);
     command.args(["--config", "ui.interactive=no", "--config", "ui.report_untrusted=no"]);
+    // `hg cat` of any file wants to know what each subrepository is; nothing of them is read by it.
+    command.args(["--config", "subrepos.git:allowed=yes"]);
     command
 }
 
