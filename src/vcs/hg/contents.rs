@@ -148,7 +148,8 @@ impl Repository {
         for some in paths.chunks(AT_ONCE) {
             let named: Vec<Vec<u8>> = some.iter().map(|path| [b"path:", path.as_slice()].concat()).collect();
             let about = |command: &'static [u8], template: &'static [u8]| {
-                let head = [command, b"-r", revision.as_str().as_bytes(), b"-T", template, b"--"];
+                // Quietly: what it says of subrepositories would stand among the files.
+                let head = [command, b"--quiet", b"-r", revision.as_str().as_bytes(), b"-T", template, b"--"];
                 head.into_iter().chain(named.iter().map(Vec::as_slice)).collect::<Vec<&[u8]>>()
             };
             let flags = self.server(|server| server.ask(&about(b"files", b"{flags}\\0{path}\\0")))?;
