@@ -16,7 +16,7 @@ use super::parts;
 use super::stream::{About, BranchApp, Database, FORMAT, Head, Live, Tail, Writer};
 use crate::app::guard::Guard;
 use crate::app::record::{DatabaseRecord, Record};
-use crate::app::{App, ReleaseId, record};
+use crate::app::{App, ReleaseId, Vcs, record};
 use crate::data::Limit;
 use crate::deploy::look::Scene;
 use crate::deploy::{databases, found, recovery};
@@ -70,6 +70,14 @@ pub fn write(
             "`receiver backup {parent}` has its branch; `receiver db {} dump` its data",
             app.name()
         )));
+    }
+    if app.vcs() != Vcs::Git {
+        return Err(Error::new(format!("{} is pushed to with Mercurial, and only git's can be backed up yet", app.name()))
+            .hint(format!(
+                "`hg clone {}` and `receiver db {} dump` have what cannot be made again; shared/ and receiver.toml are files",
+                app.repository().display(),
+                app.name()
+            )));
     }
     let mut moment = look(app, wanted, say)?;
     moment.small.extend(keys.map(|keys| (parts::KEYS.to_owned(), keys)));
