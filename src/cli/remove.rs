@@ -41,6 +41,10 @@ impl Remove {
         if let Some(yes) = self.yes.as_ref().filter(|yes| **yes != self.app) {
             return Err(Error::usage(format!("{name} is to go with its data, and --yes says {yes}")));
         }
+        if root.place(&name).user().is_some() {
+            return Err(Error::usage(format!("setup made {name}, and setup takes it back"))
+                .hint(format!("`sudo receiver setup {name} --undo`, and with --data all that it holds; `receiver backup {name}` first")));
+        }
         let data = if self.data { Data::Removed } else { Data::Kept };
         if self.dry.dry_run {
             let lines = removal::foresee(&root.open(&name)?, data)?;

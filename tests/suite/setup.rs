@@ -296,3 +296,26 @@ fn mariadb_and_postgresql_are_set_up_and_a_version_opens_on_each() {
                 \"SELECT datname FROM pg_database WHERE datname ~ '_v[0-9]'\"";
     assert_eq!(site.sh(left).stdout, "");
 }
+
+#[test]
+fn what_keeps_an_app_over_the_years_works_where_setup_made_it() {
+    let site = Site::new();
+    let said = site.sh("receiver setup app --domain app.example --key /root/key.pub --database sqlite").ok();
+    site.paste(&said);
+    site.file("index.html", "one\n");
+    site.push("one").ok();
+    site.sh("receiver backup app > /root/app.tar && tar -tf /root/app.tar")
+        .ok()
+        .says("dumps/app_v0.sqlite3")
+        .says("end.json");
+    site.sh("echo hi > /root/x; receiver put app a.txt < /root/x && receiver get app a.txt").ok().says("hi");
+    assert_eq!(site.sh("stat -c %U:%a /srv/app/shared/a.txt").ok().stdout, "app-app:640\n");
+    let watched = site.sh("receiver config app notify.command 'cat >> /tmp/events'").ok();
+    watched.says("notify.command is set").never_says("it holds from the next deploy on");
+    site.sh("receiver verify app; receiver prune app; receiver status app --check").ok();
+    site.sh("receiver maintenance app on; receiver maintenance app off").ok();
+    // Its databases are an app's user's to write: root looks into none.
+    site.sh("receiver remove app").fails(2).says("setup made app").says("receiver setup app --undo");
+    site.sh("receiver setup app --undo --data").ok();
+    site.sh("test ! -e /srv/app && ! id app-app").ok();
+}
