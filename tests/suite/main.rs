@@ -31,6 +31,7 @@ mod deaths;
 mod demo;
 mod disconnect;
 mod django;
+mod doors;
 mod engines;
 mod examples;
 mod frameworks;

@@ -69,7 +69,7 @@ pub const KEYS: [(&str, &str, &[&str]); 4] = [
 ];
 
 /// Every command of the contract's table: what it takes, its words, its input, and how it may end.
-fn table(port: u16) -> Vec<(&'static str, String, &'static str, &'static [i32])> {
+pub fn table(port: u16) -> Vec<(&'static str, String, &'static str, &'static [i32])> {
     let ok: &[i32] = &[0];
     vec![
         ("read", "list APP".into(), "", ok),
@@ -136,7 +136,7 @@ fn table(port: u16) -> Vec<(&'static str, String, &'static str, &'static [i32])>
     ]
 }
 
-fn reach(role: &str) -> usize {
+pub fn reach(role: &str) -> usize {
     ["read", "deploy", "admin", "nobody"].iter().position(|one| *one == role).unwrap()
 }
 
