@@ -213,10 +213,13 @@ fn a_schema_without_a_word_on_its_engine_is_refused_and_a_server_that_is_not_the
 #[test]
 fn keys_that_are_not_in_force_are_said_on_each_deploy() {
     let world = World::with_site();
-    world.receiver(&["config", "app", "notify.command", "true"]).ok();
+    world.receiver(&["config", "app", "limits.push_bytes", "512M"]).ok();
     for text in ["two\n", "three\n"] {
         world.file("index.html", text);
         world.commit(text.trim());
-        world.push().ok().says("note       notify.command is set, and this receiver does not act on it yet");
+        world
+            .push()
+            .ok()
+            .says("note       limits.push_bytes is set, and this receiver does not act on it yet");
     }
 }
