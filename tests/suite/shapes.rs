@@ -116,7 +116,7 @@ fn every_shape_of_the_document_is_that_of_the_real_output() {
         ("pin", &["unpin", "app", "0/"]),
         ("prune", &["prune", "app", "--dry-run"]),
         ("prune", &["prune", "app"]),
-        ("setup", &["setup", "app", "--dry-run"]),
+        ("setup", &["setup", "another", "--dry-run"]),
         ("create", &["create", "app"]),
         ("init --dry-run", &["init", "--dry-run"]),
     ] {
