@@ -91,7 +91,7 @@ impl Key {
     /// Does it.
     pub fn run(self, global: &Global) -> Result<u8> {
         let place = Place::of(&global.root()?)?;
-        if place.server().is_some() {
+        if place.is_set_up() {
             identity::settle_at_server()?;
         }
         match self.act {

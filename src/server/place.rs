@@ -100,6 +100,11 @@ impl Place {
         self.directory.join("used")
     }
 
+    /// Whether it is a server that setup made, with receiver's account and the root service: a test's has neither.
+    pub fn is_set_up(&self) -> bool {
+        self.server.is_some() && top() == Path::new("/")
+    }
+
     /// Makes the directory, where it is not the set-up's.
     pub fn prepare(&self) -> Result<()> {
         if self.server.is_some() {
