@@ -132,7 +132,10 @@ impl World {
         let mut words = vec!["push".to_owned(), "--quiet".to_owned()];
         if self.system == System::Git {
             words.extend(arguments.iter().map(|one| (*one).to_owned()));
-            if !arguments.iter().any(|one| *one == "production" || one.contains("://")) {
+            if !arguments
+                .iter()
+                .any(|one| *one == "production" || one.contains("://") || one.starts_with('/'))
+            {
                 words.extend(["production", "main"].map(str::to_owned));
             }
             return words;
