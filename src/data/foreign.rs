@@ -10,10 +10,14 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::str::FromStr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+#[cfg(feature = "sqlite")]
+use std::time::Instant;
 
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
+#[cfg(feature = "sqlite")]
 use rusqlite::backup::{Backup, StepResult};
+#[cfg(feature = "sqlite")]
 use rusqlite::{Connection, OpenFlags};
 use url::Url;
 
@@ -160,7 +164,14 @@ fn new_file(to: &Path) -> Result<File> {
     made.context(|| format!("cannot make {}", to.display()))
 }
 
+/// A receiver that was built without SQLite reads no such file.
+#[cfg(not(feature = "sqlite"))]
+fn copy(_: &Path, _: &Path) -> Result<()> {
+    super::require("sqlite")
+}
+
 /// All pages of a file at one moment. It is opened to be read: not even its log is written back.
+#[cfg(feature = "sqlite")]
 fn copy(path: &Path, to: &Path) -> Result<()> {
     const PATIENCE: Duration = Duration::from_secs(60);
     drop(new_file(to)?);

@@ -30,6 +30,10 @@ pub struct Schema {
     others: BTreeMap<String, String>,
 }
 
+#[cfg_attr(
+    not(any(feature = "mysql", feature = "postgres", feature = "sqlite")),
+    expect(dead_code, reason = "there is no engine to note one with")
+)]
 impl Schema {
     /// Notes that there is a table.
     pub(super) fn table(&mut self, table: &str) {
