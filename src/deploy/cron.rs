@@ -33,7 +33,7 @@ use crate::serve::calendar::{self, Calendar};
 use crate::serve::output::{Log, Voice};
 use crate::serve::start::{START_VARIABLE, StartId};
 use crate::serve::supervision::Keeper;
-use crate::serve::systemd::Timers;
+use crate::serve::timers::Timers;
 use crate::serve::{family, keep};
 use crate::support::files::DirectoryLock;
 use crate::support::{Context, Error, Result, clock, files, program};

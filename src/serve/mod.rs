@@ -22,4 +22,5 @@ pub mod relay;
 pub mod start;
 pub mod supervision;
 pub mod systemd;
+pub mod timers;
 pub mod waker;

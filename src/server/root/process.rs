@@ -11,7 +11,8 @@ use crate::deploy::watching;
 use crate::serve::calendar::Calendar;
 use crate::serve::start::{Start, StartId};
 use crate::serve::supervision::{Keeper, Supervisor};
-use crate::serve::systemd::{Manager, Systemd, Timers};
+use crate::serve::systemd::{Manager, Systemd};
+use crate::serve::timers::Timers;
 use crate::support::{Context, Error, Result};
 
 /// What is to end with the connection.
