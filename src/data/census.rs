@@ -23,4 +23,9 @@ impl Census {
     pub fn used_since(&self, after: &Census) -> bool {
         self != after
     }
+
+    /// Whether the schema changed between `self` and `after`, the framework's bookkeeping left out.
+    pub fn has_other_schema(&self, after: &Census) -> bool {
+        self.schema.clone().without_bookkeeping() != after.schema.clone().without_bookkeeping()
+    }
 }

@@ -40,6 +40,9 @@ pub struct Making<'a> {
     pub environment: Environment,
     /// Whether it is noted which rows change, so that a rollback can carry them back.
     pub captured: bool,
+    /// Whether the migration changed the schema when it was rehearsed: that it does so again is what shows, while writers
+    /// wait, that the app uses the database that it is given.
+    pub changes_schema: bool,
     /// When to end early.
     pub stopper: &'a Stopper<'a>,
     /// Those who are held at the door, from when it is closed until it opens.
@@ -123,6 +126,7 @@ impl<'a> Making<'a> {
             log: log.clone(),
             environment,
             captured: false,
+            changes_schema: false,
             stopper,
             hold,
             look,

@@ -10,7 +10,7 @@ use super::joblog::Line;
 use super::making::Making;
 use crate::app::App;
 use crate::app::settings::{Action, Carry, Engine, StageName};
-use crate::data::{Access, Census, Database, Hold, Limit, Progress, Script, Spot};
+use crate::data::{Access, Census, Database, Hold, Limit, Progress, Schema, Script, Spot};
 use crate::schema::Detector;
 use crate::support::{Error, Result, files, text};
 
@@ -82,6 +82,13 @@ pub enum Begins {
     Seeded,
 }
 
+/// A database before syncdb, as far as it is looked at.
+enum Before {
+    Empty,
+    Schema(Schema),
+    All(Census),
+}
+
 impl Trial {
     /// Runs syncdb and, over an earlier version, migration, and proves that they used this database.
     pub fn migrate(&self, making: &mut Making, rehearsal: Option<()>, most: Duration) -> Result<()> {
@@ -93,12 +100,14 @@ impl Trial {
             environment = environment.with_previous(previous.database())?;
         }
         let begun = Instant::now();
-        let before = self.database.census(&Limit::within(most))?;
+        let before = self.before(making, rehearsal, most)?;
         self.stage(making, StageName::Syncdb, &environment, most)?;
         if self.previous.is_some() || making.has_previous() && self.begins != Begins::Seeded {
             self.stage(making, StageName::Migration, &environment, most.saturating_sub(begun.elapsed()))?;
         }
-        self.prove(making, &before, &environment, most)?;
+        if let Some(before) = before {
+            self.prove(making, &before, &environment, most)?;
+        }
         // Whoever waits has been told by the rehearsal already.
         if rehearsal.is_some() || self.begins != Begins::Copied {
             refuse_pending(making, &environment)?;
@@ -140,26 +149,41 @@ impl Trial {
         Ok(())
     }
 
+    /// What the proof that the app used this database compares with; `None` where SQL is run, by receiver itself.
+    fn before(&self, making: &Making, rehearsal: Option<()>, most: Duration) -> Result<Option<Before>> {
+        let runs = making.settings().stage(StageName::Syncdb).map(|stage| &stage.action);
+        if !matches!(runs, Some(Action::Run(_))) {
+            return Ok(None);
+        }
+        Ok(Some(match self.begins {
+            Begins::Empty => Before::Empty,
+            Begins::Copied if rehearsal.is_none() && making.changes_schema => {
+                Before::Schema(self.database.schema()?)
+            }
+            _ => Before::All(self.database.census(&Limit::within(most))?),
+        }))
+    }
+
     /// The proof that the app used the database that it was given (design.md, section 9).
     fn prove(
         &self,
         making: &mut Making,
-        before: &Census,
+        before: &Before,
         environment: &Environment,
         most: Duration,
     ) -> Result<()> {
-        let runs = making.settings().stage(StageName::Syncdb).map(|stage| &stage.action);
-        if !matches!(runs, Some(Action::Run(_))) {
-            return Ok(());
-        }
-        let used = match self.begins {
-            Begins::Empty => !self.database.is_empty()?,
-            begins => {
-                before.used_since(&self.database.census(&Limit::within(most))?)
-                    || self.is_asked(making, environment, most)?
-                    || begins == Begins::Seeded && self.fills_an_empty_one(making, environment, most)?
+        let changed = match before {
+            Before::Empty => return if self.database.is_empty()? { Err(unused(making)) } else { Ok(()) },
+            Before::Schema(before) => self.database.schema()? != *before,
+            Before::All(before) => {
+                let after = self.database.census(&Limit::within(most))?;
+                making.changes_schema = before.has_other_schema(&after);
+                before.used_since(&after)
             }
         };
+        let used = changed
+            || self.is_asked(making, environment, most)?
+            || self.begins == Begins::Seeded && self.fills_an_empty_one(making, environment, most)?;
         if used { Ok(()) } else { Err(unused(making)) }
     }
 

@@ -18,6 +18,7 @@
 mod canon;
 mod copy;
 mod database;
+mod definition;
 mod dump;
 mod events;
 mod fence;

@@ -4,14 +4,14 @@
 //! definition with the same rows have the same. Pages need no proof of ours: InnoDB checks each that it reads.
 
 use std::collections::BTreeMap;
-use std::thread;
+use std::thread::{self, ScopedJoinHandle};
 
 use super::canon;
 use super::database::Mysql;
 use super::quote;
 use super::session::{Session, codes};
 use super::tables::{self, Reference};
-use crate::data::{Census, Limit, Rows};
+use crate::data::{Census, Limit, Rows, Schema};
 use crate::support::{Error, Result, text};
 
 /// How many tables one statement asks about.
@@ -66,37 +66,41 @@ pub(super) fn census(session: &mut Session, database: &str) -> Result<Census> {
 }
 
 /// Proves that a copy that was made under a hold is its original. Answers how many references lead nowhere in
-/// both. The two are read side by side.
+/// both. What is asked is asked side by side: the server answers each session with one processor.
 pub(super) fn verify(copy: &Mysql, original: &Mysql, limit: &Limit<'_>) -> Result<u64> {
-    let (copied, was) = thread::scope(|scope| {
-        let other = scope.spawn(|| all_of(original, limit));
-        let copied = all_of(copy, limit);
-        (copied, other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-    });
-    let ((copied, content), (was, content_was)) = (copied?, was?);
-    let differs = copied.schema.diff(&was.schema).into_iter().next();
-    match differs {
-        Some(line) => Err(Error::new(format!("the original differs: {line}"))),
-        None => equal(&copied.rows, &was.rows).and_then(|()| same(&content, &content_was)),
-    }
-    .map_err(|why| Error::new(format!("the copy {} is not its original", copy.name())).caused_by(why))?;
-    let mut session = copy.session()?;
-    copy.server.within(&mut session, limit, |session| broken(session, copy.name()))
-}
-
-struct Whole {
-    schema: crate::data::Schema,
-    rows: Rows,
-}
-
-fn all_of(database: &Mysql, limit: &Limit<'_>) -> Result<(Whole, BTreeMap<String, String>)> {
-    let name = database.name();
-    let mut session = database.session()?;
-    database.server.within(&mut session, limit, |session| {
-        let schema = canon::read(session, name)?;
-        let rows = count(session, name)?;
-        Ok((Whole { schema, rows }, content(session, name)?))
+    thread::scope(|scope| {
+        let rows_were = scope.spawn(|| ask(original, limit, count));
+        let was = scope.spawn(|| ask(original, limit, shape));
+        let rows = scope.spawn(|| ask(copy, limit, count));
+        let is = scope.spawn(|| ask(copy, limit, shape));
+        let broken = ask(copy, limit, broken);
+        let ((schema, content), (schema_was, content_was)) = (answer(is)?, answer(was)?);
+        let (rows, rows_were) = (answer(rows)?, answer(rows_were)?);
+        match schema.diff(&schema_was).into_iter().next() {
+            Some(line) => Err(Error::new(format!("the original differs: {line}"))),
+            None => equal(&rows, &rows_were).and_then(|()| same(&content, &content_was)),
+        }
+        .map_err(|why| Error::new(format!("the copy {} is not its original", copy.name())).caused_by(why))?;
+        broken
     })
+}
+
+fn shape(session: &mut Session, database: &str) -> Result<(Schema, BTreeMap<String, String>)> {
+    Ok((canon::read(session, database)?, content(session, database)?))
+}
+
+/// Asks a database something in a session of its own.
+fn ask<T: Send>(
+    database: &Mysql,
+    limit: &Limit<'_>,
+    what: impl FnOnce(&mut Session, &str) -> Result<T> + Send,
+) -> Result<T> {
+    let mut session = database.session()?;
+    database.server.within(&mut session, limit, |session| what(session, database.name()))
+}
+
+fn answer<T>(asked: ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
+    asked.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// Proves that two counts are the same, or names the first table that differs.
@@ -128,8 +132,7 @@ fn same(copy: &BTreeMap<String, String>, original: &BTreeMap<String, String>) ->
 
 /// Proves that not more than `allowed` references lead nowhere.
 pub(super) fn examine(database: &Mysql, allowed: u64, limit: &Limit<'_>) -> Result<()> {
-    let mut session = database.session()?;
-    let now = database.server.within(&mut session, limit, |session| broken(session, database.name()))?;
+    let now = ask(database, limit, broken)?;
     if now <= allowed {
         return Ok(());
     }
