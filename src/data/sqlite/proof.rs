@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::thread::{self, ScopedJoinHandle};
 
 use rusqlite::{Connection, ErrorCode};
 
@@ -54,21 +55,37 @@ pub fn is_empty(path: &Path) -> Result<bool> {
 
 /// Proves that a copy that was made under a hold is its original: the same tables, the same rows in
 /// each, sound pages, no broken reference more. Answers how many references are broken in both.
+///
+/// Who waits for it waits for the slowest of the questions, as far as there are processors.
 pub fn verify(copy: &Path, original: &Path, limit: &Limit<'_>) -> Result<u64> {
-    let broken = violations(original, limit)?;
-    equal(&rows(copy, limit)?, &rows(original, limit)?)
-        .and_then(|()| sound(copy, "quick_check", limit))
-        .and_then(|()| no_more_than(broken, copy, limit))
-        .context(|| format!("the copy {} is not its original", copy.display()))?;
-    Ok(broken)
+    thread::scope(|scope| {
+        let were = scope.spawn(|| rows(original, limit));
+        let are = scope.spawn(|| rows(copy, limit));
+        let broken = scope.spawn(|| violations(original, limit));
+        let now = scope.spawn(|| violations(copy, limit));
+        let sound = sound(copy, "quick_check", limit);
+        let broken = answer(broken)?;
+        equal(&answer(are)?, &answer(were)?)
+            .and(sound)
+            .and_then(|()| no_more_than(broken, answer(now)?))
+            .context(|| format!("the copy {} is not its original", copy.display()))?;
+        Ok(broken)
+    })
 }
 
 /// Proves that a database is sound, after a migration for instance, and has not more than `broken`
 /// references that lead nowhere.
 pub fn examine(path: &Path, broken: u64, limit: &Limit<'_>) -> Result<()> {
-    sound(path, "integrity_check", limit)
-        .and_then(|()| no_more_than(broken, path, limit))
-        .context(|| format!("the database {} is not sound", path.display()))
+    thread::scope(|scope| {
+        let now = scope.spawn(|| violations(path, limit));
+        sound(path, "integrity_check", limit)
+            .and_then(|()| no_more_than(broken, answer(now)?))
+            .context(|| format!("the database {} is not sound", path.display()))
+    })
+}
+
+fn answer<T>(asked: ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
+    asked.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// Proves that two counts are the same, or names the first table that differs.
@@ -127,8 +144,7 @@ fn is_beyond_us(error: &rusqlite::Error) -> bool {
         || error.sqlite_error_code() == Some(ErrorCode::Unknown)
 }
 
-fn no_more_than(broken: u64, path: &Path, limit: &Limit<'_>) -> Result<()> {
-    let now = violations(path, limit)?;
+fn no_more_than(broken: u64, now: u64) -> Result<()> {
     if now <= broken {
         Ok(())
     } else {
