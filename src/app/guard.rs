@@ -101,10 +101,10 @@ impl Guard {
         record.write_unsynced(&self.app.record(&record.id))
     }
 
-    /// Seals a record: from now on the release is complete.
-    pub fn seal(&self, record: &mut Record) -> Result<()> {
+    /// Prepares the seal of a record: when it is put in its place the release is complete.
+    pub fn prepare_seal(&self, record: &mut Record) -> Result<files::Prepared> {
         record.sealed = Some(clock::now());
-        record.write(&self.app.record(&record.id))
+        record.prepare(&self.app.record(&record.id))
     }
 
     /// Moves the record of a release that failed to `receiver/failed/`, with the reason.

@@ -102,6 +102,11 @@ impl Record {
         files::write_atomic(path, self.text()?.as_bytes(), 0o644)
     }
 
+    /// Writes it beside its place.
+    pub(super) fn prepare(&self, path: &std::path::Path) -> Result<files::Prepared> {
+        files::prepare(path, self.text()?.as_bytes(), 0o644)
+    }
+
     /// The same, but a power cut may leave nothing of it.
     pub(super) fn write_unsynced(&self, path: &std::path::Path) -> Result<()> {
         files::write_unsynced(path, self.text()?.as_bytes(), 0o644)

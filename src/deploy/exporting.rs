@@ -131,11 +131,3 @@ pub fn refuse_names(look: &Look) -> Option<&'static str> {
         "export.link = \"hard\" is not followed: what runs in one release could write into the files of another",
     )
 }
-
-/// Forces a release to disk that nothing but its export wrote to, with its manifest.
-pub fn sync(exported: &Exported, place: &Path, manifest: &Path) -> Result<()> {
-    if files::exists(manifest) {
-        files::sync_file(manifest)?;
-    }
-    exported.sync(place)
-}

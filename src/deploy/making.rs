@@ -394,16 +394,19 @@ impl<'a> Making<'a> {
         Ok(())
     }
 
-    /// Everything to disk, then the seal: from now on the release is complete.
+    /// Everything to disk, then the seal: from now on the release is complete. What the seal says goes to disk with the
+    /// rest: one wait less.
     pub fn seal(&mut self) -> Result<()> {
+        let seal = self.guard.prepare_seal(&mut self.record)?;
         match &self.exported {
             Some(exported) if self.is_only_exported() => {
-                exporting::sync(exported, &self.directory, &self.app().manifest(&self.record.id.name))?
+                let manifest = self.app().manifest(&self.record.id.name);
+                exported.sync(&self.directory, &[&manifest, seal.lies_at()])?;
             }
             _ => files::sync_filesystem(&self.directory)?,
         }
         death::point("synced");
-        self.guard.seal(&mut self.record)?;
+        seal.put()?;
         death::point("sealed");
         Ok(())
     }

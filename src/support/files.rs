@@ -69,6 +69,48 @@ pub fn write_unsynced(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     written.context(|| format!("cannot write {}", path.display()))
 }
 
+/// A file that is written beside its place, and not in it yet. Dropped, it is gone.
+#[derive(Debug)]
+pub struct Prepared {
+    temporary: PathBuf,
+    path: PathBuf,
+}
+
+/// Writes what will be at `path`. It is not synced: that is for whoever syncs more at the same time.
+pub fn prepare(path: &Path, bytes: &[u8], mode: u32) -> Result<Prepared> {
+    let (_, temporary) = beside(path)?;
+    let _ = std::fs::remove_file(&temporary);
+    let prepared = Prepared { temporary, path: path.to_owned() };
+    let written = (|| {
+        let mut file =
+            OpenOptions::new().write(true).create_new(true).mode(mode).open(&prepared.temporary)?;
+        file.write_all(bytes)?;
+        file.set_permissions(std::fs::Permissions::from_mode(mode))
+    })();
+    written.context(|| format!("cannot write {}", path.display()))?;
+    Ok(prepared)
+}
+
+impl Prepared {
+    /// Where it lies until then.
+    pub fn lies_at(&self) -> &Path {
+        &self.temporary
+    }
+
+    /// Puts it in its place, whole or not at all. Only right once what it holds is on disk.
+    pub fn put(self) -> Result<()> {
+        std::fs::rename(&self.temporary, &self.path)
+            .context(|| format!("cannot write {}", self.path.display()))?;
+        sync_directory(self.path.parent().unwrap_or(Path::new(".")))
+    }
+}
+
+impl Drop for Prepared {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.temporary);
+    }
+}
+
 /// Puts a file in the place of an older one, as logs are: not synced.
 pub fn rotate(file: &Path, older: &Path) -> Result<()> {
     std::fs::rename(file, older).context(|| format!("cannot move {} to {}", file.display(), older.display()))

@@ -95,9 +95,11 @@ pub struct Exported {
 const FEW: usize = 12;
 
 impl Exported {
-    /// Forces what was exported to disk. Only right where nothing else was written to the release.
-    pub fn sync(&self, destination: &Path) -> Result<()> {
+    /// Forces what was exported to disk, with the files beside it that are there. Only right where nothing else was
+    /// written to the release.
+    pub fn sync(&self, destination: &Path, beside: &[&Path]) -> Result<()> {
         let Some(few) = &self.few else { return files::sync_filesystem(destination) };
+        beside.iter().filter(|path| files::exists(path)).try_for_each(|path| files::sync_file(path))?;
         files::sync_some(destination, few)
     }
 }
