@@ -181,7 +181,6 @@ mod tests {
                 settings.database.engine_said,
                 "{framework}: a push with this file must not be refused for it"
             );
-            assert_eq!(settings.not_in_force_yet(), Vec::<String>::new());
             let line = |line: &str| match line.strip_prefix('#') {
                 Some(setting) if setting.starts_with(|c: char| c.is_ascii_lowercase()) => {
                     format!("{setting}\n")
@@ -191,7 +190,6 @@ mod tests {
             let all: String = text.lines().map(line).collect();
             let loaded = Settings::load(Some(all.as_bytes()), None, "server");
             let loaded = loaded.unwrap_or_else(|error| panic!("{framework}: {error:?}\n{all}"));
-            assert_eq!(loaded.not_in_force_yet(), Vec::<String>::new());
             assert_eq!(loaded.web.command.is_some(), *framework != Framework::Static, "{framework}");
         }
     }

@@ -12,6 +12,7 @@ use crate::app::settings::{self, Settings, Urls};
 use crate::app::{App, record};
 use crate::serve::nginx::Installed;
 use crate::support::{Result, files};
+use crate::vcs::Repository;
 
 /// Sets a key, or with no value takes it back to its default. It is kept, whatever nginx says to it.
 pub fn change(
@@ -24,6 +25,9 @@ pub fn change(
     let app = guard.app().clone();
     let (path, after) = change_text(&app, key, value)?;
     let load = || Settings::load(None, Some(after.as_bytes()), &path.display().to_string());
+    if key == PUSH_BYTES {
+        Repository::open(&app.repository())?.limit_pushes(load()?.limits.push_bytes)?;
+    }
     let protected = key == URLS && load()?.versions.urls == Urls::Password;
     // Who must not see is shut out before the setting holds, and nobody has the password before it does.
     let password = if protected { Some(password::renew(guard)?) } else { None };
@@ -50,6 +54,8 @@ pub fn change(
 }
 
 const URLS: &str = "versions.urls";
+
+const PUSH_BYTES: &str = "limits.push_bytes";
 
 /// Has somebody look at the app once a minute, or nobody any more, where the key says so.
 fn arrange(app: &App, key: &str, streams: &mut Streams) {

@@ -287,6 +287,7 @@ fn discard_release(guard: &mut Guard, id: &ReleaseId, opens: bool, why: &str) ->
         None => files::remove_file(&app.record(id))?,
     }
     Repository::open(&app.repository())?.release(&app.hold_name(&id.name))?;
+    sweep_version(&app, id.version)?;
     if alone {
         files::remove_file(&app.last(id.version))?;
         files::remove_empty_directory(&app.version(id.version))?;
@@ -319,21 +320,25 @@ fn sweep(guard: &mut Guard) -> Result<Vec<String>> {
             .any(|record| record.sealed.is_some() && record.id.name.as_str() == name)
     })?;
     processes::end_rehearsals(&app)?;
-    let mut places =
-        vec![app.directory().to_owned(), app.directory().join("receiver"), app.queue(), app.failed()];
-    places.extend(record::versions(&app)?.into_iter().map(|version: Version| app.version(version)));
-    for place in places {
-        sweep_prepared(&place)?;
+    for place in [app.directory().to_owned(), app.directory().join("receiver"), app.queue(), app.failed()] {
+        // A hook that lives may be preparing its job just now.
+        sweep_prepared(&place, &|pid| Path::new("/proc").join(pid).exists())?;
+    }
+    for version in record::versions(&app)? {
+        sweep_version(&app, version)?;
     }
     Ok(told)
 }
 
-fn sweep_prepared(place: &Path) -> Result<()> {
+/// What was being prepared in a version's directory: only who holds the app's lock does that.
+fn sweep_version(app: &App, version: Version) -> Result<()> {
+    sweep_prepared(&app.version(version), &|_| false)
+}
+
+fn sweep_prepared(place: &Path, lives: &dyn Fn(&str) -> bool) -> Result<()> {
     for name in files::names_in(place)? {
         let Some(rest) = name.strip_prefix(files::TEMPORARY) else { continue };
-        // A hook that lives may be preparing its job just now.
-        let pid = rest.split('-').next().unwrap_or_default();
-        if !Path::new("/proc").join(pid).exists() {
+        if !lives(rest.split('-').next().unwrap_or_default()) {
             files::remove_file(&place.join(name))?;
         }
     }

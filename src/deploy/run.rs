@@ -175,18 +175,18 @@ fn look(app: &App, job: &Job, options: &Options, scene: &Scene) -> Result<Look> 
     if !again && let Some(branch) = job.branch() {
         repository.refuse(branch, revision)?;
     }
-    look::at(
+    let look = look::at(
         app,
         &repository,
         scene,
         &look::Request { revision, options, again, submodules: Submodules::Fetch, unborn: None },
-    )
+    )?;
+    // The server's file may have been changed by hand.
+    repository.limit_pushes(look.settings.limits.push_bytes)?;
+    Ok(look)
 }
 
 fn announce(log: &JobLog, look: &Look) {
-    for key in look.settings.not_in_force_yet() {
-        log.step("note", format!("{key} is set, and this receiver does not act on it yet"));
-    }
     if let Some(why) = exporting::refuse_names(look) {
         log.step("note", why);
     }

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Once;
 
-use git2::{ObjectType, RepositoryOpenFlags};
+use git2::{ConfigLevel, ObjectType, RepositoryOpenFlags};
 
 use super::tree::{Entry, Kind, ObjectId, Tree, join};
 use crate::app::Revision;
@@ -29,6 +29,9 @@ fn set_up_library() {
     // more than to write it (field notes, "numbers to beat").
     ONCE.call_once(|| git2::opts::strict_hash_verification(false));
 }
+
+/// What git calls the limit of one push, in bytes (git-config(1)).
+const PUSH_LIMIT: &str = "receive.maxInputSize";
 
 impl Repository {
     /// Opens the repository of an app.
@@ -57,6 +60,20 @@ impl Repository {
     /// Where it lies.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Has git refuse a push that sends more than so many bytes, while it arrives.
+    pub fn limit_pushes(&self, bytes: Option<u64>) -> Result<()> {
+        let cannot = || "cannot limit what is pushed";
+        let mut config =
+            self.inner.config().and_then(|all| all.open_level(ConfigLevel::Local)).context(cannot)?;
+        let said = config.get_string(PUSH_LIMIT).ok();
+        let wanted = bytes.map(|bytes| bytes.to_string());
+        match wanted {
+            wanted if wanted == said => Ok(()),
+            Some(wanted) => config.set_str(PUSH_LIMIT, &wanted).context(cannot),
+            None => config.remove(PUSH_LIMIT).context(cannot),
+        }
     }
 
     /// The commit that a branch points to.

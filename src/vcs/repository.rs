@@ -45,6 +45,21 @@ impl Repository {
         }
     }
 
+    /// Has a push refused that sends more than so many bytes, or with `None` of any size.
+    ///
+    /// # Errors
+    /// Where it cannot be: Mercurial takes what it is sent.
+    pub fn limit_pushes(&self, bytes: Option<u64>) -> Result<()> {
+        match self {
+            Repository::Git(git) => git.limit_pushes(bytes),
+            Repository::Mercurial(_) if bytes.is_none() => Ok(()),
+            Repository::Mercurial(_) => {
+                Err(Error::new("limits.push_bytes cannot be: Mercurial has no limit for what is pushed")
+                    .hint("take the key out of the server's receiver.toml"))
+            }
+        }
+    }
+
     /// The revision that a branch points to.
     pub fn tip(&self, branch: &str) -> Result<Option<Revision>> {
         match self {

@@ -211,15 +211,30 @@ fn a_schema_without_a_word_on_its_engine_is_refused_and_a_server_that_is_not_the
 }
 
 #[test]
-fn keys_that_are_not_in_force_are_said_on_each_deploy() {
+fn a_push_that_is_larger_than_the_limit_is_refused_while_it_arrives() {
     let world = World::with_site();
-    world.receiver(&["config", "app", "limits.push_bytes", "512M"]).ok();
-    for text in ["two\n", "three\n"] {
-        world.file("index.html", text);
-        world.commit(text.trim());
-        world
-            .push()
-            .ok()
-            .says("note       limits.push_bytes is set, and this receiver does not act on it yet");
-    }
+    let large = |seed: u32| -> Vec<u8> {
+        let mut state = seed;
+        // What cannot be compressed.
+        (0..200_000)
+            .map(|_| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                state.to_be_bytes()[0]
+            })
+            .collect()
+    };
+    world.receiver(&["config", "app", "limits.push_bytes", "100K"]).ok();
+    world.bytes("large.bin", &large(1));
+    world.commit("large");
+    world.push().fails(1).says("pack exceeds maximum allowed size");
+    world.receiver(&["config", "app", "--unset", "limits.push_bytes"]).ok();
+    world.push().ok().says("=====> live:");
+    // Changed by hand it holds from the next deploy on.
+    world.server_config("[limits]\npush_bytes = \"100K\"\n");
+    world.file("index.html", "small\n");
+    world.commit("small");
+    world.push().ok();
+    world.bytes("large.bin", &large(2));
+    world.commit("large again");
+    world.push().fails(1).says("pack exceeds maximum allowed size");
 }

@@ -4,7 +4,6 @@ use serde::Serialize;
 
 use super::complaint::{dotted, visible};
 use super::inputs::{Input, Origin};
-use super::keys::KEYS;
 use super::settings::Settings;
 
 /// One setting, for a person or for `--json`.
@@ -31,14 +30,5 @@ impl Settings {
             },
         };
         self.inputs.in_order().into_iter().map(explain).collect()
-    }
-
-    /// The keys that a file says and on which this build does not act, safe to print.
-    pub fn not_in_force_yet(&self) -> Vec<String> {
-        let waits = |(_, input): &(&[String], &Input)| {
-            let key = &KEYS[input.rank];
-            !key.in_force && input.origin != Origin::Default
-        };
-        self.inputs.in_order().into_iter().filter(waits).map(|(path, _)| dotted(path)).collect()
     }
 }

@@ -43,8 +43,6 @@ pub(super) struct Key {
     /// The keys that its value may have where it is a table. Such a value is one whole: another file's
     /// replaces it, and does not mix with it.
     pub(super) parts: &'static [&'static str],
-    /// Whether this build acts on it.
-    pub(super) in_force: bool,
     pub(super) check: Check,
 }
 
@@ -60,15 +58,10 @@ impl Key {
     const fn parts(self, parts: &'static [&'static str]) -> Self {
         Key { parts, ..self }
     }
-
-    /// For a key on which only a later build will act.
-    const fn later(self) -> Self {
-        Key { in_force: false, ..self }
-    }
 }
 
 const fn code<T: DeserializeOwned>(path: &'static str) -> Key {
-    Key { path, owner: Owner::Code, default: None, parts: &[], in_force: true, check: check::<T> }
+    Key { path, owner: Owner::Code, default: None, parts: &[], check: check::<T> }
 }
 
 const fn server<T: DeserializeOwned>(path: &'static str) -> Key {
@@ -144,7 +137,7 @@ pub(super) const KEYS: &[Key] = &[
     server::<Percent>("limits.cpu"),
     server::<Limit>("limits.time").default("\"30m\""),
     server::<Bytes>("limits.log_bytes").default("\"16M\""),
-    server::<Bytes>("limits.push_bytes").later(),
+    server::<Bytes>("limits.push_bytes"),
     server::<bool>("export.outside_links").default("false"),
     server::<Vec<Text>>("export.submodules").default("[]"),
     server::<Link>("export.link").default("\"blocks\""),

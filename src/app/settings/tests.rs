@@ -46,7 +46,6 @@ fn nothing_said_is_the_defaults() {
     assert_eq!(settings.keep, keep);
     assert_eq!(settings.limits.time, Duration::from_secs(1800));
     assert_eq!(settings.limits.log_bytes, 16 << 20);
-    assert_eq!(settings.not_in_force_yet(), Vec::<String>::new());
 }
 
 #[test]
@@ -327,16 +326,6 @@ fn explain_says_where_each_value_came_from() {
             "branch = \"release\" # /srv/app/receiver.toml:1",
         ]
     );
-}
-
-#[test]
-fn what_this_build_does_not_act_on_is_named() {
-    let repo = "[web]\ncommand = 'serve'\nhealth = { path = '/up' }\n[database]\nrollback_window = '24h'\n\
-                [stages]\nbuild = 'make'\n[cache]\n'.venv' = ['a']\n";
-    let server = "domain = 'a.example'\nlimits = { memory = '1G', time = '1h' }\n[versions]\nurls = 'off'";
-    assert_eq!(load(repo, server).unwrap().not_in_force_yet(), Vec::<String>::new());
-    let notify = load("", "notify.command = 'x'").unwrap();
-    assert_eq!(notify.not_in_force_yet(), Vec::<String>::new());
 }
 
 #[test]
