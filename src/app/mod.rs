@@ -6,6 +6,7 @@ pub mod init;
 pub mod journal;
 pub mod layout;
 pub mod names;
+mod paths;
 pub mod record;
 pub mod server;
 pub mod settings;

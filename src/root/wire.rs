@@ -1,24 +1,14 @@
 //! One message over a socket of this machine: a line of JSON, and descriptors beside it.
 
-use std::io::{IoSlice, IoSliceMut};
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::io::Errno;
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags,
-};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::support::{Context, Error, Result};
+use crate::support::{Context, Error, Result, beside as descriptors};
 
 /// The most bytes that a message may have: an environment with its secrets is the longest.
 pub const MOST: usize = 8 << 20;
-
-/// The most descriptors that go beside a message: input, output, errors.
-const DESCRIPTORS: usize = 3;
 
 /// Sends a message.
 pub fn send(socket: impl AsFd, message: &impl Serialize, beside: &[BorrowedFd<'_>]) -> Result<()> {
@@ -27,17 +17,8 @@ pub fn send(socket: impl AsFd, message: &impl Serialize, beside: &[BorrowedFd<'_
     let mut rest = text.as_slice();
     let mut beside = beside;
     while !rest.is_empty() {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
-        let mut control = SendAncillaryBuffer::new(&mut space);
-        if !beside.is_empty() && !control.push(SendAncillaryMessage::ScmRights(beside)) {
-            return Err(Error::new("too many descriptors for one message"));
-        }
-        // NOSIGNAL: who has gone away is an error here, not our end.
-        match rustix::net::sendmsg(&socket, &[IoSlice::new(rest)], &mut control, SendFlags::NOSIGNAL) {
-            Ok(sent) => rest = &rest[sent..],
-            Err(Errno::INTR) => continue,
-            Err(error) => return Err(error).context(|| "the other side is gone"),
-        }
+        let sent = descriptors::send(&socket, rest, beside).context(|| "the other side is gone")?;
+        rest = &rest[sent..];
         beside = &[];
     }
     Ok(())
@@ -53,20 +34,9 @@ pub fn receive<T: DeserializeOwned>(socket: impl AsFd) -> Result<Option<(T, Vec<
     let mut beside = Vec::new();
     let mut buffer = vec![0; 64 << 10];
     loop {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
-        let mut control = RecvAncillaryBuffer::new(&mut space);
-        let flags = RecvFlags::CMSG_CLOEXEC;
-        let read = rustix::net::recvmsg(&socket, &mut [IoSliceMut::new(&mut buffer)], &mut control, flags);
-        let read = match read {
-            Err(Errno::INTR) => continue,
-            read => read.context(|| "cannot read a message")?,
-        };
-        for message in control.drain() {
-            if let RecvAncillaryMessage::ScmRights(rights) = message {
-                beside.extend(rights);
-            }
-        }
-        if beside.len() > DESCRIPTORS || read.flags.contains(ReturnFlags::CTRUNC) {
+        let read = descriptors::receive(&socket, &mut buffer).context(|| "cannot read a message")?;
+        beside.extend(read.beside);
+        if read.cut || beside.len() > descriptors::MOST {
             return Err(Error::new("more descriptors than belong to a message"));
         }
         if read.bytes == 0 {

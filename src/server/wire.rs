@@ -1,22 +1,17 @@
 //! What goes over the socket between the account for ssh and receiver's own: a message in a packet, JSON, with its
 //! format's number. The three streams go along with the first.
 
-use std::io::{IoSlice, IoSliceMut};
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
-};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::keys::KeyName;
 use super::words;
 use crate::app::layout::FORMAT;
-use crate::support::{Context, Error, Result};
+use crate::support::{Context, Error, Result, beside};
 
 /// The longest message: a command, every character of it escaped.
 const MOST_BYTES: usize = 2 * words::MOST_BYTES + 4096;
@@ -80,15 +75,9 @@ pub fn send(
     if text.len() > MOST_BYTES {
         return Err(Error::usage("the command is too long"));
     }
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
-    let mut beside = SendAncillaryBuffer::new(&mut space);
-    if let Some(streams) = &streams {
-        beside.push(SendAncillaryMessage::ScmRights(streams));
-    }
-    rustix::io::retry_on_intr(|| {
-        rustix::net::sendmsg(socket, &[IoSlice::new(&text)], &mut beside, SendFlags::NOSIGNAL)
-    })
-    .context(|| "nobody takes what is sent")?;
+    let streams = streams.as_ref().map_or(&[][..], |streams| &streams[..]);
+    // A packet goes whole or not at all.
+    beside::send(socket, &text, streams).context(|| "nobody takes what is sent")?;
     Ok(())
 }
 
@@ -102,30 +91,20 @@ pub fn receive_with_streams<T: DeserializeOwned>(
     socket: &impl AsFd,
 ) -> Result<Option<(T, Option<Streams<OwnedFd>>)>> {
     let mut text = vec![0; MOST_BYTES];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
-    let mut beside = RecvAncillaryBuffer::new(&mut space);
-    let received = rustix::io::retry_on_intr(|| {
-        rustix::net::recvmsg(socket, &mut [IoSliceMut::new(&mut text)], &mut beside, RecvFlags::CMSG_CLOEXEC)
-    });
+    let received = beside::receive(socket, &mut text);
     // Gone, with something unread of ours.
     if received.as_ref().is_err_and(|error| *error == rustix::io::Errno::CONNRESET) {
         return Ok(None);
     }
     let received = received.context(|| "cannot read what was sent")?;
-    let mut streams = Vec::new();
-    for message in beside.drain() {
-        if let RecvAncillaryMessage::ScmRights(descriptors) = message {
-            streams.extend(descriptors);
-        }
-    }
     if received.bytes == 0 {
         return Ok(None);
     }
-    if received.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
+    if received.cut {
         return Err(Error::new("what was sent is too long"));
     }
     let message = read(&text[..received.bytes])?;
-    match <Streams<OwnedFd>>::try_from(streams) {
+    match <Streams<OwnedFd>>::try_from(received.beside) {
         Ok(streams) => Ok(Some((message, Some(streams)))),
         Err(none) if none.is_empty() => Ok(Some((message, None))),
         Err(_) => Err(Error::new("what was sent has not three streams")),

@@ -2,6 +2,7 @@
 
 pub mod accounts;
 pub mod beneath;
+pub mod beside;
 pub mod clock;
 pub mod death;
 pub mod error;
