@@ -45,10 +45,14 @@ impl Server {
 
     /// This one, where it was set up.
     pub fn read() -> Result<Option<Server>> {
-        let path = Path::new(PLACE);
+        Server::read_at(Path::new(PLACE))
+    }
+
+    /// The one that this file tells of.
+    pub fn read_at(path: &Path) -> Result<Option<Server>> {
         let Some(text) = files::read_text(path)? else { return Ok(None) };
         let server: Server =
-            toml::from_str(&text).map_err(|_| Error::new(format!("{PLACE} is damaged"))).map_err(|error| {
+            toml::from_str(&text).map_err(|_| Error::new(format!("{} is damaged", path.display()))).map_err(|error| {
                 error.hint("`sudo receiver setup --dry-run` says what it would be; the same without --dry-run writes it")
             })?;
         refuse_newer(server.format, path)?;

@@ -6,11 +6,8 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
-
-use crate::app::Root;
-use crate::app::journal::refuse_newer;
-use crate::support::{Context, Error, Result, files};
+use crate::app::{Root, server};
+use crate::support::{Error, Result, files};
 
 /// Where keys lie.
 #[derive(Clone, Debug)]
@@ -29,32 +26,20 @@ pub struct Server {
     pub socket: PathBuf,
 }
 
-/// What is read of the file of facts; there is more in it.
-#[derive(Deserialize)]
-struct Facts {
-    format: u32,
-    root: PathBuf,
-    account: String,
-}
-
-impl Facts {
-    fn read() -> Result<Option<Facts>> {
-        let path = top().join("etc/receiver/server.toml");
-        let Some(text) = files::read_text(&path)? else { return Ok(None) };
-        let facts: Facts = toml::from_str(&text).context(|| format!("{} is damaged", path.display()))?;
-        refuse_newer(facts.format, &path)?;
-        Ok(Some(facts))
+impl Server {
+    fn read() -> Result<Option<server::Server>> {
+        server::Server::read_at(&top().join(server::PLACE.trim_start_matches('/')))
     }
 
-    fn server(self) -> Server {
-        Server { account: self.account, socket: top().join("run/receiver/receiver.sock") }
+    fn of(facts: server::Server) -> Server {
+        Server { account: facts.account, socket: top().join("run/receiver/receiver.sock") }
     }
 }
 
 impl Place {
     /// The place of a root's keys.
     pub fn of(root: &Root) -> Result<Place> {
-        let server = Facts::read()?.filter(|facts| facts.root == root.path()).map(Facts::server);
+        let server = Server::read()?.filter(|facts| facts.root == root.path()).map(Server::of);
         let directory = if server.is_some() { top().join("var/lib/receiver/keys") } else { root.keys() };
         Ok(Place { root: root.path().to_owned(), directory, server })
     }
@@ -64,7 +49,7 @@ impl Place {
     /// # Errors
     /// Where none was.
     pub fn of_server() -> Result<Place> {
-        let facts = Facts::read()?.ok_or_else(|| {
+        let facts = Server::read()?.ok_or_else(|| {
             Error::new("this server was not set up for several users").hint("`sudo receiver setup` does it")
         })?;
         Place::of(&Root::find(Some(&facts.root))?)
