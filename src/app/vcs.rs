@@ -2,15 +2,18 @@
 
 use std::path::{Path, PathBuf};
 
+use clap::ValueEnum;
+
 use super::{App, ReleaseName};
 use crate::support::files;
 
 /// What an app is pushed to with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Vcs {
     /// `git push`.
     Git,
     /// `hg push`.
+    #[value(name = "hg")]
     Mercurial,
 }
 

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use serde::Serialize;
 use serde_json::json;
 
@@ -26,7 +26,7 @@ pub struct Create {
     app: String,
     /// What is pushed with
     #[arg(long, value_name = "VCS", default_value = "git")]
-    vcs: System,
+    vcs: Vcs,
     /// The branch that is deployed; main for git, default for Mercurial where nothing is said
     #[arg(long, value_name = "BRANCH")]
     branch: Option<String>,
@@ -35,21 +35,6 @@ pub struct Create {
     restore: Option<PathBuf>,
     #[command(flatten)]
     dry: DryRun,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum System {
-    Git,
-    Hg,
-}
-
-impl From<System> for Vcs {
-    fn from(system: System) -> Vcs {
-        match system {
-            System::Git => Vcs::Git,
-            System::Hg => Vcs::Mercurial,
-        }
-    }
 }
 
 #[derive(Serialize)]
@@ -63,7 +48,7 @@ struct Created {
 impl Create {
     /// Makes the app, and prints its remote.
     pub fn run(self, global: &Global) -> Result<u8> {
-        let vcs = Vcs::from(self.vcs);
+        let vcs = self.vcs;
         let name: AppName = self.app.parse()?;
         name.refuse_branch()?;
         let branch = self.branch.as_deref().map(str::parse::<BranchName>).transpose();

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::{Global, talk};
 use crate::app::server::Server;
 use crate::app::settings::{BranchName, Domain};
-use crate::app::{AppName, Root};
+use crate::app::{AppName, Root, Vcs};
 use crate::server::keys::KeyName;
 use crate::server::pubkey::PublicKey;
 use crate::server::setup::{self, Engine, State, Wanted};
@@ -43,9 +43,9 @@ pub struct Setup {
     /// The account that is pushed to [default: deploy]
     #[arg(long, value_name = "NAME")]
     account: Option<String>,
-    /// What is pushed with
-    #[arg(long, value_name = "VCS", default_value = "git")]
-    vcs: Vcs,
+    /// What is pushed with [default: what the app has; git for a new one]
+    #[arg(long, value_name = "VCS", requires = "app")]
+    vcs: Option<Vcs>,
     /// Take back what setup made; data stays
     #[arg(long)]
     undo: bool,
@@ -57,15 +57,9 @@ pub struct Setup {
     dry_run: bool,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Vcs {
-    Git,
-}
-
 impl Setup {
     /// Makes what is missing, or lists it.
     pub fn run(self, global: &Global) -> Result<u8> {
-        let Vcs::Git = self.vcs;
         self.refuse_others()?;
         let wanted = self.wanted(global)?;
         let acts = if self.undo { setup::made(&wanted)? } else { setup::plan(&wanted)? };
@@ -86,7 +80,7 @@ impl Setup {
         if account.count(State::Made) == 0 {
             talk::say(global, "everything is there already: nothing was changed");
         }
-        say_how_to_push(global, &wanted);
+        say_how_to_push(global, &wanted)?;
         Ok(0)
     }
 
@@ -114,6 +108,7 @@ impl Setup {
             app,
             domain: domain.map_err(|why| refuse("a host", why))?,
             engine: self.database,
+            vcs: self.vcs,
             branch: branch.map_err(|why| refuse("a branch", why))?,
             email: self.email.clone(),
             keys: if self.undo { Vec::new() } else { self.keys()? },
@@ -224,13 +219,24 @@ fn quoted(word: &str) -> String {
     }
 }
 
-fn say_how_to_push(global: &Global, wanted: &Wanted) {
-    let Some(app) = &wanted.app else { return };
+fn say_how_to_push(global: &Global, wanted: &Wanted) -> Result<()> {
+    let Some(app) = &wanted.app else { return Ok(()) };
+    let (vcs, account) = (wanted.vcs_of(app)?, &wanted.server.account);
     let host = wanted.domain.as_ref().map_or_else(host_name, |domain| domain.as_str().to_owned());
-    let branch = wanted.branch.as_ref().map_or("main", BranchName::as_str);
+    let branch = wanted.branch.as_ref().map_or(vcs.first_branch(), BranchName::as_str);
     talk::say(global, &format!("{app} is ready; on the laptop:"));
-    talk::say(global, &format!("  git remote add production {}@{host}:{app}", wanted.server.account));
-    talk::say(global, &format!("  git push production {branch}"));
+    match vcs {
+        Vcs::Git => {
+            talk::say(global, &format!("  git remote add production {account}@{host}:{app}"));
+            talk::say(global, &format!("  git push production {branch}"));
+        }
+        Vcs::Mercurial => {
+            talk::say(global, "  in .hg/hgrc, below [paths]:");
+            talk::say(global, &format!("  production = ssh://{account}@{host}/{app}"));
+            talk::say(global, &format!("  hg push -b {branch} production"));
+        }
+    }
+    Ok(())
 }
 
 fn host_name() -> String {

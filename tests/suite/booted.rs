@@ -14,8 +14,8 @@ pub struct Booted {
 }
 
 /// What the apt of a bare server finds.
-const PACKAGES: &str = "git nginx mariadb-server mariadb-client postgresql postgresql-client python3 python3-mysqldb \
-                        python3-psycopg2 logrotate";
+const PACKAGES: &str = "git nginx mariadb-server mariadb-client postgresql postgresql-client python3 python3-mysqldb mercurial \
+                        python3-psycopg2 python3-django gunicorn logrotate";
 
 fn script(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/server").join(name)

@@ -37,6 +37,7 @@ mod examples;
 mod frameworks;
 mod full;
 mod health;
+mod hgsite;
 mod hold;
 mod hosts;
 mod init;

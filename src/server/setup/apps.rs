@@ -19,6 +19,8 @@ pub struct Founded {
     pub root: Root,
     /// Its name.
     pub name: AppName,
+    /// What it is pushed to with.
+    pub vcs: Vcs,
     /// The branch that is deployed.
     pub branch: Option<BranchName>,
 }
@@ -34,6 +36,14 @@ impl Act for Founded {
             found::refuse_taken(app.directory())?;
             return Ok(false);
         }
+        if app.vcs() != self.vcs {
+            return Err(Error::new(format!(
+                "{} is there already, and is pushed to with {}",
+                self.name,
+                app.vcs()
+            ))
+            .hint("leave --vcs out, or choose another name"));
+        }
         if app.user().is_some() {
             return Ok(true);
         }
@@ -45,7 +55,7 @@ impl Act for Founded {
     }
 
     fn perform(&self) -> Result<()> {
-        found::app_of(&self.root, &self.name, Vcs::Git, self.branch.as_ref()).map(drop)
+        found::app_of(&self.root, &self.name, self.vcs, self.branch.as_ref()).map(drop)
     }
 
     fn undo(&self) -> Result<bool> {
@@ -66,13 +76,14 @@ impl Act for Founded {
 /// Whose each part of an app is.
 pub struct Owned {
     app: App,
+    vcs: Vcs,
     parts: Vec<(PathBuf, Owner, u32)>,
     door: String,
 }
 
 impl Owned {
     /// As the users of `server` have it.
-    pub fn new(app: App, server: &Server) -> Owned {
+    pub fn new(app: App, vcs: Vcs, server: &Server) -> Owned {
         let (user, door) = (server::user_of(app.name()), server.account.as_str());
         let own = Owner::of(RECEIVER, RECEIVER);
         let read_by_door = Owner::of(RECEIVER, door);
@@ -101,27 +112,39 @@ impl Owned {
             // Last: until then nobody but root gets in.
             (app.directory().to_owned(), Owner::of(RECEIVER, &server::group_of(app.name())), 0o750),
         ];
-        Owned { app, parts, door: server.account.clone() }
+        Owned { app, vcs, parts, door: server.account.clone() }
     }
 
     /// The repository is the account's that is pushed to; receiver holds its refs there, by the group.
     fn repository_is_done(&self) -> Result<bool> {
         let Some((uid, gid)) = Owner::of(&self.door, &self.door).numbers()? else { return Ok(false) };
-        let repository = self.app.repository();
-        let shared = std::fs::read_to_string(repository.join("config")).unwrap_or_default();
-        let owned = ["", "objects", "refs", "refs/receiver", "hooks", "config"].iter().all(|part| {
-            std::fs::symlink_metadata(repository.join(part))
-                .is_ok_and(|about| about.uid() == uid && about.gid() == gid)
-        });
-        Ok(owned && shared.contains("sharedRepository"))
+        let repository = self.app.repository_of(self.vcs);
+        let about = |part: &&str| std::fs::symlink_metadata(repository.join(part));
+        let parts = match self.vcs {
+            Vcs::Git => &["", "objects", "refs", "refs/receiver", "hooks", "config"][..],
+            Vcs::Mercurial => &["", ".hg", ".hg/store", ".hg/receiver", ".hg/hooks", ".hg/hgrc"],
+        };
+        let owned =
+            parts.iter().all(|part| about(part).is_ok_and(|about| about.uid() == uid && about.gid() == gid));
+        let shared = match self.vcs {
+            Vcs::Git => std::fs::read_to_string(repository.join("config"))
+                .is_ok_and(|config| config.contains("sharedRepository")),
+            // Mercurial makes each file as the store is.
+            Vcs::Mercurial => [".hg", ".hg/store", ".hg/receiver"]
+                .iter()
+                .all(|part| about(part).is_ok_and(|about| about.mode() & 0o2070 == 0o2070)),
+        };
+        Ok(owned && shared)
     }
 
     fn own_repository(&self) -> Result<()> {
-        let repository = self.app.repository();
+        let repository = self.app.repository_of(self.vcs);
         let shown = repository.display().to_string();
-        files::make_directory(&repository.join("refs/receiver"), 0o775)?;
-        let config = format!("{shown}/config");
-        run("git", &["config", "--file", &config, "core.sharedRepository", "group"])?;
+        if self.vcs == Vcs::Git {
+            files::make_directory(&repository.join("refs/receiver"), 0o775)?;
+            let config = format!("{shown}/config");
+            run("git", &["config", "--file", &config, "core.sharedRepository", "group"])?;
+        }
         run("chown", &["-R", "-h", &format!("{0}:{0}", self.door), "--", &shown])?;
         run("chmod", &["-R", "g+rwX", "--", &shown])?;
         run("find", &[&shown, "-type", "d", "-exec", "chmod", "g+s", "{}", "+"]).map(drop)
@@ -131,10 +154,11 @@ impl Owned {
 impl Act for Owned {
     fn what(&self) -> String {
         format!(
-            "owners     in {}: {} (releases, state), {} (repo.git), {} (shared, sockets, SQLite)",
+            "owners     in {}: {} (releases, state), {} ({}), {} (shared, sockets, SQLite)",
             self.app.directory().display(),
             RECEIVER,
             self.door,
+            self.app.repository_of(self.vcs).file_name().unwrap_or_default().display(),
             server::user_of(self.app.name())
         )
     }

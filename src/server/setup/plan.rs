@@ -16,7 +16,7 @@ use super::packages::{Packages, refuse_other_systems};
 use super::places::{Directory, End, File, Owner, Unit};
 use crate::app::server::{self, HOME, PLACE, RECEIVER, Server};
 use crate::app::settings::{BranchName, Domain};
-use crate::app::{App, AppName, Root};
+use crate::app::{App, AppName, Root, Vcs};
 use crate::serve::systemd::{self, Manager};
 use crate::server::keys::KeyName;
 use crate::server::pubkey::PublicKey;
@@ -60,6 +60,8 @@ pub struct Wanted {
     pub domain: Option<Domain>,
     /// What keeps its data.
     pub engine: Option<Engine>,
+    /// What it is pushed to with, where that is said.
+    pub vcs: Option<Vcs>,
     /// The branch that is deployed.
     pub branch: Option<BranchName>,
     /// Where a certificate is wanted, whom its authority writes to.
@@ -69,6 +71,13 @@ pub struct Wanted {
 }
 
 impl Wanted {
+    /// What an app is pushed to with: what it was made for, or else what is said.
+    pub fn vcs_of(&self, app: &AppName) -> Result<Vcs> {
+        let there = Root::find(Some(&self.server.root))?.place(app);
+        let said = self.vcs.filter(|_| self.app.as_ref() == Some(app));
+        Ok(if there.is_created() { there.vcs() } else { said.unwrap_or(Vcs::Git) })
+    }
+
     /// Refuses what could not be made, before anything is.
     pub fn refuse_impossible(&self) -> Result<()> {
         refuse_other_systems()?;
@@ -146,7 +155,7 @@ pub fn made(wanted: &Wanted) -> Result<Vec<Box<dyn Act>>> {
     Ok(acts)
 }
 
-fn packages(wanted: &Wanted) -> Packages {
+fn packages(wanted: &Wanted) -> Result<Packages> {
     let mut all = vec![("git", "git"), ("nginx", "nginx")];
     match wanted.engine {
         Some(Engine::Mysql) => {
@@ -160,12 +169,17 @@ fn packages(wanted: &Wanted) -> Packages {
     if wanted.email.is_some() {
         all.push(("certbot", "certbot"));
     }
-    Packages(all)
+    if let Some(app) = &wanted.app
+        && wanted.vcs_of(app)? == Vcs::Mercurial
+    {
+        all.push(("hg", "mercurial"));
+    }
+    Ok(Packages(all))
 }
 
 fn of_server(wanted: &Wanted, acts: &mut Vec<Box<dyn Act>>) -> Result<()> {
     let server = &wanted.server;
-    acts.push(Box::new(packages(wanted)));
+    acts.push(Box::new(packages(wanted)?));
     acts.push(Box::new(Wanted::receiver()));
     acts.push(Box::new(wanted.door()));
     for group in [server.account.as_str(), "systemd-journal"] {
@@ -186,9 +200,12 @@ fn of_server(wanted: &Wanted, acts: &mut Vec<Box<dyn Act>>) -> Result<()> {
     for (path, mode) in [(home.join("keys"), 0o2750), (home.join("keys/used"), 0o2770)] {
         acts.push(Box::new(Directory { path, owner: Owner::of(RECEIVER, door), mode, end: End::Data }));
     }
-    // Repositories are the account's that is pushed to; receiver, and root for it, read and hold their refs.
+    // Repositories are the account's that is pushed to; receiver, and root for it, read and hold their refs. Of what
+    // lies in Mercurial's either may have made it.
     let git = "# Written by `receiver setup`.\n[safe]\n\tdirectory = *\n";
-    acts.push(Box::new(File { path: home.join(".gitconfig"), text: git.to_owned() }));
+    for place in [home.to_owned(), server.door_home()] {
+        acts.push(Box::new(File { path: place.join(".gitconfig"), text: git.to_owned() }));
+    }
     acts.push(Box::new(File { path: PathBuf::from(PLACE), text: server.text()? }));
     // What jobs said is kept for a year; processes print to the journal, which sees to itself, as nginx does.
     let logs =
@@ -228,8 +245,14 @@ fn of_app(wanted: &Wanted, name: &AppName, acts: &mut Vec<Box<dyn Act>>) -> Resu
         mode: 0o700,
         end: End::Data,
     }));
-    acts.push(Box::new(Founded { root, name: name.clone(), branch: wanted.branch.clone() }));
-    acts.push(Box::new(Owned::new(app.clone(), server)));
+    let vcs = wanted.vcs_of(name)?;
+    acts.push(Box::new(Founded {
+        root,
+        name: name.clone(),
+        vcs: wanted.vcs.unwrap_or(vcs),
+        branch: wanted.branch.clone(),
+    }));
+    acts.push(Box::new(Owned::new(app.clone(), vcs, server)));
     let mut set = |key: &'static str, value: String| {
         acts.push(Box::new(Setting { app: app.clone(), key, value }));
     };

@@ -7,6 +7,7 @@ mod changelog;
 mod contents;
 mod heads;
 mod server;
+mod store;
 pub mod subrepositories;
 mod upkeep;
 
@@ -22,7 +23,7 @@ pub use server::not_started;
 use super::git;
 use super::tree::Tree;
 use crate::app::Revision;
-use crate::support::{Context, Error, Result, files, text};
+use crate::support::{Error, Result, files, text};
 
 /// What receiver keeps in a repository.
 pub fn place(repository: &Path) -> PathBuf {
@@ -107,15 +108,7 @@ impl Repository {
         if !path.join(".hg").is_dir() {
             return Err(Error::new(format!("{} is no Mercurial repository", path.display())));
         }
-        let objects = place(path).join("objects.git");
-        // They can be thrown away: then they are brought again.
-        if !objects.is_dir() {
-            let mut options = git2::RepositoryInitOptions::new();
-            options.bare(true).external_template(false);
-            git2::Repository::init_opts(&objects, &options)
-                .context(|| format!("cannot make {}", objects.display()))?;
-        }
-        let objects = git::Repository::open(&objects)?;
+        let objects = store::open(path)?;
         Ok(Repository { path: path.to_owned(), objects, pending, server: RefCell::new(None) })
     }
 

@@ -52,7 +52,13 @@ impl Repository {
         if after != before {
             before.iter().try_for_each(|name| files::remove_file(&place.join("pack").join(name)))?;
         }
-        loose.iter().try_for_each(|directory| files::remove_tree(&place.join(directory)))
+        // The directories stay: they are shared.
+        for directory in loose.iter().map(|name| place.join(name)) {
+            files::names_in(&directory)?
+                .iter()
+                .try_for_each(|name| files::remove_file(&directory.join(name)))?;
+        }
+        Ok(())
     }
 
     /// Forgets the changesets that no release holds, but for the last, and packs the others.

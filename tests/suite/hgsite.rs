@@ -1,0 +1,165 @@
+//! A Django project on MariaDB that is pushed with Mercurial, over a real cable, to a server that `receiver setup` made:
+//! the account of the push and the worker's are two, and both write to the repository.
+
+use crate::setup::Site;
+use crate::world::Said;
+
+const SETTINGS: &str = "import os\n\
+    SECRET_KEY = 'of a test'\nALLOWED_HOSTS = ['*']\nROOT_URLCONF = 'site_.urls'\n\
+    INSTALLED_APPS = ['django.contrib.contenttypes', 'parcels']\n\
+    DEFAULT_AUTO_FIELD = 'django.db.models.AutoField'\n\
+    DATABASES = {'default': {'ENGINE': 'django.db.backends.mysql',\n    \
+    'NAME': os.environ['RECEIVER_DATABASE_NAME'], 'USER': os.environ['RECEIVER_DATABASE_USER'],\n    \
+    'PASSWORD': os.environ['RECEIVER_DATABASE_PASSWORD'], 'HOST': os.environ['RECEIVER_DATABASE_SOCKET']}}\n";
+
+const MANAGE: &str = "import os, sys\n\
+    sys.dont_write_bytecode = True\n\
+    os.environ.setdefault('DJANGO_SETTINGS_MODULE', 'site_.settings')\n\
+    from django.core.management import execute_from_command_line\n\
+    execute_from_command_line(sys.argv)\n";
+
+const WSGI: &str = "import os\n\
+    os.environ.setdefault('DJANGO_SETTINGS_MODULE', 'site_.settings')\n\
+    from django.core.wsgi import get_wsgi_application\n\
+    application = get_wsgi_application()\n";
+
+/// Every parcel, `NAME AREA` where there is one; `?add=NAME` adds one.
+const URLS: &str = "import os\n\
+    from django.http import HttpResponse\n\
+    from django.urls import path\n\
+    from parcels.models import Parcel\n\n\n\
+    def parcels(request):\n    \
+    if 'add' in request.GET:\n        Parcel.objects.create(name=request.GET['add'])\n    \
+    names = [' '.join(str(part) for part in row[1:]) for row in Parcel.objects.order_by('id').values_list()]\n    \
+    return HttpResponse(os.environ['RECEIVER_VERSION'] + ': ' + ', '.join(names))\n\n\n\
+    urlpatterns = [path('', parcels)]\n";
+
+const MODELS: &str = "from django.db import models\n\n\n\
+    class Parcel(models.Model):\n    name = models.CharField(max_length=40)\n";
+
+const FIRST: &str = "from django.db import migrations, models\n\n\n\
+    class Migration(migrations.Migration):\n    initial = True\n    dependencies = []\n    operations = [\n        \
+    migrations.CreateModel('Parcel', [\n            ('id', models.AutoField(primary_key=True)),\n            \
+    ('name', models.CharField(max_length=40)),\n        ]),\n    ]\n";
+
+const AREA: &str = "from django.db import migrations, models\n\n\n\
+    class Migration(migrations.Migration):\n    dependencies = [('parcels', '0001_initial')]\n    \
+    operations = [migrations.AddField('parcel', 'area', models.IntegerField(default=7))]\n";
+
+const STAGES: &str = "[stages]\nsyncdb = \"/usr/bin/python3 manage.py migrate --noinput\"\n\
+    [web]\ncommand = \"exec gunicorn --bind unix:$RECEIVER_SOCKET site_.wsgi\"\nsettle = \"100ms\"\n";
+
+const SETUP: &str =
+    "receiver setup app --vcs hg --domain app.example --database mysql --key /root/key.pub 2>&1";
+
+/// A fresh server, and a laptop with the project in a repository of Mercurial's.
+fn site() -> Site {
+    let site = Site::new();
+    site.dev("printf '[ui]\\nusername = Ada <a@b.c>\\nssh = %s\\n' \"$GIT_SSH_COMMAND\" > .hgrc; rm -rf app; hg init app")
+        .ok();
+    for (name, text) in [
+        ("manage.py", MANAGE),
+        ("receiver.toml", STAGES),
+        ("site_/__init__.py", ""),
+        ("site_/settings.py", SETTINGS),
+        ("site_/urls.py", URLS),
+        ("site_/wsgi.py", WSGI),
+        ("parcels/__init__.py", ""),
+        ("parcels/models.py", MODELS),
+        ("parcels/migrations/__init__.py", ""),
+        ("parcels/migrations/0001_initial.py", FIRST),
+    ] {
+        site.file(name, text);
+    }
+    site.sh("apt-get update -qq; apt-get install -qq -y --no-install-recommends python3-django python3-mysqldb gunicorn \
+             >/dev/null 2>&1")
+        .ok();
+    site
+}
+
+impl Site {
+    fn hg_push(&self, subject: &str) -> Said {
+        self.dev(&format!(
+            "cd app; hg addremove --quiet; hg commit --message '{subject}'; hg push -b default production 2>&1"
+        ))
+    }
+
+    /// What the application answers through nginx, over the cable.
+    fn parcels(&self, query: &str) -> String {
+        let resolve = "--resolve app.example:80:192.0.2.2";
+        self.dev(&format!("curl --silent --max-time 10 {resolve} 'http://app.example/{query}'")).stdout
+    }
+
+    #[track_caller]
+    fn shows(&self, wanted: &str) {
+        self.until(&format!("{wanted:?}"), || self.parcels("") == wanted);
+    }
+}
+
+#[test]
+fn a_django_project_on_mariadb_is_deployed_by_hg_push_on_a_server_that_setup_made() {
+    let site = site();
+    site.sh(&SETUP.replace(" 2>&1", " --dry-run"))
+        .ok()
+        .says("packages   git nginx mariadb-server mariadb-client mercurial");
+    let said = site.sh(SETUP).ok().says("made      app        /srv/app").says("deploy (repo.hg)");
+    let said = said.says("  hg push -b default production");
+    site.sh(SETUP).ok().says("nothing was changed");
+    site.sh("receiver setup app 2>&1")
+        .ok()
+        .says("nothing was changed")
+        .says("  hg push -b default production");
+    site.sh("receiver setup app --vcs git 2>&1")
+        .fails(1)
+        .says("app is there already, and is pushed to with hg");
+    // What it says to type, as it stands.
+    let path = said.stdout.lines().find(|line| line.starts_with("  production = ")).expect("what to type");
+    site.dev(&format!("printf '[paths]\\n%s\\n' '{}' > app/.hg/hgrc", path.trim())).ok();
+
+    site.hg_push("parcels").ok().says("remote: -----> app: default new..").says("remote: =====> live: 0/");
+    site.shows("0: ");
+    site.parcels("?add=a");
+    site.shows("0: a");
+    site.sh("receiver doctor app 2>&1").ok();
+    site.dev("cd app; echo '# Nothing.' >> parcels/models.py; hg commit -m plan; hg push --pushvars RECEIVER_PLAN=1 production")
+        .fails(255)
+        .says("this was only the plan");
+
+    // A schema change opens a version with its data; what is entered there comes along at a rollback.
+    site.file("parcels/models.py", &format!("{MODELS}    area = models.IntegerField(default=7)\n"));
+    site.file("parcels/migrations/0002_area.py", AREA);
+    site.hg_push("the area").ok().says("0002_area.py → version 1").says("remote: =====> live: 1/");
+    site.shows("1: a 7");
+    site.parcels("?add=b");
+    site.shows("1: a 7, b 7");
+    site.ssh("rollback app").ok().says("=====> live: 0/");
+    site.shows("0: a, b");
+    let history = site.ssh("history app").ok();
+    assert!(history.stdout.contains("admin"), "the journal names the key: {}", history.stdout);
+    the_store_is_of_both(&site);
+    site.sh("receiver setup app --undo --data 2>&1").ok();
+    site.sh("[ ! -e /srv/app ] && ! id app-app").ok();
+}
+
+/// What is kept of the files is written by the account that is pushed to, and by receiver's, whoever made it.
+fn the_store_is_of_both(site: &Site) {
+    let store = "/srv/app/repo.hg/.hg/receiver/objects.git";
+    let owner = || site.sh(&format!("stat -c %U {store}")).ok().stdout;
+    assert_eq!(owner(), "deploy\n");
+    site.sh(&format!("rm -r {store}; receiver verify app 2>&1")).ok();
+    assert_eq!(owner(), "receiver\n");
+    // More than is left lying loose: receiver packs it, and throws the pushing account's files away.
+    for n in 0..2100 {
+        site.file(&format!("many/{n}"), &format!("{n}\n"));
+    }
+    site.hg_push("many").ok().says("remote: =====> live: 2/");
+    let loose = || site.sh(&format!("find {store}/objects -path '*/??/*' -type f | wc -l")).ok().stdout;
+    site.until("the objects to be packed", || loose() == "0\n");
+    site.file("many/0", "other\n");
+    site.hg_push("one of them").ok().says("remote: =====> live: 2/");
+    site.sh("receiver verify app 2>&1; receiver doctor app 2>&1").ok();
+    site.sh(&format!("rm -r {store}")).ok();
+    site.file("many/1", "other\n");
+    site.hg_push("another of them").ok().says("remote: =====> live: 2/");
+    assert_eq!(owner(), "deploy\n");
+}
