@@ -21,7 +21,7 @@ use crate::app::guard::Guard;
 use crate::app::journal::{Event, refuse_newer};
 use crate::app::layout::FORMAT;
 use crate::app::settings::BranchName;
-use crate::app::{App, AppName, Root, Version};
+use crate::app::{App, AppName, Root, Vcs, Version};
 use crate::data::{Limit, foreign};
 use crate::support::text::{self, grouped};
 use crate::support::{Context, Error, Result, beneath, clock, death, files};
@@ -117,7 +117,7 @@ pub fn begin(
         });
     }
     found::filled(root, name, &mut |made| {
-        found::make_git_repository(made, wanted.branch.map_or("main", BranchName::as_str))?;
+        found::make_repository(made, Vcs::Git, wanted.branch.map_or("main", BranchName::as_str))?;
         let branch = wanted.branch.map_or("main", BranchName::as_str);
         let line = format!("branch = {}\n", toml::Value::from(branch));
         files::write_atomic(&made.server_config(), line.as_bytes(), 0o600)?;
@@ -137,7 +137,7 @@ pub fn begin(
         let data = engine.map(|engine| Dumped { engine: engine.to_owned(), home: Version(0) });
         let from = wanted.database.as_ref().map_or_else(|| "nothing".to_owned(), ToString::to_string);
         Beginning::new(from, Version(0), None, data).write(made)?;
-        found::write_marker(made, clock::now(), root.path())?;
+        found::write_marker(made, Vcs::Git, clock::now(), root.path())?;
         let what = format!("adopted: {}", words(&adoption));
         Guard::wait(made, "an adoption", |_| {})?.append(Some(by), Event::Change { what }).map(drop)
     })

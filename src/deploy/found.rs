@@ -53,10 +53,7 @@ fn founded(
     }
     let app = filled(root, name, &mut |made| {
         let branch = branch.map_or(vcs.first_branch(), BranchName::as_str);
-        match vcs {
-            Vcs::Git => make_git_repository(made, branch)?,
-            Vcs::Mercurial => make_mercurial_repository(made)?,
-        }
+        make_repository(made, vcs, branch)?;
         if branch != Vcs::Git.first_branch() {
             let line = format!("branch = {}\n", toml::Value::from(branch));
             files::write_atomic(&made.server_config(), line.as_bytes(), 0o600)?;
@@ -163,9 +160,9 @@ fn make(workshop: &Path, name: &AppName, fill: &mut dyn FnMut(&App) -> Result<()
     Ok(app)
 }
 
-/// Says that this is an app, which has a git repository of its own. Written last.
-pub fn write_marker(app: &App, created: Timestamp, root: &Path) -> Result<()> {
-    mark(app, &format!("vcs = \"git\"\ncreated = \"{created}\"\n"), root)
+/// Says that this is an app, which has a repository of its own. Written last.
+pub fn write_marker(app: &App, vcs: Vcs, created: Timestamp, root: &Path) -> Result<()> {
+    mark(app, &format!("vcs = \"{vcs}\"\ncreated = \"{created}\"\n"), root)
 }
 
 /// When an app was made, as its marker says.
@@ -186,8 +183,15 @@ fn mark(app: &App, about: &str, root: &Path) -> Result<()> {
     files::write_atomic(&app.marker(), marker.as_bytes(), 0o644)
 }
 
-/// Makes a git repository, bare, with the constant hooks.
-pub fn make_git_repository(app: &App, branch: &str) -> Result<()> {
+/// Makes an empty repository with the constant hooks; `branch` is what git's HEAD names.
+pub fn make_repository(app: &App, vcs: Vcs, branch: &str) -> Result<()> {
+    match vcs {
+        Vcs::Git => make_git_repository(app, branch),
+        Vcs::Mercurial => make_mercurial_repository(app),
+    }
+}
+
+fn make_git_repository(app: &App, branch: &str) -> Result<()> {
     let place = app.repository_of(Vcs::Git);
     let mut options = git2::RepositoryInitOptions::new();
     options.bare(true).no_reinit(true).external_template(false).initial_head(branch);

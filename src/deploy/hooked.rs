@@ -6,7 +6,7 @@ use std::path::Path;
 use super::doctor::Finding;
 use super::found;
 use super::look::Scene;
-use crate::app::server::RECEIVER;
+use crate::app::server::{RECEIVER, Server};
 use crate::app::{App, Vcs};
 use crate::support::accounts::Account;
 use crate::support::files;
@@ -96,18 +96,25 @@ fn mercurial_hooks(app: &App) -> Vec<Finding> {
             format!("write this into it:\n{}", found::HGRC),
         ));
     }
-    let me = rustix::process::getuid().as_raw();
-    if std::fs::metadata(&file).is_ok_and(|about| about.uid() != me) {
+    let pushes = pushing(app);
+    if std::fs::metadata(&file).is_ok_and(|about| about.uid() != pushes) {
         findings.push(Finding::trouble(
             "hooks",
             format!(
                 "{} belongs to somebody else: Mercurial does not read it, and no hook runs",
                 file.display()
             ),
-            format!("as root: `chown {me} {}`", file.display()),
+            format!("as root: `chown {pushes} {}`", file.display()),
         ));
     }
     findings
+}
+
+/// Who runs the hooks: the account that is pushed to, where setup made one for it, or else we.
+fn pushing(app: &App) -> u32 {
+    let server = app.user().and_then(|_| Server::read().ok().flatten());
+    let account = server.and_then(|server| Account::named(&server.account).ok().flatten());
+    account.map_or_else(|| rustix::process::getuid().as_raw(), |account| account.uid)
 }
 
 /// Mercurial throws nothing away by itself; `hg strip` does.

@@ -186,7 +186,7 @@ fn refuse(complaints: &[String]) -> Result<()> {
 /// What the export of a release wrote. One that cannot be read only makes more work.
 fn exported(app: &App, record: &Record) -> Option<Manifest> {
     Manifest::read(&app.manifest(&record.id.name)).unwrap_or_else(|error| {
-        log::warn!("{}", error.one_line());
+        log::debug!("{}", error.one_line());
         None
     })
 }

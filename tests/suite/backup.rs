@@ -8,6 +8,7 @@ use std::process::Stdio;
 use crate::backed::{Backed, SQL, WEB};
 use crate::servers::Engine;
 use crate::sshd::make_key;
+use crate::system::{System, on_mercurial};
 use crate::world::{PROGRAM, Said, World};
 
 /// Where a restore can die.
@@ -26,8 +27,10 @@ fn app() -> World {
     world.push().ok();
     world.file("index.html", "three\n").file("schema.sql", "CREATE TABLE broken (\n").commit("three");
     world.push().ok().says("NOT LIVE");
-    world.git(&["tag", "v1"]).ok();
-    world.git(&["push", "--quiet", "production", "v1"]).ok();
+    if world.system == System::Git {
+        world.git(&["tag", "v1"]).ok();
+        world.git(&["push", "--quiet", "production", "v1"]).ok();
+    }
     world.until_idle();
     world
 }
@@ -65,7 +68,7 @@ fn nothing_is_made(world: &World) {
 }
 
 #[test]
-fn a_backup_makes_the_same_app_again() {
+pub fn a_backup_makes_the_same_app_again() {
     let mut world = app();
     let (list, status) = (world.list(), world.status());
     let revision = status["revision"].as_str().unwrap().to_owned();
@@ -98,9 +101,10 @@ fn a_backup_makes_the_same_app_again() {
     };
     assert_eq!(failed(&world.list()), failed(&list));
     // It is an app like any other: it is pushed to, and goes back to what was restored.
-    let url = app.join("repo.git").display().to_string();
-    world.git(&["remote", "set-url", "production", &url]).ok();
-    assert_eq!(world.git(&["ls-remote", "--tags", "production"]).ok().stdout.lines().count(), 1);
+    world.remote_of(&app);
+    if world.system == System::Git {
+        assert_eq!(world.git(&["ls-remote", "--tags", "production"]).ok().stdout.lines().count(), 1);
+    }
     world.file("index.html", "four\n");
     world
         .file("schema.sql", "CREATE TABLE note (id INTEGER PRIMARY KEY, text TEXT NOT NULL);\n")
@@ -228,7 +232,7 @@ fn nothing_is_overwritten_by_a_restore() {
 }
 
 #[test]
-fn a_restore_that_dies_anywhere_is_begun_again() {
+pub fn a_restore_that_dies_anywhere_is_begun_again() {
     let points = ["app-made", "app-placed", "exported", "checked", "sealed", "switched", "journaled"];
     for point in POINTS.iter().chain(&points) {
         let mut world = app();
@@ -251,7 +255,7 @@ fn a_restore_that_dies_anywhere_is_begun_again() {
 }
 
 #[test]
-fn a_restore_whose_build_fails_keeps_the_data_for_the_next_deploy() {
+pub fn a_restore_whose_build_fails_keeps_the_data_for_the_next_deploy() {
     let mut world = World::with_app();
     world.file(
         "schema.sql",
@@ -269,8 +273,7 @@ fn a_restore_whose_build_fails_keeps_the_data_for_the_next_deploy() {
     std::fs::remove_file(&gate).unwrap();
     restore(&mut world, &file).fails(1).says("NOT LIVE: nothing is live yet");
     // Pushed or deployed, the next one begins with the data; here with a file more than what was live.
-    let url = other(&world).join("app/repo.git").display().to_string();
-    world.git(&["remote", "set-url", "production", &url]).ok();
+    world.remote_of(&other(&world).join("app"));
     world.file("receiver.toml", &toml.replace(&format!("test -e {gate}"), "true")).commit("mended");
     world.push().ok().says("from the backup of").says("=====> live: 0/");
     assert_eq!(world.sql("SELECT text FROM note;"), "text\nkept\n");
@@ -292,9 +295,7 @@ fn a_backup_comes_back_on_every_server() {
         backed.only(&["app_v1"]);
         // Its role is a new one, and only its own; the next version opens from it.
         backed.write_by(&backed.url(None)).unwrap();
-        backed
-            .git(&["remote", "set-url", "production", &backed.app().join("repo.git").display().to_string()])
-            .ok();
+        backed.remote("app");
         backed.add_table("again");
         backed.push().ok().says("=====> live: 2/");
         assert_eq!(backed.entries(), "one two three four");
@@ -303,7 +304,7 @@ fn a_backup_comes_back_on_every_server() {
 }
 
 #[test]
-fn a_backup_never_holds_up_a_deploy_and_is_of_one_moment() {
+pub fn a_backup_never_holds_up_a_deploy_and_is_of_one_moment() {
     let mut world = app();
     // More than a pipe takes, so that the backup waits for its reader, in the middle.
     world.receiver_fed(&["put", "app", "large"], &vec![7; 4 << 20]).ok();
@@ -375,4 +376,52 @@ fn keys_that_name_an_app_go_with_its_backup_and_end_with_it() {
     assert_eq!(names(&world), Vec::<String>::new());
     restore(&mut world, &file).ok().says("the key alice opens app again, as deploy").never_says("carol");
     assert_eq!(names(&world), ["alice [\"app\"]", "bob [\"app\"]"]);
+}
+
+#[test]
+fn a_backup_of_mercurials_has_bookmarks_phases_and_what_is_hidden() {
+    let mut made = None;
+    on_mercurial(|| made = Some(World::with_site()));
+    let mut world = made.unwrap();
+    let quiet = ["--config", "hooks.pretxnclose.receiver=", "--config", "hooks.txnclose.receiver="];
+    let evolve = ["--config", "experimental.evolution=all"];
+    let there = |world: &World, words: &[&str]| {
+        world.run("hg", &world.repository(), &[&quiet[..], &evolve, words].concat()).ok().stdout
+    };
+    let hgrc = world.repository().join(".hg/hgrc");
+    let text = std::fs::read_to_string(&hgrc).unwrap();
+    std::fs::write(&hgrc, text.replace("publish = yes", "publish = no")).unwrap();
+    world.file("index.html", "hidden later\n");
+    let hidden = world.commit("hidden later");
+    world.push().ok();
+    there(&world, &["debugobsolete", &hidden]);
+    world.vcs(&["update", "--quiet", ".^"]).ok();
+    world.file("index.html", "a draft\n");
+    let draft = world.commit("a draft");
+    world.vcs(&["push", "--quiet", "--force", "--rev", &draft, "production"]);
+    world.vcs(&["bookmark", "--rev", &draft, "an idea: 50%"]).fails(255);
+    world.vcs(&["bookmark", "--rev", &draft, "idea of -mine"]).ok();
+    world.vcs(&["push", "--quiet", "--bookmark", "idea of -mine", "production"]);
+    world.until_idle();
+    let all = ["--hidden", "log", "--template", "{node} {phase} {bookmarks} {obsolete}\n"];
+    let heads = ["log", "--rev", "head()", "--template", "{node}\n"];
+    let before = (there(&world, &all), there(&world, &heads));
+    assert!(before.0.contains("draft idea of -mine") && before.0.contains("public"), "{}", before.0);
+    assert_eq!((before.0.matches("obsolete").count(), before.1), (1, format!("{draft}\n")));
+    let file = taken(&world);
+    // Its part is one that Mercurial itself reads.
+    let place = world.place().display().to_string();
+    world.run("tar", world.place(), &["-xf", &file.display().to_string(), "repo.bundle"]).ok();
+    world.run("hg", world.place(), &["clone", "--quiet", "--noupdate", "repo.bundle", "cloned"]).ok();
+    let cloned = format!("{place}/cloned");
+    let said =
+        world.run("hg", world.place(), &["-R", &cloned, "log", "--rev", "tip", "--template", "{node}"]);
+    assert_eq!(said.ok().stdout, draft);
+    restore(&mut world, &file).ok().says("=====> live: 0/");
+    let restored = other(&world).join("app/repo.hg");
+    let said = world.run("hg", &restored, &[&evolve, &all[..]].concat()).ok();
+    assert_eq!(said.stdout, before.0);
+    assert_eq!(world.run("hg", &restored, &[&evolve, &heads[..]].concat()).ok().stdout, format!("{draft}\n"));
+    world.receiver(&["verify", "app"]).ok();
+    world.receiver(&["doctor", "app"]).ok();
 }

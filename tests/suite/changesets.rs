@@ -536,10 +536,3 @@ fn a_key_opens_the_mercurial_repository_that_it_names_and_nothing_else_of_hg() {
         assert_eq!(said.stdout, "", "{bad}");
     }
 }
-
-#[test]
-fn a_backup_that_cannot_be_made_yet_is_refused_in_a_sentence_and_writes_nothing() {
-    let world = site();
-    let said = world.receiver(&["backup", "app"]).fails(1).says("only git's can be backed up yet");
-    assert_eq!(said.stdout, "");
-}

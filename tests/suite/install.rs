@@ -119,10 +119,11 @@ fn install_md_leads_from_a_bare_server_to_the_first_rollback_word_for_word() {
     assert!(program.is_file());
     site.sh("cp /root/key.pub /root/you.pub").ok();
     // The laptop's name service and ssh's settings are the reader's own.
-    site.dev("mkdir bin; printf '#!/bin/sh\\nexec curl --resolve notes.example:80:192.0.2.2 --retry 20 --retry-all-errors \"$@\"\\n' > bin/curl")
+    site.dev("mkdir bin; printf '#!/bin/sh\\nexec curl --resolve notes.example:80:192.0.2.2 --resolve parcels.example:80:192.0.2.2 --retry 20 --retry-all-errors \"$@\"\\n' > bin/curl")
         .ok();
     site.dev("sed -i s,curl,/usr/bin/curl, bin/curl; printf '#!/bin/sh\\nexec %s \"$@\"\\n' \"$GIT_SSH_COMMAND\" > bin/ssh").ok();
     site.dev("sed -i 's,exec ssh,exec /usr/bin/ssh,' bin/ssh; chmod +x bin/*").ok();
+    site.dev("printf '[ui]\\nusername = Ada <a@b.c>\\n' > .hgrc").ok();
     let mut said = String::new();
     let mut seen = 0;
     for (language, body) in blocks(TEXT.split_once(BARE).expect("there is a part for a bare server").1) {

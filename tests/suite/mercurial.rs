@@ -44,4 +44,8 @@ the_same_on_mercurial! {
         a_failing_migration_changes_nothing;
     data: rows_that_were_there_before_a_version_opens_are_there_after_it_by_a_migration;
     commands: list_and_status_read_as_they_should;
+    backup: a_backup_makes_the_same_app_again,
+        a_restore_that_dies_anywhere_is_begun_again,
+        a_restore_whose_build_fails_keeps_the_data_for_the_next_deploy,
+        a_backup_never_holds_up_a_deploy_and_is_of_one_moment;
 }

@@ -86,7 +86,12 @@ impl World {
 
     /// The laptop's remote `production` becomes that of an app.
     pub fn remote(&self, app: &str) {
-        let url = self.root().join(app).join(self.system.repository()).display().to_string();
+        self.remote_of(&self.root().join(app));
+    }
+
+    /// It becomes that of the app in a directory.
+    pub fn remote_of(&self, app: &std::path::Path) {
+        let url = app.join(self.system.repository()).display().to_string();
         match self.system {
             System::Git => {
                 let _ = self.git(&["remote", "remove", "production"]);

@@ -13,8 +13,10 @@ use crate::support::{Error, Result};
 pub const HEAD: &str = "receiver-backup.json";
 /// The last part: the sum of every other.
 pub const TAIL: &str = "receiver-backup-end.json";
-/// The repository, as `git bundle` writes it: `git clone` reads it, too.
+/// The repository, as `git bundle` or `hg bundle` writes it: `git clone` or `hg clone` reads it, too.
 pub const REPOSITORY: &str = "repo.bundle";
+/// The bookmarks of Mercurial's, which its bundle has not.
+pub const BOOKMARKS: &str = "bookmarks";
 /// The server's settings.
 pub const SETTINGS: &str = "receiver.toml";
 /// What `receiver env` keeps.
@@ -63,8 +65,8 @@ pub fn refuse_strange(path: &Path, kind: &Kind) -> Result<()> {
     let first = names.first().and_then(|name| name.to_str()).ok_or_else(strange)?;
     let known = match (first, names.len(), kind) {
         (
-            REPOSITORY | SETTINGS | ENVIRONMENT | JOURNAL | KEYS | PASSWORDS | MAINTENANCE | DOWN | HEAD
-            | TAIL,
+            REPOSITORY | BOOKMARKS | SETTINGS | ENVIRONMENT | JOURNAL | KEYS | PASSWORDS | MAINTENANCE | DOWN
+            | HEAD | TAIL,
             1,
             Kind::File,
         )

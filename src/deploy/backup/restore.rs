@@ -13,12 +13,13 @@ use super::taking::{Meter, Say};
 use crate::app::guard::Guard;
 use crate::app::journal::{Event, History};
 use crate::app::settings::BranchName;
-use crate::app::{App, AppName, Root};
+use crate::app::{App, AppName, Root, Vcs};
 use crate::deploy::beginning::{Beginning, Dumped};
 use crate::deploy::environment::Kept;
 use crate::deploy::joblog::JobLog;
 use crate::deploy::queue::{self, Job, Order};
 use crate::deploy::{found, look};
+use crate::support::text::printable;
 use crate::support::{Context, Error, Result, death, files};
 use crate::vcs::{Repository, bundle};
 
@@ -63,7 +64,7 @@ pub fn restore(
         keys = files::read_limited(&incoming.join(parts::KEYS), 1 << 20)?;
         files::remove_tree(&incoming)?;
         without = head.branches.iter().map(|branch| branch.app.clone()).collect();
-        found::write_marker(made, head.created, root.path())?;
+        found::write_marker(made, vcs_of(&head)?, head.created, root.path())?;
         let what = format!("restored from the backup of {}", head.taken);
         Guard::wait(made, "a restore", |_| {})?.append(Some(by), Event::Change { what })?;
         files::sync_filesystem(made.directory())
@@ -92,14 +93,18 @@ fn go_on(app: App, by: &str, say: &mut Say) -> Result<Restored> {
 }
 
 fn refuse_other(head: &Head, name: &AppName) -> Result<()> {
-    if head.vcs != "git" {
-        return Err(Error::new(format!("the backup is of an app with {}", head.vcs)));
-    }
+    vcs_of(head)?;
     if head.app == *name {
         return Ok(());
     }
     Err(Error::new(format!("the backup is of {}, and not of {name}", head.app))
         .hint(format!("`receiver create {} --restore …` makes it", head.app)))
+}
+
+/// What the app is pushed to with.
+fn vcs_of(head: &Head) -> Result<Vcs> {
+    let named = [Vcs::Git, Vcs::Mercurial].into_iter().find(|vcs| vcs.to_string() == head.vcs);
+    named.ok_or_else(|| Error::new(format!("the backup is of an app with {}", printable(&head.vcs))))
 }
 
 /// Makes an app of the parts. What cannot be read is an error here, and not later.
@@ -124,16 +129,26 @@ fn assemble(made: &App, incoming: &Path, head: &Head, by: &str) -> Result<Option
         files::move_new(&incoming.join(SHARED), &made.shared())?;
         files::make_directory(&made.shared(), 0o755)?;
     }
-    let branch: std::result::Result<BranchName, String> = head.branch.parse();
-    found::make_git_repository(made, branch.as_ref().map_or("main", BranchName::as_str))?;
-    let bundle = incoming.join(parts::REPOSITORY);
-    if files::exists(&bundle) {
-        bundle::read(&bundle, &made.repository())?;
-    }
+    repository(made, incoming, head)?;
     look::server_settings(made)?;
     Kept::read(made)?;
     History::read(made)?;
     begin(made, incoming, head, by)
+}
+
+/// Makes the repository of what the backup has of it.
+fn repository(made: &App, incoming: &Path, head: &Head) -> Result<()> {
+    let vcs = vcs_of(head)?;
+    let branch: std::result::Result<BranchName, String> = head.branch.parse();
+    found::make_repository(made, vcs, branch.as_ref().map_or(vcs.first_branch(), BranchName::as_str))?;
+    let bundle = incoming.join(parts::REPOSITORY);
+    if files::exists(&bundle) {
+        bundle::read(&bundle, &made.repository())?;
+    }
+    match files::read_limited(&incoming.join(parts::BOOKMARKS), 64 << 20)? {
+        Some(text) => bundle::set_bookmarks(&made.repository(), &text),
+        None => Ok(()),
+    }
 }
 
 /// Puts down what the first release begins with, and the order to make it.

@@ -16,7 +16,7 @@ use super::parts;
 use super::stream::{About, BranchApp, Database, FORMAT, Head, Live, Tail, Writer};
 use crate::app::guard::Guard;
 use crate::app::record::{DatabaseRecord, Record};
-use crate::app::{App, ReleaseId, Vcs, record};
+use crate::app::{App, ReleaseId, record};
 use crate::data::Limit;
 use crate::deploy::look::Scene;
 use crate::deploy::{databases, found, recovery};
@@ -71,14 +71,6 @@ pub fn write(
             app.name()
         )));
     }
-    if app.vcs() != Vcs::Git {
-        return Err(Error::new(format!("{} is pushed to with Mercurial, and only git's can be backed up yet", app.name()))
-            .hint(format!(
-                "`hg clone {}` and `receiver db {} dump` have what cannot be made again; shared/ and receiver.toml are files",
-                app.repository().display(),
-                app.name()
-            )));
-    }
     let mut moment = look(app, wanted, say)?;
     moment.small.extend(keys.map(|keys| (parts::KEYS.to_owned(), keys)));
     let desk = desk(app)?;
@@ -115,7 +107,7 @@ fn look(app: &App, wanted: Wanted, say: &mut Say) -> Result<Moment> {
     let head = Head {
         format: FORMAT,
         app: app.name().clone(),
-        vcs: "git".to_owned(),
+        vcs: app.vcs().to_string(),
         created: found::created(app)?,
         taken: clock::now(),
         by: env!("CARGO_PKG_VERSION").to_owned(),
@@ -189,6 +181,7 @@ fn small(app: &App, scene: &Scene) -> Result<Vec<(String, Vec<u8>)>> {
             small.push((part.to_owned(), bytes));
         }
     }
+    small.extend(bundle::bookmarks(&app.repository())?.map(|text| (parts::BOOKMARKS.to_owned(), text)));
     let sealed = scene.releases.standing.iter().filter(|record| record.sealed.is_some());
     let place = |id: &ReleaseId| format!("{}/{}/{}.toml", parts::RECORDS, id.version, id.name);
     let of_sealed = sealed.map(|record| (place(&record.id), app.record(&record.id)));

@@ -3,6 +3,7 @@
 //! Nothing that was pushed runs, and nothing that was pushed is an option of `hg`. What receiver keeps lies in
 //! `.hg/receiver/`, where no changeset can put a file.
 
+pub mod bundle;
 mod changelog;
 mod contents;
 mod heads;
