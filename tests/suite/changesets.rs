@@ -2,7 +2,7 @@
 
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use crate::plumbing::verdicts;
 use crate::sshd::{Sshd, let_in};
@@ -188,10 +188,9 @@ fn push_variables_ask_for_a_plan_and_for_what_the_options_of_git_ask_for() {
     assert!(journal.contains("schema=new"), "{journal}");
 }
 
-#[test]
-fn a_push_killed_at_every_hook_leaves_what_was_live_or_the_new_one_and_never_half() {
+/// Kills who pushes at each moment of a push, and looks whether the app is as it should be.
+fn killed_at_every_hook(world: &World, push: impl Fn() -> Command) {
     type HasCome = fn(&World) -> bool;
-    let world = site();
     let moments: [(&str, HasCome); 3] = [
         ("pretxnclose", |world| world.repository().join(".hg/store/00changelog.i.a").exists()),
         ("between the hooks", |world| {
@@ -204,11 +203,11 @@ fn a_push_killed_at_every_hook_leaves_what_was_live_or_the_new_one_and_never_hal
         let (old, new) = (world.live_file("index.html"), format!("{moment}\n"));
         world.file("index.html", &new);
         world.commit(moment);
-        let mut command = world.push_command(&[]);
+        let mut command = push();
         use std::os::unix::process::CommandExt;
         command.process_group(0).stdout(Stdio::null()).stderr(Stdio::null());
         let mut push = command.spawn().unwrap();
-        world.until(30, moment, || has_come(&world) || push.try_wait().unwrap().is_some());
+        world.until(30, moment, || has_come(world) || push.try_wait().unwrap().is_some());
         let group = rustix::process::Pid::from_raw(push.id().cast_signed()).unwrap();
         let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
         push.wait().unwrap();
@@ -220,13 +219,73 @@ fn a_push_killed_at_every_hook_leaves_what_was_live_or_the_new_one_and_never_hal
         world.live_is_complete();
         // What died in the middle of a transaction is Mercurial's to mend.
         world.hg_there(&["recover", "--quiet"]);
-        world.push().ok();
+        world.push();
         world.receiver(&["watch", "app", "--once"]).ok();
         world.until_idle();
         assert_eq!(world.live_file("index.html"), new, "{moment}");
         world.nothing_is_left_over();
         world.receiver(&["doctor", "app"]).ok();
     }
+}
+
+#[test]
+fn a_push_killed_at_every_hook_leaves_what_was_live_or_the_new_one_and_never_half() {
+    let world = site();
+    killed_at_every_hook(&world, || world.push_command(&[]));
+}
+
+#[test]
+fn a_push_over_ssh_whose_client_is_killed_at_every_hook_leaves_what_was_live_or_the_new_one() {
+    let world = site();
+    let_in(&world, "dora", "deploy", &["app"]);
+    let sshd = Sshd::start(&world);
+    let ssh = format!("ui.ssh=ssh {} -p {}", sshd.plain_options("dora").join(" "), sshd.port);
+    let remote = format!("ssh://{}/app", sshd.remote("").trim_end_matches(':'));
+    // The other side goes on by itself, and its pipe is broken.
+    killed_at_every_hook(&world, || {
+        let mut command = world.command("hg", &world.laptop());
+        command.args(["--config", &ssh, "push", "--branch", "main", &remote]);
+        command
+    });
+}
+
+#[test]
+fn a_changeset_that_was_amended_is_hidden_and_its_successor_is_deployed() {
+    let world = site();
+    let hgrc = world.repository().join(".hg/hgrc");
+    let text = std::fs::read_to_string(&hgrc).unwrap();
+    // As who works with evolve has it, on both sides.
+    let evolve = "[experimental]\nevolution = all\n";
+    std::fs::write(&hgrc, text.replace("publish = yes", "publish = no") + evolve).unwrap();
+    let evolves = ["--config", "experimental.evolution=all"];
+    world.file("index.html", "a draft\n");
+    let draft = world.commit("a draft");
+    world.hg_push(&evolves).ok().says("=====> live: 0/");
+    world.file("index.html", "amended\n");
+    world.hg(&[&evolves[..], &["commit", "--amend", "--message", "amended"]].concat()).ok();
+    let amended = world.head();
+    assert_ne!(amended, draft);
+    let said = world.hg_push(&evolves).ok();
+    assert_eq!(verdicts(&said).len(), 1, "{}", said.talk());
+    said.says("=====> live: 0/").never_says("heads");
+    live_is(&world, &amended);
+    world.receiver(&["deploy", "app", &draft]).fails(2).says("there is no revision");
+    // The release of what is hidden now can be gone back to: its files are kept.
+    world.receiver(&["rollback", "app"]).ok();
+    assert_eq!(world.live_file("index.html"), "a draft\n");
+}
+
+#[test]
+fn a_large_file_is_refused_and_one_of_before_stays_away() {
+    let world = site();
+    let large = ["--config", "extensions.largefiles="];
+    world.bytes("large.bin", &[7; 100_000]);
+    world.hg(&[&large[..], &["add", "--large", "large.bin"]].concat()).ok();
+    world.hg(&[&large[..], &["commit", "--message", "a large file"]].concat()).ok();
+    let said = world.hg(&[&large[..], &["push", "production"]].concat());
+    assert_ne!(said.code, 0, "{}", said.talk());
+    assert_eq!(world.live_file("index.html"), "one\n");
+    assert_eq!(world.list()["releases"].as_array().unwrap().len(), 1);
 }
 
 #[test]
@@ -280,6 +339,7 @@ fn what_cannot_be_read_is_said_in_a_sentence_and_changes_nothing() {
     std::fs::remove_file(&hg).unwrap();
     world.receiver(&["create", "more", "--vcs", "hg"]).fails(1).says("Mercurial is not installed");
     world.receiver(&["doctor", "app"]).fails(1).says("apt install mercurial");
+    world.receiver(&["deploy", "app", "0"]).fails(1).says("Mercurial is not installed");
     world.env.remove("PATH");
     assert_eq!(world.live(), live);
     world.push().ok().says("=====> live: ");
