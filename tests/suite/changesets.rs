@@ -219,7 +219,7 @@ fn killed_at_every_hook(world: &World, push: impl Fn() -> Command) {
         world.live_is_complete();
         // What died in the middle of a transaction is Mercurial's to mend.
         world.hg_there(&["recover", "--quiet"]);
-        world.push();
+        world.push().ok();
         world.receiver(&["watch", "app", "--once"]).ok();
         world.until_idle();
         assert_eq!(world.live_file("index.html"), new, "{moment}");
@@ -279,7 +279,7 @@ fn a_changeset_that_was_amended_is_hidden_and_its_successor_is_deployed() {
 fn a_large_file_is_refused_and_one_of_before_stays_away() {
     let world = site();
     let large = ["--config", "extensions.largefiles="];
-    world.bytes("large.bin", &[7; 100_000]);
+    world.bytes("large.bin", &vec![7; 100_000]);
     world.hg(&[&large[..], &["add", "--large", "large.bin"]].concat()).ok();
     world.hg(&[&large[..], &["commit", "--message", "a large file"]].concat()).ok();
     let said = world.hg(&[&large[..], &["push", "production"]].concat());

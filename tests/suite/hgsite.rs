@@ -136,6 +136,8 @@ fn a_django_project_on_mariadb_is_deployed_by_hg_push_on_a_server_that_setup_mad
     site.shows("0: a, b");
     let history = site.ssh("history app").ok();
     assert!(history.stdout.contains("admin"), "the journal names the key: {}", history.stdout);
+    let parts = site.sh("receiver backup app > /root/app.tar && tar -tf /root/app.tar").ok();
+    parts.says("repo.bundle").says("bookmarks").says("dumps/app_v0");
     the_store_is_of_both(&site);
     site.sh("receiver setup app --undo --data 2>&1").ok();
     site.sh("[ ! -e /srv/app ] && ! id app-app").ok();
