@@ -222,6 +222,11 @@ impl App {
         self.state("notices")
     }
 
+    /// The keys that came with a restored app, until they are brought.
+    pub fn carried_keys(&self) -> PathBuf {
+        self.state("secrets").join("carried-keys.toml")
+    }
+
     /// What the first release begins with, where the app was restored or adopted.
     pub fn beginning(&self) -> PathBuf {
         self.state("beginning")

@@ -8,8 +8,9 @@ use serde_json::json;
 
 use super::request::DryRun;
 use super::{Global, attach, talk};
+use crate::app::server::Server;
 use crate::app::settings::BranchName;
-use crate::app::{App, AppName};
+use crate::app::{App, AppName, Root};
 use crate::data::foreign;
 use crate::deploy::adoption::{self, Wanted};
 use crate::deploy::look::{self, Scene};
@@ -66,6 +67,7 @@ impl Adopt {
     pub fn run(self, global: &Global) -> Result<u8> {
         let name: AppName = self.app.parse()?;
         name.refuse_branch()?;
+        refuse_at_server(&global.root()?, &name)?;
         if self.go { self.take_over(global, &name) } else { self.begin(global, &name) }
     }
 
@@ -165,6 +167,19 @@ impl Adopt {
         }
         taken.map(|()| code)
     }
+}
+
+/// On a server that setup made an app has a user of its own; one that is adopted would be whose command it is, and its
+/// pushed code would run as that: root's.
+fn refuse_at_server(root: &Root, name: &AppName) -> Result<()> {
+    if Server::read()?.is_none_or(|server| server.root != root.path()) {
+        return Ok(());
+    }
+    let what = "this server was set up, and adopt makes an app that has no user of its own: nothing was done";
+    Err(Error::usage(what).hint(format!(
+        "`sudo receiver setup {name} --database E`, push, then bring the data: `mariadb-dump … | sudo receiver db {name} \
+         load`; INSTALL.md has all of it in step 26"
+    )))
 }
 
 /// Brings the site in, where the app has a domain.

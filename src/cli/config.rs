@@ -13,10 +13,13 @@ use crate::support::{Error, Result, files};
 
 /// Arguments of `config`.
 #[derive(Args)]
-#[command(override_usage = "receiver config [APP] [KEY [VALUE]]")]
+#[command(
+    override_usage = "receiver config [APP] [KEY [VALUE]]\n       receiver config [APP] KEY VALUE KEY VALUE…"
+)]
 pub struct Config {
-    /// The app, a key and its value; without a value it is printed, without a key the whole file
-    #[arg(value_name = "APP] [KEY [VALUE]", num_args = 0..=3)]
+    /// The app, a key and its value; without a value it is printed, without a key the whole file. Several keys that go
+    /// together are set together, or none of them
+    #[arg(value_name = "APP] [KEY [VALUE]", num_args = 0..=9)]
     words: Vec<String>,
     /// Back to the default
     #[arg(long)]
@@ -64,6 +67,10 @@ impl Config {
             }
             [key, value] if !self.unset => {
                 self.dry.send(global, &app, &Request::ConfigSet { key: key.clone(), value: value.clone() })
+            }
+            pairs if !self.unset && pairs.len().is_multiple_of(2) => {
+                let values = pairs.chunks(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect();
+                self.dry.send(global, &app, &Request::ConfigTogether { values })
             }
             _ => Err(Error::usage("config takes a key and a value, or --unset and a key")),
         }

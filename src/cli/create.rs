@@ -12,7 +12,8 @@ use super::request::DryRun;
 use super::{Global, attach, talk};
 use crate::app::settings::BranchName;
 use crate::app::{AppName, Root, Vcs};
-use crate::deploy::{backup, found, look, spawn};
+use crate::deploy::backup::{self, Incoming};
+use crate::deploy::{found, look, spawn};
 use crate::serve::start;
 use crate::server::carried;
 use crate::server::place::Place;
@@ -98,24 +99,31 @@ impl Create {
     }
 }
 
+/// The stream of a backup, from a file or from stdin.
+fn stream(from: &Path) -> Result<Box<dyn Read>> {
+    if from != Path::new("-") {
+        let file = File::open(from).context(|| format!("cannot read {}", from.display()))?;
+        return Ok(Box::new(file));
+    }
+    let stdin = std::io::stdin();
+    if stdin.is_terminal() {
+        return Err(Error::usage("a backup is not typed").hint("feed it: `… --restore - < FILE`"));
+    }
+    Ok(Box::new(stdin))
+}
+
+/// The same, its head being read.
+pub fn incoming(from: &Path) -> Result<Incoming> {
+    Incoming::begin(stream(from)?)
+}
+
 /// Makes an app of a backup, and follows its first deploy to its end.
 fn restore(global: &Global, root: &Root, name: &AppName, from: &Path) -> Result<u8> {
-    let mut stdin = std::io::stdin();
-    let mut file;
-    let input: &mut dyn Read = if from == Path::new("-") {
-        if stdin.is_terminal() {
-            return Err(Error::usage("a backup is not typed").hint("feed it: `… --restore - < FILE`"));
-        }
-        &mut stdin
-    } else {
-        file = File::open(from).context(|| format!("cannot read {}", from.display()))?;
-        &mut file
-    };
     let mut say = |line: &str| talk::say(global, line);
-    let restored = backup::restore(root, name, &user_name(), input, &mut say)?;
+    let restored = backup::restore(root, name, &user_name(), &mut *stream(from)?, &mut say)?;
     let app = restored.app;
-    if let Some(keys) = &restored.keys {
-        carried::bring(&Place::of(root)?, name, keys)?.iter().for_each(|line| talk::say(global, line));
+    for Ok(line) | Err(line) in carried::bring(&Place::of(root)?, &app)? {
+        talk::say(global, &line);
     }
     for branch in restored.without {
         talk::say(global, &format!("note: {branch} was not in the backup; its branch is, and makes it anew"));

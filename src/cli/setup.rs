@@ -1,18 +1,21 @@
 //! `receiver setup`: a server from zero, in one step.
 
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use clap::Args;
 use serde_json::json;
 
+use super::create::incoming;
 use super::{Global, talk};
 use crate::app::server::Server;
 use crate::app::settings::{BranchName, Domain};
 use crate::app::{AppName, Root, Vcs};
+use crate::deploy::look;
 use crate::server::keys::KeyName;
 use crate::server::pubkey::PublicKey;
 use crate::server::setup::{self, Engine, State, Wanted};
-use crate::support::{Error, Result};
+use crate::support::{Error, Result, user_name};
 
 /// Arguments of `setup`.
 #[derive(Args)]
@@ -43,6 +46,9 @@ pub struct Setup {
     /// The account that is pushed to [default: deploy]
     #[arg(long, value_name = "NAME")]
     account: Option<String>,
+    /// Make the app as it was: what `receiver backup` wrote, from a file or, by -, from stdin
+    #[arg(long, value_name = "FILE", requires = "app", conflicts_with_all = ["branch", "undo", "vcs"])]
+    restore: Option<PathBuf>,
     /// What is pushed with [default: what the app has; git for a new one]
     #[arg(long, value_name = "VCS", requires = "app")]
     vcs: Option<Vcs>,
@@ -80,8 +86,16 @@ impl Setup {
         if account.count(State::Made) == 0 {
             talk::say(global, "everything is there already: nothing was changed");
         }
+        let code = if wanted.backup.is_some() { first_deploy(&wanted)? } else { 0 };
+        if code == 1 {
+            talk::say(
+                global,
+                "its data is there, and nothing is live yet: mend what failed, and the same command goes on",
+            );
+            return Ok(code);
+        }
         say_how_to_push(global, &wanted)?;
-        Ok(0)
+        Ok(code)
     }
 
     /// Only root can, and only root is told more than the list.
@@ -103,9 +117,15 @@ impl Setup {
         if let Some(email) = &self.email {
             setup::refuse_strange_address(email)?;
         }
+        let backup = match (&self.restore, &app) {
+            (Some(from), Some(app)) => Some(Rc::new(setup::Backup::of(app, incoming(from)?)?)),
+            _ => None,
+        };
         Ok(Wanted {
             server: self.server(global)?,
             app,
+            backup,
+            by: std::env::var("SUDO_USER").unwrap_or_else(|_| user_name()),
             domain: domain.map_err(|why| refuse("a host", why))?,
             engine: self.database,
             vcs: self.vcs,
@@ -219,11 +239,22 @@ fn quoted(word: &str) -> String {
     }
 }
 
+/// Deploys what was live, where it is not yet, to its end.
+fn first_deploy(wanted: &Wanted) -> Result<u8> {
+    let Some(name) = &wanted.app else { return Ok(0) };
+    let app = Root::find(Some(&wanted.server.root))?.open(name)?;
+    setup::first_deploy(&app, &wanted.by)
+}
+
 fn say_how_to_push(global: &Global, wanted: &Wanted) -> Result<()> {
     let Some(app) = &wanted.app else { return Ok(()) };
     let (vcs, account) = (wanted.vcs_of(app)?, &wanted.server.account);
-    let host = wanted.domain.as_ref().map_or_else(host_name, |domain| domain.as_str().to_owned());
-    let branch = wanted.branch.as_ref().map_or(vcs.first_branch(), BranchName::as_str);
+    let app_there = Root::find(Some(&wanted.server.root)).map(|root| root.place(app));
+    // A restored app brings its own settings.
+    let there = app_there.and_then(|app| look::server_settings(&app)).ok();
+    let domain = wanted.domain.clone().or_else(|| there.as_ref()?.domain.clone());
+    let host = domain.map_or_else(host_name, |domain| domain.as_str().to_owned());
+    let branch = there.as_ref().map_or(vcs.first_branch(), |there| there.branch.as_str());
     talk::say(global, &format!("{app} is ready; on the laptop:"));
     match vcs {
         Vcs::Git => {

@@ -8,9 +8,11 @@ use serde_json::json;
 use super::request::DryRun;
 use super::{Global, app, identity, request, talk};
 use crate::app::App;
+use crate::app::server::Server;
 use crate::deploy::foresight::foresee;
 use crate::deploy::request::{Reply, Request};
 use crate::server::identity::run_as_receiver;
+use crate::server::setup;
 use crate::support::{Error, Result};
 
 /// Arguments of `up`.
@@ -53,6 +55,7 @@ impl Up {
             let app = app::pick(global, self.app.as_deref())?;
             return self.dry_run.send(global, &app, &Request::Up);
         }
+        self.bring_units_up(global)?;
         let (mut replies, mut failed) = (Vec::new(), Vec::new());
         let (theirs, apps) = identity::divide(global.root()?.apps()?);
         let code = if theirs.is_empty() { 0 } else { self.as_receiver(global)? };
@@ -78,6 +81,15 @@ impl Up {
             talk::data(global, &json!({ "apps": replies, "failed": failed }), &[])?;
         }
         if failed.is_empty() { Ok(code) } else { Err(Error::new(format!("not up: {}", failed.join(", ")))) }
+    }
+
+    /// On a server that setup made the units may be those of the program before an upgrade.
+    fn bring_units_up(&self, global: &Global) -> Result<()> {
+        let there = Server::read()?.filter(|_| rustix::process::geteuid().is_root() && !self.dry_run.dry_run);
+        match there {
+            Some(server) if server.root == global.root()?.path() => setup::bring_units_up(&server),
+            _ => Ok(()),
+        }
     }
 
     /// Those that setup made are receiver's to start.

@@ -137,7 +137,7 @@ pub fn begin(
         let data = engine.map(|engine| Dumped { engine: engine.to_owned(), home: Version(0) });
         let from = wanted.database.as_ref().map_or_else(|| "nothing".to_owned(), ToString::to_string);
         Beginning::new(from, Version(0), None, data).write(made)?;
-        found::write_marker(made, Vcs::Git, clock::now(), root.path())?;
+        found::write_marker(made, Vcs::Git, clock::now(), root.path(), "")?;
         let what = format!("adopted: {}", words(&adoption));
         Guard::wait(made, "an adoption", |_| {})?.append(Some(by), Event::Change { what }).map(drop)
     })

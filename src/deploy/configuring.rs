@@ -11,7 +11,7 @@ use crate::app::journal::Event;
 use crate::app::settings::{self, Settings, Urls};
 use crate::app::{App, record};
 use crate::serve::nginx::Installed;
-use crate::support::{Result, files};
+use crate::support::{Error, Result, files};
 use crate::vcs::Repository;
 
 /// Sets a key, or with no value takes it back to its default. It is kept, whatever nginx says to it.
@@ -51,6 +51,40 @@ pub fn change(
     let told = format!("{words}; the password of the user `{}`, which is shown only now:", app.name());
     let _ = writeln!(streams.talk, "{told}");
     Ok(Reply::data(password, data))
+}
+
+/// Sets keys that go together. Where nginx does not take what comes of them all is as it was before.
+///
+/// # Errors
+/// Where they are not sound, or nginx refuses the site.
+pub fn change_together(guard: &mut Guard, values: &[(String, String)], by: &str) -> Result<Reply> {
+    let app = guard.app().clone();
+    let (path, before, after) = text_together(&app, values)?;
+    guard.write(&path, after.as_bytes(), 0o600)?;
+    if record::live(&app)?.is_some()
+        && let Err(error) = site::follow(&app)
+    {
+        guard.write(&path, before.as_bytes(), 0o600)?;
+        return Err(error);
+    }
+    let keys: Vec<&str> = values.iter().map(|(key, _)| key.as_str()).collect();
+    guard.append(Some(by), Event::Change { what: format!("config {}", keys.join(" ")) })?;
+    let words = format!("{} are set", keys.join(" and "));
+    Ok(Reply::said(words, json!({ "keys": keys })))
+}
+
+/// The server's file, before and with several settings changed.
+pub fn text_together(app: &App, values: &[(String, String)]) -> Result<(PathBuf, String, String)> {
+    // All else has more to it than its line.
+    if let Some((key, _)) = values.iter().find(|(key, _)| !key.starts_with("nginx.") && key != "domain") {
+        return Err(Error::usage(format!("'{}' is set by itself", key.escape_default()))
+            .hint("only what nginx has to know goes together: nginx.* and domain"));
+    }
+    let path = app.server_config();
+    let before = files::read_text(&path)?.unwrap_or_default();
+    let changes: Vec<_> = values.iter().map(|(key, value)| (key.as_str(), Some(value.as_str()))).collect();
+    let after = settings::server_config_change(&before, &changes)?;
+    Ok((path, before, after))
 }
 
 const URLS: &str = "versions.urls";

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::configuring::change_text;
+use super::configuring::{change_text, text_together};
 use super::environment::Kept;
 use super::look::Scene;
 use super::maintenance;
@@ -33,6 +33,9 @@ pub fn foresee(app: &App, request: &Request) -> Result<Reply> {
         Request::ConfigSet { key, value } => {
             let (_, after) = change_text(app, key, Some(value))?;
             format!("would make {} this:\n{after}", app.server_config().display())
+        }
+        Request::ConfigTogether { values } => {
+            format!("would make {} this:\n{}", app.server_config().display(), text_together(app, values)?.2)
         }
         Request::ConfigUnset { key } => {
             let (_, after) = change_text(app, key, None)?;

@@ -37,7 +37,12 @@ pub fn app(root: &Root, name: &AppName, vcs: Vcs, branch: Option<&BranchName>) -
 
 /// The same for an app with a user of its own; whose each part is, is seen to by whoever asks.
 pub fn app_of(root: &Root, name: &AppName, vcs: Vcs, branch: Option<&BranchName>) -> Result<(App, bool)> {
-    founded(root, name, vcs, branch, &format!("user = \"{}\"\n", server::user_of(name)))
+    founded(root, name, vcs, branch, &about_user(name))
+}
+
+/// What the marker says of an app with a user of its own.
+pub fn about_user(name: &AppName) -> String {
+    format!("user = \"{}\"\n", server::user_of(name))
 }
 
 fn founded(
@@ -124,7 +129,7 @@ fn place(app: &App, fill: &mut dyn FnMut(&App) -> Result<()>) -> Result<()> {
 }
 
 /// What a death left half made goes.
-fn sweep(root: &Path) -> Result<()> {
+pub fn sweep(root: &Path) -> Result<()> {
     for name in files::names_in(root)? {
         let Some(pid) = name.strip_prefix(WORKSHOP).and_then(|rest| rest.rsplit_once('-')) else { continue };
         if !Path::new("/proc").join(pid.1).exists() {
@@ -152,6 +157,8 @@ pub fn refuse_taken(place: &Path) -> Result<()> {
 }
 
 fn make(workshop: &Path, name: &AppName, fill: &mut dyn FnMut(&App) -> Result<()>) -> Result<App> {
+    // What is made there is nobody else's to see, whatever its modes will be.
+    files::make_directory(workshop, 0o700)?;
     let app = Root::find(Some(workshop))?.place(name);
     for (directory, mode) in app.directories() {
         files::make_directory(&directory, mode)?;
@@ -160,9 +167,9 @@ fn make(workshop: &Path, name: &AppName, fill: &mut dyn FnMut(&App) -> Result<()
     Ok(app)
 }
 
-/// Says that this is an app, which has a repository of its own. Written last.
-pub fn write_marker(app: &App, vcs: Vcs, created: Timestamp, root: &Path) -> Result<()> {
-    mark(app, &format!("vcs = \"{vcs}\"\ncreated = \"{created}\"\n"), root)
+/// Says that this is an app, which has a repository of its own; `about` is what its marker says besides.
+pub fn write_marker(app: &App, vcs: Vcs, created: Timestamp, root: &Path, about: &str) -> Result<()> {
+    mark(app, &format!("vcs = \"{vcs}\"\n{about}created = \"{created}\"\n"), root)
 }
 
 /// When an app was made, as its marker says.

@@ -57,6 +57,11 @@ pub enum Request {
         /// Its value, as TOML or as plain text.
         value: String,
     },
+    /// Set several that go together. Where nginx does not take what comes of them all is as it was before.
+    ConfigTogether {
+        /// Each key, dotted, and its value, as plain text.
+        values: Vec<(String, String)>,
+    },
     /// Back to the default.
     ConfigUnset {
         /// Its key, dotted.
@@ -176,6 +181,9 @@ pub fn carry_out(app: &App, request: &Request, by: &str, streams: &mut Streams) 
         }
         Request::ConfigSet { key, value } => {
             configuring::change(&mut lock(app, streams)?, key, Some(value), by, streams)
+        }
+        Request::ConfigTogether { values } => {
+            configuring::change_together(&mut lock(app, streams)?, values, by)
         }
         Request::ConfigUnset { key } => configuring::change(&mut lock(app, streams)?, key, None, by, streams),
         Request::Maintenance { on } => maintenance::set(&mut lock(app, streams)?, *on, by),

@@ -21,7 +21,27 @@ pub fn file(app: &App, settings: &Settings) -> PathBuf {
 /// in another root, from whose backup this one was made.
 pub fn is_in(app: &App, settings: &Settings) -> Result<bool> {
     let text = files::read_text(&file(app, settings))?.unwrap_or_default();
-    Ok(text.contains(&format!("{}/", app.directory().display())))
+    Ok(names(&text, &format!("{}/", app.directory().display())))
+}
+
+/// Whether a text has a path that begins so; one that only goes through such a place is another.
+fn names(text: &str, path: &str) -> bool {
+    let inside = |before: char| before.is_alphanumeric() || "._-/".contains(before);
+    text.match_indices(path).any(|(at, _)| !text[..at].ends_with(inside))
+}
+
+/// Refuses to write over what is not this app's: a copy that was restored names the same file as its original.
+fn refuse_foreign(app: &App, settings: &Settings) -> Result<()> {
+    let file = file(app, settings);
+    let text = files::read_text(&file)?.unwrap_or_default();
+    if text.trim().is_empty() || is_in(app, settings)? {
+        return Ok(());
+    }
+    let name = app.name();
+    Err(Error::new(format!("{} is the site of something else: nothing was changed", file.display())).hint(format!(
+        "give {name} a file and a host of its own: `receiver config {name} nginx.site FILE`, `receiver config {name} domain \
+         HOST`; or move that one away, where nobody needs it"
+    )))
 }
 
 /// What holds for what is live.
@@ -50,6 +70,7 @@ fn render(app: &App, settings: &Settings, nginx: &Nginx) -> Result<String> {
 
 /// Brings the site in, or brings it up to date.
 pub fn bring(app: &App, settings: &Settings) -> Result<Installed> {
+    refuse_foreign(app, settings)?;
     let nginx = Nginx::find(settings.nginx.config.as_deref())?;
     install(&nginx, &file(app, settings), &render(app, settings, &nginx)?)
 }

@@ -7,8 +7,8 @@ use std::path::Path;
 use super::grant;
 use super::keys::{Key, Keys};
 use super::place::Place;
-use crate::app::{AppName, Sight};
-use crate::support::{Context, Result};
+use crate::app::{App, AppName, Sight};
+use crate::support::{Context, Result, files};
 
 /// The keys that name an app, as they open nothing but it; `None` where there are none.
 pub fn of(place: &Place, app: &AppName) -> Result<Option<Vec<u8>>> {
@@ -27,19 +27,24 @@ fn named(keys: &Keys, app: &AppName) -> Vec<Key> {
     keys.all().iter().filter(names).cloned().collect()
 }
 
-/// Adds the keys that came with a restored app. Answers a line for each: one that is there already stays as it is.
-pub fn bring(place: &Place, app: &AppName, text: &[u8]) -> Result<Vec<String>> {
-    let text = String::from_utf8_lossy(text);
-    let carried = Keys::parse(&text, Path::new("the keys in the backup"))?;
+/// Adds the keys that came with a restored app. Answers a line for each, an error where it could not
+/// be: one that is there already stays as it is.
+pub fn bring(place: &Place, app: &App) -> Result<Vec<Result<String, String>>> {
+    let path = app.carried_keys();
+    let Some(text) = files::read_limited(&path, 1 << 20)? else { return Ok(Vec::new()) };
+    let app = app.name();
+    let carried = Keys::parse(&String::from_utf8_lossy(&text), Path::new("the keys in the backup"))?;
     let mut lines = Vec::new();
     for key in named(&carried, app) {
         let (name, role) = (key.name.clone(), key.role.as_str());
         let only = Key { apps: Sight::Only(vec![app.clone()]), ..key };
         lines.push(match grant::add(place, only, &Sight::All) {
-            Ok(_) => format!("the key {name} opens {app} again, as {role}"),
-            Err(error) => format!("the key {name} was not brought: {}", error.one_line()),
+            Ok(_) => Ok(format!("the key {name} opens {app} again, as {role}")),
+            Err(error) => Err(format!("the key {name} was not brought: {}", error.one_line())),
         });
     }
+    // They are brought once: whoever is taken away later does not come back by a second run.
+    files::remove_file(&path)?;
     Ok(lines)
 }
 

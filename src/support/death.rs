@@ -4,7 +4,7 @@
 //! names, while the test does what it likes to others; a release build has none of it.
 
 /// Every point, in the order in which a deploy that opens a version passes them; then those of a rollback; then those of an
-/// app that is made, of a preview that is removed, of a restore, and of the removal of an app.
+/// app that is made, of a preview that is removed, of a restore, of the removal of an app, and of setup.
 pub const POINTS: &[&str] = &[
     "locked",
     "job-taken",
@@ -50,6 +50,8 @@ pub const POINTS: &[&str] = &[
     "removal-dumped",
     "removal-emptied",
     "removal-moved",
+    "act-made",
+    "owners-given",
 ];
 
 /// Dies here where a test asked for it.

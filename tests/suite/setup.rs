@@ -37,7 +37,7 @@ impl Site {
     }
 
     /// What `receiver.toml` says, for an engine.
-    fn for_engine(&self, engine: &str) {
+    pub fn for_engine(&self, engine: &str) {
         self.file(
             "receiver.toml",
             &format!(
@@ -52,6 +52,10 @@ impl Site {
         let path = self.laptop.path().join("app").join(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, text).unwrap();
+    }
+
+    pub fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.laptop.path().join("app").join(name)).unwrap()
     }
 
     /// A shell on the developer's side of the cable.
@@ -77,14 +81,14 @@ impl Site {
     }
 
     /// What nginx answers, over the cable.
-    fn page(&self, path: &str) -> String {
+    pub fn page(&self, path: &str) -> String {
         let ask = format!(
             "curl --silent --max-time 10 --resolve app.example:80:192.0.2.2 http://app.example{path}"
         );
         self.dev(&ask).stdout
     }
 
-    fn until_page(&self, path: &str, wanted: &str) {
+    pub fn until_page(&self, path: &str, wanted: &str) {
         self.until(&format!("{path} to be {wanted:?}"), || self.page(path) == wanted);
     }
 
@@ -258,6 +262,7 @@ fn mariadb_and_postgresql_are_set_up_and_a_version_opens_on_each() {
         );
         site.sh(&setup).ok().says("made      grant");
         site.sh(&setup).ok().says("nothing was changed");
+        site.sh(&format!("receiver doctor {app} 2>&1")).ok().never_says("trouble");
         let push = |subject: &str| {
             site.dev(&format!(
                 "cd app; git add .; git commit --quiet --allow-empty -m '{subject}'; git push deploy@app.example:{app} main"
@@ -300,6 +305,8 @@ fn mariadb_and_postgresql_are_set_up_and_a_version_opens_on_each() {
 #[test]
 fn what_keeps_an_app_over_the_years_works_where_setup_made_it() {
     let site = Site::new();
+    site.dev("ssh-keygen -q -t ed25519 -N '' -f alice").ok();
+    std::fs::copy(site.laptop.path().join("alice.pub"), site.server.disk().join("root/alice.pub")).unwrap();
     let said = site.sh("receiver setup app --domain app.example --key /root/key.pub --database sqlite").ok();
     site.paste(&said);
     site.file("index.html", "one\n");
@@ -316,6 +323,18 @@ fn what_keeps_an_app_over_the_years_works_where_setup_made_it() {
     site.sh("receiver maintenance app on; receiver maintenance app off").ok();
     // Its databases are an app's user's to write: root looks into none.
     site.sh("receiver remove app").fails(2).says("setup made app").says("receiver setup app --undo");
+    // What git is told by a setting is no reason to set anything up again, nor does it keep a push from coming.
+    site.sh("receiver config app limits.push_bytes 100M 2>&1").ok();
+    site.sh("receiver setup app --domain app.example --database sqlite 2>&1")
+        .ok()
+        .says("nothing was changed");
+    site.file("index.html", "two\n");
+    site.push("two").ok().says("=====> live: 0/");
+    // A key that names it ends with it: an app of that name may be another's, later.
+    site.sh("receiver key add alice --app app --role deploy < /root/alice.pub; receiver key list")
+        .ok()
+        .says("alice");
     site.sh("receiver setup app --undo --data").ok();
+    site.sh("receiver key list").ok().says("admin").never_says("alice");
     site.sh("test ! -e /srv/app && ! id app-app").ok();
 }

@@ -109,6 +109,36 @@ fn a_site_is_written_only_where_something_changed() {
 }
 
 #[test]
+fn a_copy_that_was_restored_beside_its_original_does_not_take_its_site() {
+    let mut world = World::with_site();
+    let web = Web::with_site(&world);
+    let before = std::fs::read(web.site()).unwrap();
+    let file = world.place().join("backup.tar");
+    let words = format!("exec {} backup app > {}", crate::world::PROGRAM, file.display());
+    world.run("sh", world.place(), &["-c", &words]).ok();
+    // Its root ends as the original's does.
+    let original = world.root();
+    let copy = world.place().join(format!("copy{}", original.display()));
+    world.env.insert("RECEIVER_ROOT".into(), copy.display().to_string());
+    world.receiver(&["create", "app", "--restore", &file.display().to_string()]).ok();
+    world
+        .receiver(&["config", "app", "--site", "--install"])
+        .fails(1)
+        .says("is the site of something else: nothing was changed")
+        .says("receiver config app nginx.site FILE");
+    assert_eq!(std::fs::read(web.site()).unwrap(), before);
+    world.receiver(&["deploy", "app"]).ok();
+    assert_eq!(std::fs::read(web.site()).unwrap(), before);
+    // With a place and a host of its own it has a site of its own.
+    let other = web.place.join("conf.d/copy.conf");
+    world.receiver(&["config", "app", "nginx.site", &other.display().to_string()]).ok();
+    world.receiver(&["config", "app", "domain", "copy.example"]).ok();
+    world.receiver(&["config", "app", "--site", "--install"]).ok();
+    assert!(other.exists());
+    assert_eq!(std::fs::read(web.site()).unwrap(), before);
+}
+
+#[test]
 fn a_server_without_nginx_or_without_a_domain_is_told_so() {
     let mut world = World::with_site();
     world.receiver(&["config", "app", "--site"]).fails(1).says("config app domain");

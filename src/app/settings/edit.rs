@@ -77,6 +77,23 @@ pub fn server_config_unset(text: &str, key: &str) -> Result<String> {
     Ok(changed)
 }
 
+/// The same for keys that go together: each gets its text, or with none is as by default. Only what comes of all of
+/// them has to be sound.
+pub fn server_config_change(text: &str, changes: &[(&str, Option<&str>)]) -> Result<String> {
+    let mut document = open(text)?;
+    for (key, value) in changes {
+        let path = key_path(key)?;
+        match value {
+            Some(value) => set(document.as_table_mut(), &path, Value::from(*value))?,
+            None => drop(remove(document.as_table_mut(), &path, 0)),
+        }
+    }
+    let changed = document.to_string();
+    let keys: Vec<&str> = changes.iter().map(|(key, _)| *key).collect();
+    validate(&changed).context(|| format!("cannot set {}", keys.join(" and ")))?;
+    Ok(changed)
+}
+
 /// The names of a dotted key, which need not be known: a file with an unknown key can be cured.
 fn key_path(key: &str) -> Result<Vec<Key>> {
     let unsound = || Error::usage(format!("'{}' is not a key", key.escape_debug()));

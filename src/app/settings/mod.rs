@@ -26,7 +26,7 @@ mod values;
 mod watching;
 
 pub use database::{Carry, Database, DatabaseServer, Engine, HoldBy, OnConflict, TableMap};
-pub use edit::{server_config_get, server_config_set, server_config_unset};
+pub use edit::{server_config_change, server_config_get, server_config_set, server_config_unset};
 pub use explain::Explained;
 pub use fragments::MOST_BYTES;
 pub use names::{BranchName, Domain, Globs, Statuses, branch_matches};

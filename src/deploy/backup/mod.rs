@@ -11,5 +11,6 @@ pub mod restore;
 mod stream;
 pub mod taking;
 
-pub use restore::{Restored, restore};
+pub use restore::{Restored, refuse_other, restore, restore_of, resume, vcs_of};
+pub use stream::{Head, Incoming};
 pub use taking::{Wanted, write};

@@ -32,14 +32,12 @@ pub struct Restored {
     pub job: Option<String>,
     /// The apps of branches that the backup does not have.
     pub without: Vec<AppName>,
-    /// The keys that named it; the caller brings them, and judges them.
-    pub keys: Option<Vec<u8>>,
 }
 
 /// Makes the app of a backup. Nothing is overwritten, and nothing is made of a stream that is not whole.
 ///
 /// Where an earlier restore of it was interrupted, it goes on with what that one brought, and `input` is not read.
-/// The caller starts a worker for the app.
+/// The caller starts a worker for the app, and brings the keys that came along ([`App::carried_keys`]).
 pub fn restore(
     root: &Root,
     name: &AppName,
@@ -51,8 +49,33 @@ pub fn restore(
     if place.is_created() {
         return go_on(place, by, say);
     }
-    found::refuse_taken(place.directory())?;
-    let (mut job, mut without, mut keys) = (None, Vec::new(), None);
+    made(root, name, by, input, say, "", &mut |_| Ok(()))
+}
+
+/// The same for an app with a user of its own. `own` gives what is in it to whom it belongs, before it takes its place:
+/// until then nobody gets in but root. One that is there already is the caller's affair.
+pub fn restore_of(
+    root: &Root,
+    name: &AppName,
+    by: &str,
+    input: &mut dyn Read,
+    say: &mut Say,
+    own: &mut dyn FnMut(&App) -> Result<()>,
+) -> Result<Restored> {
+    made(root, name, by, input, say, &found::about_user(name), own)
+}
+
+fn made(
+    root: &Root,
+    name: &AppName,
+    by: &str,
+    input: &mut dyn Read,
+    say: &mut Say,
+    about: &str,
+    own: &mut dyn FnMut(&App) -> Result<()>,
+) -> Result<Restored> {
+    found::refuse_taken(root.place(name).directory())?;
+    let (mut job, mut without) = (None, Vec::new());
     let app = found::filled(root, name, &mut |made| {
         let incoming = made.state("incoming");
         files::make_directory(&incoming, 0o700)?;
@@ -60,39 +83,45 @@ pub fn restore(
         let judge = &mut |head: &Head| refuse_other(head, name);
         let head = stream::unpack(input, &incoming, judge, &mut |bytes| meter.count(bytes, say))?;
         say(&format!("read        the backup of {}, whole and undamaged", head.taken));
-        job = assemble(made, &incoming, &head, by)?;
-        keys = files::read_limited(&incoming.join(parts::KEYS), 1 << 20)?;
+        assemble(made, &incoming, &head)?;
+        found::write_marker(made, vcs_of(&head)?, head.created, root.path(), about)?;
+        job = begin(made, &incoming, &head, by)?;
         files::remove_tree(&incoming)?;
         without = head.branches.iter().map(|branch| branch.app.clone()).collect();
-        found::write_marker(made, vcs_of(&head)?, head.created, root.path())?;
         let what = format!("restored from the backup of {}", head.taken);
         Guard::wait(made, "a restore", |_| {})?.append(Some(by), Event::Change { what })?;
+        own(made)?;
         files::sync_filesystem(made.directory())
     })?;
     death::point("app-restored");
-    Ok(Restored { app, job, without, keys })
+    Ok(Restored { app, job, without })
 }
 
 /// An app that is there is never touched, but for one that waits for its first release.
 fn go_on(app: App, by: &str, say: &mut Say) -> Result<Restored> {
     let name = app.name().clone();
     let there = || Error::new(format!("{name} is there already, in {}", app.directory().display()));
-    let beginning = Beginning::read(&app)?.filter(|beginning| beginning.revision.is_some());
-    let Some(revision) = beginning.and_then(|beginning| beginning.revision) else {
+    let Some(job) = resume(&app, by)? else {
         return Err(
             there().hint(format!("nothing is overwritten: `receiver remove {name}` takes it away first"))
         );
     };
     say(&format!("{name} was brought before: its first deploy goes on"));
-    let waiting = queue::waiting(&app)?.into_iter().find(|job| job.revision().is_some());
-    let job = match waiting {
-        Some(job) => job.id,
-        None => deploy(&app, revision, by)?,
-    };
-    Ok(Restored { app, job: Some(job), without: Vec::new(), keys: None })
+    Ok(Restored { app, job: Some(job), without: Vec::new() })
 }
 
-fn refuse_other(head: &Head, name: &AppName) -> Result<()> {
+/// The first deploy of a restored app, which waits, or is ordered again after it failed; `None` where one is live, or
+/// was not in the backup.
+pub fn resume(app: &App, by: &str) -> Result<Option<String>> {
+    let Some(revision) = Beginning::read(app)?.and_then(|beginning| beginning.revision) else {
+        return Ok(None);
+    };
+    let waiting = queue::waiting(app)?.into_iter().find(|job| job.revision().is_some());
+    waiting.map_or_else(|| deploy(app, revision, by), |job| Ok(job.id)).map(Some)
+}
+
+/// Refuses a backup that is of another app, or of what cannot be restored.
+pub fn refuse_other(head: &Head, name: &AppName) -> Result<()> {
     vcs_of(head)?;
     if head.app == *name {
         return Ok(());
@@ -102,13 +131,13 @@ fn refuse_other(head: &Head, name: &AppName) -> Result<()> {
 }
 
 /// What the app is pushed to with.
-fn vcs_of(head: &Head) -> Result<Vcs> {
+pub fn vcs_of(head: &Head) -> Result<Vcs> {
     let named = [Vcs::Git, Vcs::Mercurial].into_iter().find(|vcs| vcs.to_string() == head.vcs);
     named.ok_or_else(|| Error::new(format!("the backup is of an app with {}", printable(&head.vcs))))
 }
 
 /// Makes an app of the parts. What cannot be read is an error here, and not later.
-fn assemble(made: &App, incoming: &Path, head: &Head, by: &str) -> Result<Option<String>> {
+fn assemble(made: &App, incoming: &Path, head: &Head) -> Result<()> {
     for (part, path, mode) in [
         (parts::SETTINGS, made.server_config(), 0o600),
         (parts::ENVIRONMENT, made.environment_file(), 0o600),
@@ -116,6 +145,7 @@ fn assemble(made: &App, incoming: &Path, head: &Head, by: &str) -> Result<Option
         (parts::PASSWORDS, made.version_passwords(), 0o644),
         (parts::MAINTENANCE, made.maintenance(), 0o644),
         (parts::DOWN, made.down(), 0o644),
+        (parts::KEYS, made.carried_keys(), 0o600),
     ] {
         if let Some(bytes) = files::read_limited(&incoming.join(part), 1 << 30)? {
             files::write_atomic(&path, &bytes, mode)?;
@@ -132,8 +162,7 @@ fn assemble(made: &App, incoming: &Path, head: &Head, by: &str) -> Result<Option
     repository(made, incoming, head)?;
     look::server_settings(made)?;
     Kept::read(made)?;
-    History::read(made)?;
-    begin(made, incoming, head, by)
+    History::read(made).map(drop)
 }
 
 /// Makes the repository of what the backup has of it.

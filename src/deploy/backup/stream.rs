@@ -259,6 +259,64 @@ impl Read for Exactly<'_> {
     }
 }
 
+/// A stream whose head was read already: what it is of is known before anything is made. Read, it begins at its
+/// beginning.
+pub struct Incoming {
+    head: Head,
+    seen: std::io::Cursor<Vec<u8>>,
+    rest: Box<dyn Read>,
+}
+
+impl Incoming {
+    /// Reads the head of a stream.
+    pub fn begin(mut input: Box<dyn Read>) -> Result<Incoming> {
+        let mut seen = Vec::new();
+        let mut archive = tar::Archive::new(Noting { input: &mut *input, seen: &mut seen });
+        let (head, _) = first(&mut archive.entries().context(|| "cannot read the backup")?)?;
+        Ok(Incoming { head, seen: std::io::Cursor::new(seen), rest: input })
+    }
+
+    /// What it is.
+    pub fn head(&self) -> &Head {
+        &self.head
+    }
+}
+
+impl std::fmt::Debug for Incoming {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Incoming").field("head", &self.head).finish_non_exhaustive()
+    }
+}
+
+impl Read for Incoming {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        match self.seen.read(buffer)? {
+            0 => self.rest.read(buffer),
+            read => Ok(read),
+        }
+    }
+}
+
+/// Keeps what is read, so that it can be read again.
+struct Noting<'a> {
+    input: &'a mut dyn Read,
+    seen: &'a mut Vec<u8>,
+}
+
+impl Read for Noting<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.input.read(buffer)?;
+        self.seen.extend_from_slice(&buffer[..read]);
+        Ok(read)
+    }
+}
+
+/// The head, which is the first part.
+fn first<R: Read>(parts: &mut tar::Entries<R>) -> Result<(Head, Sum)> {
+    let first = parts.next().and_then(Result::ok).filter(|first| *first.path_bytes() == *HEAD.as_bytes());
+    read_head(&mut first.ok_or_else(foreign)?)
+}
+
 /// Unpacks a stream into a directory that is ours alone, each part at its path, and proves that it is whole. Its
 /// head is given to `judge` before anything else is read.
 ///
@@ -272,9 +330,7 @@ pub fn unpack(
 ) -> Result<Head> {
     let mut archive = tar::Archive::new(input);
     let mut parts = archive.entries().context(|| "cannot read the backup")?;
-    let first = parts.next().and_then(Result::ok).filter(|first| *first.path_bytes() == *HEAD.as_bytes());
-    let mut first = first.ok_or_else(foreign)?;
-    let (head, head_sum) = read_head(&mut first)?;
+    let (head, head_sum) = first(&mut parts)?;
     judge(&head)?;
     let mut sums = vec![head_sum];
     let tail = loop {

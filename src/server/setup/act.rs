@@ -26,6 +26,9 @@ pub trait Act {
     }
 }
 
+/// What the system says of a disk that is full.
+pub const NO_ROOM: &str = "No space left on device";
+
 /// Runs a program of the system to its end, and answers what it printed.
 pub fn run(program: &str, arguments: &[&str]) -> Result<String> {
     run_with(program, arguments, "")
@@ -47,8 +50,11 @@ pub fn run_with(program: &str, arguments: &[&str], input: &str) -> Result<String
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     let said = String::from_utf8_lossy(&output.stderr);
-    let last: Vec<&str> = said.lines().rev().filter(|line| !line.trim().is_empty()).take(3).collect();
-    let said = last.into_iter().rev().collect::<Vec<_>>().join("; ");
+    let lines: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let (before, last) = lines.split_at(lines.len().saturating_sub(3));
+    // What it goes on to say is of no use to somebody whose disk is full.
+    let room = before.iter().rfind(|line| line.contains(NO_ROOM));
+    let said = room.into_iter().chain(last).copied().collect::<Vec<_>>().join("; ");
     Err(Error::new(format!("{shown} failed: {}", output.status))
         .caused_by(Error::new(text::printable(&said))))
 }

@@ -10,8 +10,9 @@ use crate::app::settings::BranchName;
 use crate::app::{App, AppName, Root, Vcs};
 use crate::deploy::{self, found};
 use crate::serve::systemd;
-use crate::server::identity;
-use crate::support::{Context, Error, Result, files};
+use crate::server::place::Place;
+use crate::server::{carried, identity};
+use crate::support::{Context, Error, Result, death, files};
 
 /// The app itself.
 pub struct Founded {
@@ -63,8 +64,18 @@ impl Act for Founded {
         if app.user().is_none() {
             return Ok(false);
         }
-        let databases = app.clone();
-        identity::as_receiver(move || deploy::db::remove_all(&databases))?;
+        let ended = app.clone();
+        identity::as_receiver(move || {
+            deploy::db::remove_all(&ended)?;
+            // Whoever makes an app of that name later has not let them in. Where the server was taken back before, its
+            // keys open nothing.
+            if let Ok(place) = Place::of_server()
+                && let Err(error) = carried::end(&place, ended.name())
+            {
+                log::warn!("{}", error.one_line());
+            }
+            Ok(())
+        })?;
         files::remove_tree(app.directory()).map(|()| true)
     }
 
@@ -121,20 +132,41 @@ impl Owned {
         let repository = self.app.repository_of(self.vcs);
         let about = |part: &&str| std::fs::symlink_metadata(repository.join(part));
         let parts = match self.vcs {
-            Vcs::Git => &["", "objects", "refs", "refs/receiver", "hooks", "config"][..],
+            Vcs::Git => &["", "objects", "refs", "refs/receiver", "hooks"][..],
             Vcs::Mercurial => &["", ".hg", ".hg/store", ".hg/receiver", ".hg/hooks", ".hg/hgrc"],
         };
         let owned =
             parts.iter().all(|part| about(part).is_ok_and(|about| about.uid() == uid && about.gid() == gid));
         let shared = match self.vcs {
-            Vcs::Git => std::fs::read_to_string(repository.join("config"))
-                .is_ok_and(|config| config.contains("sharedRepository")),
+            // Receiver writes there, too, what a setting says to git.
+            Vcs::Git => {
+                about(&"config").is_ok_and(|about| about.gid() == gid)
+                    && std::fs::read_to_string(repository.join("config"))
+                        .is_ok_and(|config| config.contains("sharedRepository"))
+            }
             // Mercurial makes each file as the store is.
             Vcs::Mercurial => [".hg", ".hg/store", ".hg/receiver"]
                 .iter()
                 .all(|part| about(part).is_ok_and(|about| about.mode() & 0o2070 == 0o2070)),
         };
         Ok(owned && shared)
+    }
+
+    /// Gives what is in each part to whom the part belongs. Only for an app that is not in its place yet: there nobody
+    /// but root gets in, and what is named stays what it is. Until its parts are given, too, nobody else does.
+    pub fn own_contents(&self) -> Result<()> {
+        // What lies in another part comes after it.
+        for (path, owner, _) in self.parts.iter().rev().filter(|(path, ..)| path != self.app.directory()) {
+            if files::exists(path) {
+                let owner = format!("{}:{}", owner.user, owner.group);
+                run("chown", &["-R", "-h", "--", &owner, &path.display().to_string()])?;
+            }
+        }
+        for place in [self.app.queue(), self.app.state("logs")] {
+            run("chmod", &["-R", "g+rwX", "--", &place.display().to_string()])?;
+        }
+        std::fs::set_permissions(self.app.directory(), std::fs::Permissions::from_mode(0o700))
+            .context(|| format!("cannot close {}", self.app.directory().display()))
     }
 
     fn own_repository(&self) -> Result<()> {
@@ -180,7 +212,10 @@ impl Act for Owned {
     }
 
     fn perform(&self) -> Result<()> {
+        // What a death left beside the app's place.
+        found::sweep(self.app.root())?;
         self.own_repository()?;
+        death::point("owners-given");
         for (path, owner, mode) in &self.parts {
             let (uid, gid) =
                 owner.numbers()?.ok_or_else(|| Error::new(format!("there is no {}", owner.user)))?;
@@ -196,6 +231,15 @@ impl Act for Owned {
         }
         Ok(())
     }
+}
+
+/// What the server's file of an app says for a dotted key, where it is text.
+pub(super) fn said(app: &App, key: &str) -> Result<Option<String>> {
+    let text = files::read_text(&app.server_config())?.unwrap_or_default();
+    let table: toml::Value = toml::from_str(&text)
+        .map_err(|_| Error::new(format!("{} is damaged", app.server_config().display())))?;
+    let value = key.split('.').try_fold(&table, |place, part| place.get(part));
+    Ok(value.and_then(toml::Value::as_str).map(str::to_owned))
 }
 
 /// A setting in the server's file of an app.
@@ -214,11 +258,7 @@ impl Act for Setting {
     }
 
     fn is_done(&self) -> Result<bool> {
-        let text = files::read_text(&self.app.server_config())?.unwrap_or_default();
-        let table: toml::Value = toml::from_str(&text)
-            .map_err(|_| Error::new(format!("{} is damaged", self.app.server_config().display())))?;
-        let value = self.key.split('.').try_fold(&table, |place, part| place.get(part));
-        Ok(value.and_then(toml::Value::as_str) == Some(&self.value))
+        Ok(said(&self.app, self.key)?.as_ref() == Some(&self.value))
     }
 
     fn perform(&self) -> Result<()> {

@@ -3,8 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use super::act::{Act, run};
+use super::apps::said;
+use crate::app::App;
 use crate::app::settings::Domain;
+use crate::server::identity;
 use crate::support::{Error, Result};
+
+/// The settings that name a certificate, and its key.
+pub const SETTINGS: [&str; 2] = ["nginx.certificate", "nginx.certificate_key"];
 
 /// The directory that certbot puts its answers to the authority into, and that nginx serves.
 const CHALLENGE: &str = "/var/www/html";
@@ -69,6 +75,41 @@ impl Act for Certificate {
             Ok(())
         } else {
             Err(Error::new("certbot said that all is well, and made no certificate"))
+        }
+    }
+}
+
+/// That the site of an app has a certificate: from then on it is served by https.
+pub struct Tls {
+    /// The app.
+    pub app: App,
+    /// The certificate, and its key.
+    pub files: [PathBuf; 2],
+}
+
+impl Act for Tls {
+    fn what(&self) -> String {
+        format!("settings   {} {} = {}", self.app.name(), SETTINGS.join(" and "), self.files[0].display())
+    }
+
+    fn is_done(&self) -> Result<bool> {
+        for (key, file) in SETTINGS.iter().zip(&self.files) {
+            if said(&self.app, key)?.as_deref() != file.to_str() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn perform(&self) -> Result<()> {
+        let root = self.app.root().display().to_string();
+        let [certificate, key] = self.files.each_ref().map(|file| file.display().to_string());
+        let place = ["--quiet", "--root", &root, "config", self.app.name().as_str()];
+        let values = [SETTINGS[0], &certificate, SETTINGS[1], &key];
+        match identity::run_as_receiver(place.iter().chain(&values).map(Into::into).collect())? {
+            0 => Ok(()),
+            _ => Err(Error::new("they cannot be set")
+                .hint("the site is served by http as before; the same command tries again")),
         }
     }
 }

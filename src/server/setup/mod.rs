@@ -14,12 +14,15 @@ mod keys;
 mod packages;
 mod places;
 mod plan;
+mod restored;
 
 pub use act::Act;
 pub use keys::of_administrator;
 pub use plan::{Engine, Wanted, made, plan};
+pub use restored::{Backup, first_deploy};
 
-use crate::support::{Error, Result};
+use crate::app::server::Server;
+use crate::support::{Error, Result, death};
 
 /// Refuses what is no address for mail.
 pub fn refuse_strange_address(email: &str) -> Result<()> {
@@ -70,6 +73,18 @@ pub fn run(acts: &[Box<dyn Act>], look: bool, tell: &mut dyn FnMut(State, &str))
     Ok(account)
 }
 
+/// Brings the units of a server up to those of this program, after an upgrade.
+pub fn bring_units_up(server: &Server) -> Result<()> {
+    let mut written = false;
+    for file in plan::unit_files(server)? {
+        if !file.is_done()? {
+            file.perform()?;
+            written = true;
+        }
+    }
+    if written { act::run("systemctl", &["daemon-reload"]).map(drop) } else { Ok(()) }
+}
+
 fn stand(act: &dyn Act, look: bool) -> Result<State> {
     if act.is_done()? {
         return Ok(State::There);
@@ -78,6 +93,7 @@ fn stand(act: &dyn Act, look: bool) -> Result<State> {
         return Ok(State::Missing);
     }
     act.perform()?;
+    death::point("act-made");
     // What was made and is not there would be made again and again.
     if act.is_done()? { Ok(State::Made) } else { Err(Error::new("it was made, and is not as it should be")) }
 }
@@ -86,6 +102,11 @@ fn stopped(what: &str, made: usize, error: Error) -> Error {
     let what: Vec<&str> = what.split_whitespace().collect();
     let before = if made > 0 { format!("; {made} before it were made, and stay") } else { String::new() };
     let what = what.join(" ");
+    let error = if error.one_line().contains(act::NO_ROOM) {
+        error.or_hint("make room, and the same command goes on; `df -h` and `df -i` say where there is none")
+    } else {
+        error
+    };
     Error::new(format!("setup stopped at: {what}{before}; the same command goes on from here"))
         .caused_by(error)
 }

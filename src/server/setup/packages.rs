@@ -1,6 +1,6 @@
 //! What the distribution has to bring, by the program that shows that it is there.
 
-use super::act::{Act, is_there, run};
+use super::act::{Act, NO_ROOM, is_there, run};
 use crate::support::{Error, Result};
 
 /// Packages: the program, or file, that each brings, and its name.
@@ -24,16 +24,45 @@ impl Act for Packages {
 
     fn perform(&self) -> Result<()> {
         // The lists may be older than what the mirrors have; where they cannot be read anew, what is there may do.
-        if let Err(error) = run("apt-get", &["update", "-qq"]) {
-            log::warn!("{}", error.one_line());
-        }
-        let install = ["install", "-y", "-qq", "--no-install-recommends", "--"];
+        let lists = run("apt-get", &["update", "-qq", "-o", "APT::Update::Error-Mode=any"]).err();
         let missing = self.missing();
-        run("apt-get", &[&install[..], &missing[..]].concat()).map(drop).map_err(|error| {
-            error.hint(format!("without a network, bring them in another way: {}", missing.join(" ")))
+        let install = || {
+            let install =
+                ["install", "-y", "-qq", "--no-install-recommends", "-o", WAITING, "-o", PLAIN, "--"];
+            run("apt-get", &[&install[..], &missing[..]].concat()).map(drop)
+        };
+        let installed = install().or_else(|error| {
+            if !error.one_line().contains("dpkg was interrupted") {
+                return Err(error);
+            }
+            // By the end of the machine, or of a run before this one.
+            run("dpkg", &["--configure", "-a"])?;
+            install()
+        });
+        installed.map_err(|error| {
+            let missing = missing.join(" ");
+            match lists {
+                // What is said of a full disk anywhere is said of it here.
+                _ if error.one_line().contains(NO_ROOM) => error,
+                _ if error.one_line().contains("free space") => {
+                    error.hint("make room in /var, and the same command goes on; `df -h` says where there is none")
+                }
+                Some(lists) => error.hint(format!(
+                    "the lists of packages could not be read ({}): see that this server reaches its mirrors, or bring them in \
+                     another way: {missing}",
+                    lists.one_line()
+                )),
+                None => error.hint(format!("`apt-get install {missing}` says more, and does the same")),
+            }
         })
     }
 }
+
+/// Another run of apt may be at work, such as the one of a setup that was killed.
+const WAITING: &str = "DPkg::Lock::Timeout=300";
+
+/// What dpkg says of an error is said as such, and not on a terminal of apt's own.
+const PLAIN: &str = "Dpkg::Use-Pty=0";
 
 /// Refuses a system that setup does not know.
 pub fn refuse_other_systems() -> Result<()> {

@@ -3,17 +3,19 @@
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use clap::ValueEnum;
 
 use super::accounts::{Circle, Member, User};
 use super::act::{Act, is_there};
 use super::apps::{Founded, Owned, Queue, Setting};
-use super::certificate::Certificate;
+use super::certificate::{Certificate, Tls};
 use super::databases::{MariaDb, PostgresLogin, PostgresRole};
 use super::keys::{Door, FirstKey};
 use super::packages::{Packages, refuse_other_systems};
 use super::places::{Directory, End, File, Owner, Unit};
+use super::restored::{Backup, Carried, Restored};
 use crate::app::server::{self, HOME, PLACE, RECEIVER, Server};
 use crate::app::settings::{BranchName, Domain};
 use crate::app::{App, AppName, Root, Vcs};
@@ -39,6 +41,11 @@ pub enum Engine {
 }
 
 impl Engine {
+    /// The one that is written down so.
+    pub fn of_word(word: &str) -> Option<Engine> {
+        Engine::value_variants().iter().copied().find(|engine| engine.word() == word)
+    }
+
     fn word(self) -> &'static str {
         match self {
             Engine::Mysql => "mysql",
@@ -68,25 +75,34 @@ pub struct Wanted {
     pub email: Option<String>,
     /// The keys that open everything, by name.
     pub keys: Vec<(KeyName, PublicKey)>,
+    /// What the app is made of, where it was there before.
+    pub backup: Option<Rc<Backup>>,
+    /// Who wants it.
+    pub by: String,
 }
 
 impl Wanted {
-    /// What an app is pushed to with: what it was made for, or else what is said.
+    /// What an app is pushed to with: what it was made for, or else what its backup or whoever wants it says.
     pub fn vcs_of(&self, app: &AppName) -> Result<Vcs> {
         let there = Root::find(Some(&self.server.root))?.place(app);
         let said = self.vcs.filter(|_| self.app.as_ref() == Some(app));
-        Ok(if there.is_created() { there.vcs() } else { said.unwrap_or(Vcs::Git) })
+        match self.backup.as_ref().filter(|_| self.app.as_ref() == Some(app)) {
+            _ if there.is_created() => Ok(there.vcs()),
+            Some(backup) => backup.vcs(),
+            None => Ok(said.unwrap_or(Vcs::Git)),
+        }
     }
 
     /// Refuses what could not be made, before anything is.
     pub fn refuse_impossible(&self) -> Result<()> {
         refuse_other_systems()?;
         refuse_program()?;
-        if self.engine == Some(Engine::Mysql) {
+        let engine = self.engine()?;
+        if engine == Some(Engine::Mysql) {
             MariaDb::refuse_mysql()?;
         }
         let reserved = |name: &AppName| name.as_str() == "pg" || name.as_str().starts_with("pg-");
-        if self.engine == Some(Engine::Postgres) && self.app.as_ref().is_some_and(reserved) {
+        if engine == Some(Engine::Postgres) && self.app.as_ref().is_some_and(reserved) {
             return Err(Error::usage("PostgreSQL keeps names that begin with pg_ for itself")
                 .hint("choose another name for the app"));
         }
@@ -106,6 +122,20 @@ impl Wanted {
         Ok(())
     }
 
+    /// What keeps the data: as it is said, or as it is in the backup.
+    fn engine(&self) -> Result<Option<Engine>> {
+        let kept = self.backup.as_ref().map(|backup| backup.engine()).transpose()?.flatten();
+        match (self.engine, kept) {
+            (Some(said), Some(kept)) if said != kept => Err(Error::usage(format!(
+                "the backup has data of {}, and --database says {}",
+                kept.word(),
+                said.word()
+            ))
+            .hint("leave --database out: the backup says it")),
+            (said, kept) => Ok(said.or(kept)),
+        }
+    }
+
     fn receiver() -> User {
         User { name: RECEIVER.into(), home: PathBuf::from(HOME), shell: "/usr/sbin/nologin", has_data: true }
     }
@@ -120,7 +150,7 @@ impl Wanted {
 pub fn plan(wanted: &Wanted) -> Result<Vec<Box<dyn Act>>> {
     let mut acts: Vec<Box<dyn Act>> = Vec::new();
     of_server(wanted, &mut acts)?;
-    match wanted.engine {
+    match wanted.engine()? {
         Some(Engine::Mysql) => {
             acts.push(Box::new(Unit { name: "mariadb.service".into(), now: true }));
             acts.push(Box::new(MariaDb));
@@ -157,7 +187,7 @@ pub fn made(wanted: &Wanted) -> Result<Vec<Box<dyn Act>>> {
 
 fn packages(wanted: &Wanted) -> Result<Packages> {
     let mut all = vec![("git", "git"), ("nginx", "nginx")];
-    match wanted.engine {
+    match wanted.engine()? {
         Some(Engine::Mysql) => {
             all.extend([("mariadbd", "mariadb-server"), ("mariadb-dump", "mariadb-client")])
         }
@@ -211,9 +241,8 @@ fn of_server(wanted: &Wanted, acts: &mut Vec<Box<dyn Act>>) -> Result<()> {
     let logs =
         format!("# Written by `receiver setup`.\ne {}/*/receiver/logs - - - 365d\n", server.root.display());
     acts.push(Box::new(File { path: PathBuf::from("/etc/tmpfiles.d/receiver.conf"), text: logs }));
-    let units = Manager::System.units()?;
-    for (name, text) in Manager::System.units_of_a_server(&server.account)? {
-        acts.push(Box::new(File { path: units.join(name), text }));
+    for file in unit_files(server)? {
+        acts.push(Box::new(file));
     }
     for name in ["receiver-root.socket", "receiver-command.socket"] {
         acts.push(Box::new(Unit { name: name.into(), now: true }));
@@ -224,6 +253,13 @@ fn of_server(wanted: &Wanted, acts: &mut Vec<Box<dyn Act>>) -> Result<()> {
         acts.push(Box::new(FirstKey { name: key.0.clone(), public: key.1.clone() }));
     }
     Ok(())
+}
+
+/// The units of a server.
+pub fn unit_files(server: &Server) -> Result<Vec<File>> {
+    let place = Manager::System.units()?;
+    let units = Manager::System.units_of_a_server(&server.account)?;
+    Ok(units.into_iter().map(|(name, text)| File { path: place.join(name), text }).collect())
 }
 
 fn of_app(wanted: &Wanted, name: &AppName, acts: &mut Vec<Box<dyn Act>>) -> Result<()> {
@@ -246,13 +282,25 @@ fn of_app(wanted: &Wanted, name: &AppName, acts: &mut Vec<Box<dyn Act>>) -> Resu
         end: End::Data,
     }));
     let vcs = wanted.vcs_of(name)?;
-    acts.push(Box::new(Founded {
-        root,
-        name: name.clone(),
-        vcs: wanted.vcs.unwrap_or(vcs),
-        branch: wanted.branch.clone(),
-    }));
+    match &wanted.backup {
+        Some(backup) => acts.push(Box::new(Restored {
+            root,
+            name: name.clone(),
+            server: server.clone(),
+            by: wanted.by.clone(),
+            backup: Rc::clone(backup),
+        })),
+        None => acts.push(Box::new(Founded {
+            root,
+            name: name.clone(),
+            vcs: wanted.vcs.unwrap_or(vcs),
+            branch: wanted.branch.clone(),
+        })),
+    }
     acts.push(Box::new(Owned::new(app.clone(), vcs, server)));
+    if wanted.backup.is_some() {
+        acts.push(Box::new(Carried(app.clone())));
+    }
     let mut set = |key: &'static str, value: String| {
         acts.push(Box::new(Setting { app: app.clone(), key, value }));
     };
@@ -269,9 +317,7 @@ fn of_app(wanted: &Wanted, name: &AppName, acts: &mut Vec<Box<dyn Act>>) -> Resu
     if let (Some(email), Some(domain)) = (&wanted.email, &wanted.domain) {
         let (certificate, key) = Certificate::files(domain);
         acts.push(Box::new(Certificate { domain: domain.clone(), email: email.clone() }));
-        for (name, file) in [("nginx.certificate", certificate), ("nginx.certificate_key", key)] {
-            acts.push(Box::new(Setting { app: app.clone(), key: name, value: file.display().to_string() }));
-        }
+        acts.push(Box::new(Tls { app: app.clone(), files: [certificate, key] }));
     }
     Ok(())
 }
