@@ -47,6 +47,7 @@ mod interrupted;
 mod keeping;
 mod keys;
 mod kill;
+mod kinds;
 mod layers;
 mod load;
 mod logs;

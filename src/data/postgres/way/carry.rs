@@ -200,8 +200,12 @@ impl Settling<'_> {
         while stuck.iter().any(|stuck| !stuck.is_empty()) {
             let before: usize = stuck.iter().map(Vec::len).sum();
             for stage in self.stages.iter().rev() {
-                stage.delete(target, &self.links.referred(stage, &self.stages))?;
+                // A reference that does nothing by itself waits for the end, as what refers to it may find another.
+                let acts = self.target.acts(stage.to);
+                let unless = if acts { self.links.referred(stage, &self.stages) } else { String::new() };
+                stage.delete(self.target.session(), &unless)?;
             }
+            let target = self.target.session();
             for (stage, stuck) in self.stages.iter().zip(&mut stuck) {
                 *stuck = stage.write_again(target, std::mem::take(stuck))?;
             }
@@ -210,8 +214,15 @@ impl Settling<'_> {
             }
         }
         let circling: Vec<_> = (0..stuck.len()).filter(|at| stuck[*at].len() > 1).collect();
-        let loosen: Vec<_> =
-            circling.iter().copied().filter(|at| self.target.acts(self.stages[*at].to)).collect();
+        let mut loosen = Vec::new();
+        for (at, stuck) in stuck.iter().enumerate() {
+            // One alone may be kept out by a row that goes, and that is not let go for the sake of what refers to it.
+            let stage = &self.stages[at];
+            let acts = !stuck.is_empty() && self.target.acts(stage.to);
+            if acts && (stuck.len() > 1 || stage.has_doomed(self.target.session())?) {
+                loosen.push(at);
+            }
+        }
         if !loosen.is_empty() {
             return Ok((Found::default(), loosen));
         }

@@ -40,17 +40,24 @@ impl Links<'_> {
         })
     }
 
-    /// Parents that are to go, and that rows refer to which stay as they are. Also notes what else could be
-    /// referred to in the rows that are about to change.
+    /// Parents that are to go, and that rows refer to which stay as they are. Where they do not refer to the key, a row
+    /// that comes may take its place: a parent's own key changed. Also notes what could be referred to so in the
+    /// rows that are about to change.
     pub(super) fn before(&self, target: &mut Session, stages: &[Stage<'_>]) -> Result<Found> {
         let mut found = Found::default();
         for (number, link, from, to) in self.all() {
             let Some(parent) = stage(stages, &link.reference.table) else { continue };
             let staying = stage(stages, &link.table)
                 .map_or_else(String::new, |child| format!("AND NOT {}", child.carried("c.")));
+            let by_key = is_by_key(link, parent);
+            let replaced = if by_key {
+                String::new()
+            } else {
+                format!("AND NOT {}", parent.brings(&link.reference.to, "p."))
+            };
             let sql = format!(
                 "SELECT DISTINCT ON (k.n) k.n, {} FROM {} k JOIN {} p ON {} JOIN {} c ON {}
-                 WHERE k.there AND NOT k.live AND NOT k.out {staying}",
+                 WHERE k.there AND NOT k.live AND NOT k.out {staying} {replaced}",
                 shown(&link.key),
                 parent.keys,
                 to.rows(),
@@ -59,13 +66,13 @@ impl Links<'_> {
                 pairs(link, to)
             );
             found.refused.extend(still_referred(target, &sql, parent, link)?);
-            if is_by_key(link, parent) {
+            if by_key {
                 continue;
             }
             let values: Vec<_> = link.reference.to.iter().map(|name| format!("p.{}", ident(name))).collect();
             target.run(&format!(
                 "CREATE TEMP TABLE receiver_gone_{number} ON COMMIT DROP AS SELECT k.n, {} FROM {} k JOIN {} p ON {}
-                 WHERE k.there AND k.live AND NOT k.out",
+                 WHERE k.there AND NOT k.out",
                 values.join(", "),
                 parent.keys,
                 to.rows(),

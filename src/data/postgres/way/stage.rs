@@ -253,6 +253,31 @@ impl<'a> Stage<'a> {
         format!("EXISTS (SELECT FROM {} d WHERE {same} AND d.there AND NOT d.live AND NOT d.out)", self.keys)
     }
 
+    /// Whether any that goes is still there.
+    pub(super) fn has_doomed(&self, target: &mut Session) -> Result<bool> {
+        let doomed = self.doomed("t.");
+        let rows = self.to.rows();
+        target
+            .number(&format!("SELECT EXISTS (SELECT FROM {rows} AS t WHERE {doomed})::int::bigint"), &[])
+            .map(|any| any > 0)
+    }
+
+    /// That a row which is written has the same in these columns as one of the target. Compared as text, for a value
+    /// that the target cannot hold is an error only where it is written.
+    pub(super) fn brings(&self, columns: &[String], row: &str) -> String {
+        let equal = columns.iter().map(|name| {
+            let at = self.passage.columns.iter().position(|(column, _)| column == name)?;
+            Some(format!("r.c{at} = {row}{}::text", ident(name)))
+        });
+        let Some(equal) = equal.collect::<Option<Vec<_>>>() else { return "false".to_owned() };
+        format!(
+            "EXISTS (SELECT FROM {} r JOIN {} w ON w.n = r.n WHERE w.live AND NOT w.out AND {})",
+            self.rows,
+            self.keys,
+            equal.join(" AND ")
+        )
+    }
+
     /// That it is written or deleted.
     pub(super) fn carried(&self, row: &str) -> String {
         let same = self.same(row, "d.");
