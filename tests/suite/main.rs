@@ -33,6 +33,7 @@ mod demo;
 mod disconnect;
 mod django;
 mod doors;
+mod dumped;
 mod engines;
 mod examples;
 mod frameworks;

@@ -5,7 +5,8 @@
 //! beside the app's, by a locking read: a transaction that began before the flag went up would not see it otherwise.
 //! Gates are made before anybody waits ([`prepare`]): under `LOCK TABLES … READ` a trigger cannot be made. Until the
 //! flag is up they let everything pass. They run with the rights of receiver's administrator, so that the app's
-//! role can neither read nor change the flag.
+//! role can neither read nor change the flag. In another database, which an administrator's own dump was loaded into,
+//! they let everything pass: that one is nobody's retired version.
 //!
 //! **What goes past the gates**, for roles other than the app's (which cannot log in): `TRUNCATE`, `DROP`, `ALTER` and
 //! `CREATE TABLE`, and what a cascade does in a child's table (the delete of its parent is refused, though). The
@@ -95,6 +96,8 @@ pub(super) fn prepare(database: &Mysql, limit: &Limit<'_>) -> Result<()> {
     let cannot = |why: Error| Error::new(format!("cannot prepare the fence of {name}")).caused_by(why);
     let mut session = database.session()?;
     make_flag(&mut session, name).map_err(cannot)?;
+    // A dump has the statements as they are made: without the name of a database they fit into any.
+    session.run(&format!("USE {}", quote::name(name))).map_err(cannot)?;
     let there: BTreeSet<(String, String)> = gates(&mut session, name)?.into_iter().collect();
     for table in tables::names(&mut session, name)? {
         for event in EVENTS {
@@ -103,11 +106,12 @@ pub(super) fn prepare(database: &Mysql, limit: &Limit<'_>) -> Result<()> {
                 continue;
             }
             let statement = format!(
-                "CREATE TRIGGER {} BEFORE {event} ON {} FOR EACH ROW BEGIN DECLARE said varchar({LONGEST}) \
-                 CHARACTER SET utf8mb4 DEFAULT (SELECT why FROM {} WHERE id = 1 LOCK IN SHARE MODE); \
-                 IF said IS NOT NULL THEN SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = said; END IF; END",
-                quote::table(name, &gate),
-                quote::table(name, &table),
+                "CREATE TRIGGER {} BEFORE {event} ON {} FOR EACH ROW IF DATABASE() <=> {} THEN BEGIN DECLARE said \
+                 varchar({LONGEST}) CHARACTER SET utf8mb4 DEFAULT (SELECT why FROM {} WHERE id = 1 LOCK IN SHARE MODE); \
+                 IF said IS NOT NULL THEN SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = said; END IF; END; END IF",
+                quote::name(&gate),
+                quote::name(&table),
+                quote::text(name),
                 flag(name)?
             );
             match patiently(database, &mut session, &statement, limit) {

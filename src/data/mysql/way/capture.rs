@@ -284,14 +284,16 @@ fn lock(database: &Mysql, session: &mut Session, tables: &Tables, limit: &Limit<
     }
 }
 
+/// A dump has the statements as they are made: without the name of a database they fit into any.
 fn make_triggers(session: &mut Session, name: &str, watched: &[Watched]) -> Result<()> {
+    session.run(&format!("USE {}", quote::name(name)))?;
     for one in watched {
         for trigger in &one.triggers {
             session.run(&format!(
                 "CREATE TRIGGER {} {} ON {} FOR EACH ROW {}",
-                quote::table(name, &trigger.name),
+                quote::name(&trigger.name),
                 trigger.when,
-                quote::table(name, &one.table),
+                quote::name(&one.table),
                 trigger.body
             ))?;
         }

@@ -4,6 +4,9 @@
 //! changes, it is in it once. `REPLACE` and `INSERT … ON DUPLICATE KEY UPDATE` fire the triggers of what they do.
 //! The triggers run with the rights of receiver's administrator, so that the app's role can neither read nor
 //! change what was noted.
+//!
+//! In another database they do nothing: who loads an administrator's own dump under another name has these triggers
+//! there, too, and their logs are the original's. Inside a trigger `DATABASE()` is the one that the trigger is in.
 
 use super::cascade::{self, Event};
 use super::tables::{Key, Tables};
@@ -58,7 +61,7 @@ impl Watched {
         let own = place::own(database)?;
         let mut watched =
             Watched { table: table.name.clone(), key, log: name.clone(), triggers: Vec::new(), fault: None };
-        let log = quote::table(&own, &name);
+        let (log, here) = (quote::table(&own, &name), quote::text(database));
         let (new, old) = (watched.note(&log, "NEW"), watched.note(&log, "OLD"));
         let mut triggers = vec![
             ("AFTER INSERT", "_ai", new.clone()),
@@ -95,7 +98,7 @@ impl Watched {
             .map(|(when, end, body)| Trigger {
                 name: format!("{OURS}{hash}{end}"),
                 when: when.to_owned(),
-                body: format!("BEGIN {body} END"),
+                body: format!("BEGIN IF DATABASE() <=> {here} THEN {body} END IF; END"),
             })
             .collect();
         Ok(watched)
