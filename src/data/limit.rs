@@ -50,6 +50,12 @@ impl<'a> Limit<'a> {
         self.began.elapsed() >= self.allowed
     }
 
+    /// How much time there is left.
+    #[cfg(feature = "mysql")]
+    pub fn left(&self) -> Duration {
+        self.allowed.saturating_sub(self.began.elapsed())
+    }
+
     /// How long it has taken so far.
     pub fn spent(&self) -> Duration {
         self.began.elapsed()

@@ -86,9 +86,14 @@ impl Backed {
         backed
     }
 
+    /// Where that disk is.
+    pub fn disk(&self) -> &std::path::Path {
+        &self.disk.as_ref().expect("a disk of its own").0
+    }
+
     /// The free bytes of that disk.
     pub fn disk_free(&self) -> u64 {
-        let about = rustix::fs::statvfs(&self.disk.as_ref().expect("a disk of its own").0).unwrap();
+        let about = rustix::fs::statvfs(self.disk()).unwrap();
         about.f_bavail * about.f_frsize
     }
 

@@ -13,17 +13,14 @@ fn copied(world: &Backed, database: &str, other: &str) {
     let server = world.server();
     server.sql("", &format!("CREATE DATABASE {other}"));
     let socket = server.socket();
-    let mut dump = match world.engine {
-        Engine::Mysql => {
-            let mut dump = Command::new("mariadb-dump");
-            dump.args(["--no-defaults", "--user=root", "--triggers", "--routines", "--socket"]);
-            dump
-        }
-        _ => {
-            let mut dump = Command::new(servers::postgres("pg_dump"));
-            dump.args(["-U", "postgres", "-h"]);
-            dump
-        }
+    let mut dump = if world.engine == Engine::Mysql {
+        let mut dump = Command::new("mariadb-dump");
+        dump.args(["--no-defaults", "--user=root", "--triggers", "--routines", "--socket"]);
+        dump
+    } else {
+        let mut dump = Command::new(servers::postgres("pg_dump"));
+        dump.args(["-U", "postgres", "-h"]);
+        dump
     };
     let dump = dump.arg(socket).arg(database).stderr(Stdio::inherit()).output().unwrap();
     assert!(dump.status.success());

@@ -17,6 +17,7 @@ mod backup;
 mod beside_live;
 mod booted;
 mod branches;
+mod brim;
 mod browser;
 mod cache;
 mod calls;

@@ -49,6 +49,9 @@ const AT_ONCE: u32 = 20;
 /// How long the removal of a gate may wait for readers: it does no harm where it is.
 const REMOVAL: Duration = Duration::from_secs(5);
 
+/// For what comes after [`patiently`]: as every session of receiver's begins.
+pub(super) const PATIENCE: &str = "SET SESSION lock_wait_timeout = 10";
+
 /// Whether a trigger is receiver's own.
 pub(super) fn is_ours(name: &str) -> bool {
     name.starts_with(OURS) || way::is_ours(name)
@@ -222,6 +225,7 @@ pub(super) fn unfence(database: &Mysql) -> Result<()> {
             return Ok(());
         }
     }
+    session.run(PATIENCE).map_err(cannot)?;
     // Whatever else is in receiver's own database stays.
     session.run(&format!("DROP TABLE {}", flag(name)?)).map_err(cannot)?;
     place::drop_own_if_empty(&mut session, name).map_err(cannot)

@@ -17,6 +17,7 @@ use super::copy;
 use super::database::Mysql;
 use super::fence;
 use super::lexer;
+use super::lookout::Until;
 use super::quote;
 use super::session::{Session, code, codes};
 use super::way;
@@ -33,6 +34,8 @@ pub(super) struct Held {
     database: Mysql,
     session: RefCell<Session>,
     tables: BTreeSet<String>,
+    /// What ends it if the server does not let what is done meanwhile come to an end.
+    until: RefCell<Option<Until>>,
 }
 
 impl Held {
@@ -59,6 +62,7 @@ impl Held {
                             database: database.clone(),
                             session: RefCell::new(session),
                             tables,
+                            until: RefCell::new(None),
                         });
                     }
                     session.run("UNLOCK TABLES")?;
@@ -71,6 +75,11 @@ impl Held {
             }
             thread::sleep(PAUSE);
         }
+    }
+
+    /// From now on it does not last longer, whatever the server does.
+    fn ends_with(&self, limit: &Limit<'_>) {
+        self.until.replace(Some(Until::over(&self.database.server, limit)));
     }
 
     /// Proves that no table was made since: `LOCK TABLES` does not hold up who makes one.
@@ -108,6 +117,7 @@ impl Hold for Held {
     fn copy_to(&self, to: &Spot, limit: &Limit<'_>, on_progress: &mut dyn FnMut(Progress)) -> Result<()> {
         self.check()?;
         self.no_table_came()?;
+        self.ends_with(limit);
         copy::under_hold(&self.database, &self.database.other(to), limit, on_progress)?;
         self.check()
     }
@@ -121,6 +131,7 @@ impl Hold for Held {
     ) -> Result<Carried> {
         self.check()?;
         self.no_table_came()?;
+        self.ends_with(limit);
         let carried =
             way::carry::carry(&self.database, &self.database.other(target), way, on_conflict, limit)?;
         self.check()?;

@@ -25,6 +25,7 @@ mod fence;
 mod findings;
 mod hold;
 mod lexer;
+mod lookout;
 mod objects;
 mod place;
 mod proof;

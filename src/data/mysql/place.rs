@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::lookout;
 use super::quote;
 use super::roles;
 use super::server::Server;
@@ -53,6 +54,7 @@ pub(super) fn create(server: &Server, spot: &Spot) -> Result<()> {
     let name = &spot.name;
     let begun = credentials(server, name)?.is_some();
     let mut session = server.connect()?;
+    lookout::has_room(&mut session)?;
     if begun {
         empty(&mut session, name)?;
     } else {
@@ -95,9 +97,10 @@ fn taken(what: &str, name: &str) -> Error {
 /// Drops the database, and receiver's own beside it; ends who uses them.
 fn empty(session: &mut Session, name: &str) -> Result<()> {
     let (own, reader) = (own(name)?, roles::reader(name)?);
-    // Locked, or a client that connects again and again would always be in the way.
+    // Locked, or a client that connects again and again would always be in the way. Where there is no room, what
+    // is dropped may make some.
     for role in [name, &reader] {
-        if roles::is_there(session, role)? {
+        if lookout::has_room(session).is_ok() && roles::is_there(session, role)? {
             roles::lock(session, role, true)?;
         }
     }
@@ -115,6 +118,7 @@ pub(super) fn remove(server: &Server, name: &str) -> Result<()> {
     }
     let mut session = server.connect()?;
     empty(&mut session, name)?;
+    lookout::has_room(&mut session)?;
     super::rights::forget(&mut session, name)?;
     roles::drop_all(&mut session, name)?;
     Credentials::forget(&server.secrets, name)

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use sha1::{Digest, Sha1};
 
 use super::session::{Session, code, codes};
-use super::{findings, quote};
+use super::{findings, lookout, quote};
 use crate::data::{Credentials, derived_name};
 use crate::support::{Error, Result};
 
@@ -83,6 +83,10 @@ pub(super) fn is_locked(session: &mut Session, role: &str) -> Result<bool> {
 
 /// Keeps a role from logging in, or lets it again.
 pub(super) fn lock(session: &mut Session, role: &str, locked: bool) -> Result<()> {
+    if is_locked(session, role)? == locked {
+        return Ok(());
+    }
+    lookout::has_room(session)?;
     let how = if locked { "LOCK" } else { "UNLOCK" };
     session.run(&format!("ALTER USER {} ACCOUNT {how}", quote::account(role)))
 }

@@ -5,6 +5,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
+use super::lookout;
 use super::session::{Session, code, codes};
 use crate::data::{Ground, Limit};
 use crate::support::{Error, Result, files, user_name};
@@ -40,6 +41,7 @@ impl Server {
     pub(super) fn connect(&self) -> Result<Session> {
         let mut session = Session::open(&self.socket, &self.admin, self.password()?)?;
         check_version(&mut session, &self.socket)?;
+        lookout::watch(self, &mut session)?;
         Ok(session)
     }
 

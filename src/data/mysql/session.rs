@@ -1,13 +1,17 @@
 //! One connection to the server, and what its errors mean to a person.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fmt;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, Weak};
 
 use mysql::prelude::{FromRow, Queryable};
 use mysql::{Conn, OptsBuilder, Params};
+use rustix::net::Shutdown;
+use rustix::process::{PidfdFlags, PidfdGetfdFlags};
 
+use super::lookout;
 use crate::support::{Error, Result, text};
 
 /// What every session of receiver's begins with: settings of the server that would change what a statement means or
@@ -23,15 +27,33 @@ pub(super) struct Session {
     socket: PathBuf,
     id: u32,
     mariadb: bool,
+    /// Its end of the way to the server, for who hangs up.
+    _line: Option<Arc<OwnedFd>>,
 }
 
 /// The sessions of this process: who asks for the connections of others leaves them out. Also those that are
 /// closed, as the server lists them a moment longer.
-static OWN: Mutex<BTreeSet<(PathBuf, u32)>> = Mutex::new(BTreeSet::new());
+static OWN: Mutex<BTreeMap<(PathBuf, u32), Weak<OwnedFd>>> = Mutex::new(BTreeMap::new());
 
 /// Whether a connection of this server is one of this process.
 pub(super) fn is_own(socket: &Path, id: u32) -> bool {
-    OWN.lock().is_ok_and(|own| own.contains(&(socket.to_owned(), id)))
+    OWN.lock().is_ok_and(|own| own.contains_key(&(socket.to_owned(), id)))
+}
+
+/// Ends a connection of this process from our side: whoever waits for its answer waits no more, and the server may do
+/// what it does to its end. Where the kernel does not allow it (older than 5.6, or a container's filter) nothing is done.
+pub(super) fn hang_up(socket: &Path, id: u32) {
+    let line = OWN.lock().ok().and_then(|own| own.get(&(socket.to_owned(), id))?.upgrade());
+    if let Some(line) = line {
+        let _ = rustix::net::shutdown(&line, Shutdown::Both);
+    }
+}
+
+/// Another handle of a connection. The driver has none to give, and is in the middle of its work when it is needed.
+fn line(connection: &Conn) -> Option<Arc<OwnedFd>> {
+    let own = rustix::process::pidfd_open(rustix::process::getpid(), PidfdFlags::empty()).ok()?;
+    let line = rustix::process::pidfd_getfd(&own, connection.as_raw_fd(), PidfdGetfdFlags::empty());
+    line.ok().map(Arc::new)
 }
 
 impl fmt::Debug for Session {
@@ -103,10 +125,11 @@ impl Session {
             .prefer_socket(false);
         let connection = Conn::new(options).map_err(|error| refused(socket, role, &error))?;
         let id = connection.connection_id();
-        let mut session = Session { connection, socket: socket.to_owned(), id, mariadb: false };
+        let line = line(&connection);
         if let Ok(mut own) = OWN.lock() {
-            own.insert((socket.to_owned(), id));
+            own.insert((socket.to_owned(), id), line.as_ref().map(Arc::downgrade).unwrap_or_default());
         }
+        let mut session = Session { connection, socket: socket.to_owned(), id, mariadb: false, _line: line };
         let version: Option<String> = session.first("SELECT VERSION()", ())?;
         session.mariadb = version.is_some_and(|version| version.contains("MariaDB"));
         Ok(session)
@@ -188,7 +211,18 @@ impl Session {
 
     /// What an error means.
     pub(super) fn told(&self, error: &mysql::Error) -> Error {
-        told(&self.socket, error)
+        let at = self.socket.display();
+        match lookout::ended(&self.socket, self.id) {
+            Some(lookout::Why::Full) => {
+                Error::new(format!("the database server at {at} has no room left, and waits for some"))
+                    .hint("make room on the filesystem of its datadir (SELECT @@datadir)")
+            }
+            Some(lookout::Why::Over) => Error::new(format!(
+                "writers were held for as long as they may, and the database server at {at} let itself not be stopped"
+            ))
+            .hint("its own log says what it waits for"),
+            None => told(&self.socket, error),
+        }
     }
 }
 

@@ -157,6 +157,7 @@ fn clear(database: &Mysql, session: &mut Session, limit: &Limit<'_>) -> Result<(
             return Err(why.unwrap_or_else(|| Error::new("the server lets nobody drop a trigger")));
         }
     }
+    session.run(fence::PATIENCE)?;
     if !place::is_there(session, &own)? {
         return Ok(());
     }
