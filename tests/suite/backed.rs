@@ -72,16 +72,21 @@ impl Backed {
         backed
     }
 
-    /// The same as [`Backed::new`], but the server is alone on a disk of so many megabytes.
-    pub fn on_a_disk_of(engine: Engine, megabytes: u32) -> Backed {
-        let world = World::with_app();
-        let place = world.place().join("db");
+    /// The same as [`Backed::new`], but the server is alone on a disk of so many megabytes; or, without one, all apps.
+    pub fn on_a_disk_of(engine: Engine, megabytes: u32, more: &[&str]) -> Backed {
+        let world = if engine == Engine::Sqlite { World::new() } else { World::with_app() };
+        let place = if engine == Engine::Sqlite { world.root() } else { world.place().join("db") };
         std::fs::create_dir(&place).unwrap();
         let options = format!("mode=0755,size={megabytes}m");
-        let place = place.display().to_string();
-        let said = world.run("mount", world.place(), &["-t", "tmpfs", "-o", &options, "tmpfs", &place]);
+        let path = place.display().to_string();
+        let said = world.run("mount", world.place(), &["-t", "tmpfs", "-o", &options, "tmpfs", &path]);
         assert_eq!(said.code, 0, "this test mounts a small tmpfs, so it needs root: {}", said.stderr);
-        let backed = Backed::assemble(world, engine, &[], Some(Disk(place.into())));
+        let disk = Some(Disk(place));
+        if engine == Engine::Sqlite {
+            world.receiver(&["create", "app"]).ok();
+            world.remote("app");
+        }
+        let backed = Backed::assemble(world, engine, more, disk);
         backed.files();
         backed
     }

@@ -892,7 +892,7 @@ fn a_server_that_has_no_connection_left_is_named_and_what_is_live_goes_on(engine
 }
 
 fn a_disk_of_the_servers_that_has_no_room_is_noticed_before_anybody_waits(engine: Engine) {
-    let world = Backed::on_a_disk_of(engine, 160);
+    let world = Backed::on_a_disk_of(engine, 160, &[]);
     world.settings(SQL, "");
     world.commit("one");
     world.push().ok().says("=====> live: 0/");

@@ -265,14 +265,20 @@ fn told(socket: &Path, error: &mysql::Error) -> Error {
             Error::new(format!("a right is missing on the database server at {at}: {said}"))
                 .hint("`receiver doctor` prints the GRANT statements")
         }
-        3 | 1021 | 1114 => Error::new(format!("the database server at {at} has no room left: {said}"))
-            .hint("make room on the filesystem of its datadir (SELECT @@datadir)"),
+        3 | 1021 | 1114 => no_room(at, &said),
+        // InnoDB's own words where a file of its sorting cannot grow.
+        1296 if said.contains("emp file write failure") => no_room(at, &said),
         1053 | 1077 => Error::new(format!("the database server at {at} is shutting down")),
         1205 => Error::new("another connection kept its lock for too long"),
         1317 | 3024 | 1969 | 1968 => Error::new("the statement was stopped"),
         1927 | 3169 => Error::new("the connection was ended by the server's administrator"),
         code => Error::new(format!("{said} (error {code})")),
     }
+}
+
+fn no_room(at: impl fmt::Display, said: &str) -> Error {
+    Error::new(format!("the database server at {at} has no room left: {said}"))
+        .hint("make room on the filesystem of its datadir (SELECT @@datadir)")
 }
 
 fn way(error: &mysql::Error) -> String {

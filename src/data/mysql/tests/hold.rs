@@ -116,6 +116,28 @@ fn a_table_that_was_made_beside_the_hold_is_named() {
 }
 
 #[test]
+fn a_hold_ends_after_its_limit_also_where_the_server_comes_to_no_end() {
+    let world = World::new();
+    let database = world.filled("CREATE TABLE t (a int)");
+    let to = world.at(&format!("{}_x", database.name()));
+    let hold = database.hold(&soon()).unwrap();
+    let limit = Limit::within(Duration::from_secs(3));
+    hold.copy_to(to.spot(), &limit, &mut |_| {}).unwrap();
+    let error = database.session().unwrap().run("SELECT SLEEP(600)").unwrap_err().render();
+    assert!(limit.is_over());
+    assert!(
+        error.contains("held for as long as they may") && error.contains("let itself not be stopped"),
+        "{error}"
+    );
+    hold.check().unwrap_err();
+    let mut writer = world.role(&database, Access::Write);
+    writer.query_drop("SET SESSION lock_wait_timeout = 20; INSERT INTO t VALUES (1)").unwrap();
+    drop(hold);
+    to.remove().unwrap();
+    database.remove().unwrap();
+}
+
+#[test]
 fn a_hold_knows_when_its_server_is_gone() {
     let server: &'static TestServer = Box::leak(Box::new(TestServer::start(&[])));
     let world = World { server, ..World::new() };

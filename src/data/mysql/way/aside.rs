@@ -13,7 +13,7 @@ use crate::data::Limit;
 use crate::data::mysql::database::Mysql;
 use crate::data::mysql::objects::{self, Made};
 use crate::data::mysql::session::{Session, code, codes};
-use crate::data::mysql::{fence, place, quote};
+use crate::data::mysql::{fence, lookout, place, quote};
 use crate::support::{Error, Result, text};
 
 /// The table that they are written down in.
@@ -39,6 +39,7 @@ impl<'a> Aside<'a> {
                 .hint("let it end, then try again"));
         }
         restore(&mut session, name)?;
+        lookout::has_room(&mut session)?;
         let own = quote::name(&place::own(name)?);
         session.run(&format!("CREATE DATABASE IF NOT EXISTS {own} CHARACTER SET utf8mb4"))?;
         let mut triggers = objects::triggers_by_name(&mut session, name)?;

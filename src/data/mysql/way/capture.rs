@@ -19,7 +19,7 @@ use super::note::{self, Watched};
 use super::tables::Tables;
 use crate::data::mysql::database::Mysql;
 use crate::data::mysql::session::{Session, code, codes};
-use crate::data::mysql::{fence, hold, place, quote, tables as names};
+use crate::data::mysql::{fence, hold, lookout, place, quote, tables as names};
 use crate::data::way::{Capture, Changes, Table};
 use crate::data::{Limit, derived_name};
 use crate::support::{Error, Result, clock, text};
@@ -151,11 +151,19 @@ fn clear(database: &Mysql, session: &mut Session, limit: &Limit<'_>) -> Result<(
     if has(session, name, STATE)? {
         session.run(&format!("DROP TABLE {}", own_table(name, STATE)?))?;
     }
-    for trigger in triggers(session, name)?.into_keys() {
+    let ours = triggers(session, name)?;
+    if !ours.is_empty() {
+        lookout::has_room(session)?;
+    }
+    for trigger in ours.into_keys() {
         let drop_it = format!("DROP TRIGGER IF EXISTS {}", quote::table(name, &trigger));
         if let Err(why) = fence::patiently(database, session, &drop_it, limit) {
             return Err(why.unwrap_or_else(|| Error::new("the server lets nobody drop a trigger")));
         }
+    }
+    // What is left of them would write into nothing, and fail the app's own writes.
+    if let Some(left) = triggers(session, name)?.into_keys().next() {
+        return Err(Error::new(format!("the server does not drop the trigger {left} of {name}")));
     }
     session.run(fence::PATIENCE)?;
     if !place::is_there(session, &own)? {
