@@ -53,10 +53,30 @@ fn there_and_back(world: &Backed, count: usize) {
     world.nothing_is_left_over();
 }
 
-/// `RECEIVER_LONG=1` takes three thousand on every engine.
+/// `RECEIVER_LONG=1` takes three thousand on every engine, and any other number as many.
 fn many(engine: Engine, usual: usize) {
-    let count = if std::env::var_os("RECEIVER_LONG").is_some() { 3000 } else { usual };
-    there_and_back(&live(engine, count), count);
+    let long = std::env::var("RECEIVER_LONG").ok().and_then(|count| count.parse().ok());
+    let count = long.map_or(usual, |count| if count == 1 { 3000 } else { count });
+    let mut world = live(engine, count);
+    too_many(&mut world);
+    there_and_back(&world, count);
+}
+
+/// In no time at all they cannot be carried: that is known before anybody waits, and said with what to type.
+fn too_many(world: &mut Backed) {
+    let ticket = world.place().join("ticket");
+    std::fs::write(&ticket, "").unwrap();
+    world.receiver(&["config", "app", "database.max_pause", "20ms"]).ok();
+    world.add_table("one_more");
+    world.env.insert("RECEIVER_TEST_STOP_AT".into(), "held".into());
+    world.env.insert("RECEIVER_TEST_DIE_ONCE".into(), ticket.display().to_string());
+    let said = world.push().ok().says("(max_pause): nobody was held").says("NOT LIVE: still 0/");
+    said.says("`receiver deploy app -o max-pause=").says("-o carry=shared");
+    assert!(ticket.exists(), "it came to the hold");
+    world.env.remove("RECEIVER_TEST_STOP_AT");
+    world.only(&["app_v0"]);
+    assert_eq!(world.entries(), "one");
+    world.receiver(&["config", "app", "database.max_pause", "20m"]).ok();
 }
 
 #[test]

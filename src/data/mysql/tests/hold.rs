@@ -117,7 +117,9 @@ fn a_table_that_was_made_beside_the_hold_is_named() {
 
 #[test]
 fn a_hold_ends_after_its_limit_also_where_the_server_comes_to_no_end() {
-    let world = World::new();
+    // It hangs up for all sessions of this process, so it has a server of its own.
+    let server: &'static TestServer = Box::leak(Box::new(TestServer::start(&[])));
+    let world = World { server, ..World::new() };
     let database = world.filled("CREATE TABLE t (a int)");
     let to = world.at(&format!("{}_x", database.name()));
     let hold = database.hold(&soon()).unwrap();
