@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
+use crate::system::{System, on};
 use crate::world::{PROGRAM, Said, World};
 use receiver::support::death::POINTS;
 
@@ -161,9 +162,10 @@ fn in_several_worlds(
     each: fn(&mut World, &str, usize),
 ) {
     const WORLDS: usize = 5;
+    let system = System::now();
     let workers: Vec<_> = (0..WORLDS)
         .map(|at| {
-            std::thread::spawn(move || {
+            let work = move || {
                 let mut world = make();
                 for point in points.iter().skip(at).step_by(WORLDS) {
                     for times in 1..=1 + usize::from(comes_again(point)) {
@@ -171,7 +173,8 @@ fn in_several_worlds(
                         each(&mut world, point, times);
                     }
                 }
-            })
+            };
+            std::thread::spawn(move || on(system, work))
         })
         .collect();
     let ended: Vec<_> = workers.into_iter().map(std::thread::JoinHandle::join).collect();

@@ -41,14 +41,18 @@ impl System {
 
 /// Runs a test in worlds of Mercurial's.
 pub fn on_mercurial(test: impl FnOnce()) {
-    struct Back;
+    on(System::Mercurial, test);
+}
+
+/// Runs something in worlds of a system; a thread of its own does not know which ours are of.
+pub fn on(system: System, test: impl FnOnce()) {
+    struct Back(System);
     impl Drop for Back {
         fn drop(&mut self) {
-            SYSTEM.set(System::Git);
+            SYSTEM.set(self.0);
         }
     }
-    let _back = Back;
-    SYSTEM.set(System::Mercurial);
+    let _back = Back(SYSTEM.replace(system));
     test();
 }
 
