@@ -1,9 +1,11 @@
 //! The proofs: that a copy is whole, that it still is after a migration, and that an app used it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 
 use super::catalog::{self, RELATIONS, Table};
-use super::parallel;
+use super::parallel::{self, Shared};
 use super::session::{Session, text};
 use super::{canon, names};
 use crate::data::{Census, Limit, Rows};
@@ -94,22 +96,35 @@ pub(super) fn verify(
     let (have, want) = (catalog::tables(&mut ours)?, catalog::tables(&mut theirs)?);
     same_tables(&have, &want)?;
     let want: Vec<_> = want.into_iter().filter(|table| !table.partitioned).collect();
-    let contents = parallel::over(
-        want,
-        limit,
-        || Ok((copy()?, original()?)),
-        |(ours, theirs), table, _| {
-            let cannot = || format!("cannot compare table '{}'", table.name.escape_debug());
-            let (have, want) = (content(ours, &table, limit), content(theirs, &table, limit));
-            same_content(&table, &have.context(cannot)?, &want.context(cannot)?)
-        },
-        &mut |_| {},
-    );
-    contents?;
+    // Side by side: the server answers each session with one processor.
+    let (have, were) = thread::scope(|scope| {
+        let were = scope.spawn(|| contents(original, want.clone(), limit));
+        let have = contents(copy, want.clone(), limit);
+        (have, were.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    });
+    let (have, were) = (have?, were?);
+    want.iter().try_for_each(|table| same_content(table, have.get(&table.name), were.get(&table.name)))?;
     same_sequences(&catalog::sequences(&mut ours)?, &catalog::sequences(&mut theirs)?)?;
     let broken = violations(&mut theirs, limit)?;
     no_more_than(broken, &mut ours, limit)?;
     Ok(broken)
+}
+
+/// What each of these tables holds.
+fn contents(
+    connect: &(dyn Fn() -> Result<Session> + Sync),
+    tables: Vec<Table>,
+    limit: &Limit<'_>,
+) -> Result<BTreeMap<String, Content>> {
+    let found = Mutex::new(BTreeMap::new());
+    let look = |session: &mut Session, table: Table, _: &Shared<'_>| {
+        let is = content(session, &table, limit)
+            .context(|| format!("cannot compare table '{}'", table.name.escape_debug()))?;
+        found.lock().unwrap_or_else(PoisonError::into_inner).insert(table.name, is);
+        Ok(())
+    };
+    parallel::over(tables, limit, connect, look, &mut |_| {})?;
+    Ok(found.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
 fn content(session: &mut Session, table: &Table, limit: &Limit<'_>) -> Result<Content> {
@@ -137,12 +152,17 @@ fn same_tables(copy: &[Table], original: &[Table]) -> Result<()> {
     }
 }
 
-fn same_content(table: &Table, copy: &Content, original: &Content) -> Result<()> {
+fn same_content(table: &Table, copy: Option<&Content>, original: Option<&Content>) -> Result<()> {
     let name = table.name.escape_debug();
-    if copy.0 != original.0 {
-        return Err(Error::new(format!("table '{name}' has {} rows instead of {}", copy.0, original.0)));
+    let rows = |content: Option<&Content>| content.map_or(0, |content| content.0);
+    if rows(copy) != rows(original) {
+        return Err(Error::new(format!(
+            "table '{name}' has {} rows instead of {}",
+            rows(copy),
+            rows(original)
+        )));
     }
-    if copy.1 == original.1 { Ok(()) } else { Err(Error::new(format!("table '{name}' has other content"))) }
+    if copy == original { Ok(()) } else { Err(Error::new(format!("table '{name}' has other content"))) }
 }
 
 /// The original may have gone on since: who only takes numbers is not held, and what it took is in no row.
