@@ -66,8 +66,8 @@ pub(super) fn census(session: &mut Session, database: &str) -> Result<Census> {
 }
 
 /// Proves that a copy that was made under a hold is its original. Answers how many references lead nowhere in
-/// both. The two are read side by side, and each in one session: more would push each other's pages out of the server's
-/// memory (measured with tables of three times its size: five sessions took 2.5 s, two 1.6 s).
+/// both. The two are read side by side, and each in one session: more of them would push each other's pages out of the
+/// server's memory.
 pub(super) fn verify(copy: &Mysql, original: &Mysql, limit: &Limit<'_>) -> Result<u64> {
     let (copied, was) = thread::scope(|scope| {
         let other = scope.spawn(|| ask(original, limit, whole));
