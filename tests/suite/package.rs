@@ -152,7 +152,7 @@ fn the_package_is_upgraded_under_load_waits_for_a_deploy_and_leaves_apps_when_it
 fn load(site: &Site) {
     let ask = "curl --silent --max-time 10 --output /dev/null --write-out '%{http_code}\\n' --resolve app.example:80:192.0.2.2";
     site.dev(&format!(
-        "setsid sh -c \"while [ ! -e stop ]; do {ask} http://app.example/ >> codes; done; touch stopped\" >/dev/null 2>&1 </dev/null &"
+        "setsid sh -c \"while [ -d $PWD ] && [ ! -e stop ]; do {ask} http://app.example/ >> codes; done; touch stopped\" >/dev/null 2>&1 </dev/null &"
     ))
     .ok();
     more(site);
