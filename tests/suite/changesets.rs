@@ -478,6 +478,21 @@ fn what_no_release_holds_is_thrown_away_and_the_rest_is_whole() {
 }
 
 #[test]
+fn a_limit_for_pushes_is_refused_since_mercurial_has_none() {
+    let world = site();
+    let live = world.live();
+    world
+        .receiver(&["config", "app", "limits.push_bytes", "1M"])
+        .fails(1)
+        .says("Mercurial has no limit for what is pushed");
+    world.server_config("[limits]\npush_bytes = \"1M\"\n");
+    world.file("index.html", "two\n");
+    world.commit("two");
+    world.push().ok().says("Mercurial has no limit for what is pushed").says("NOT LIVE: still");
+    assert_eq!(world.live(), live);
+}
+
+#[test]
 fn ten_thousand_changesets_come_in_one_push() {
     let mut made = None;
     on_mercurial(|| made = Some(World::with_app()));

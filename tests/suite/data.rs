@@ -272,6 +272,28 @@ fn a_syncdb_that_changes_the_live_database_by_its_path_is_caught() {
 }
 
 #[test]
+fn a_syncdb_that_uses_its_database_in_the_rehearsal_alone_is_caught_while_writers_wait() {
+    let world = with_notes(SQL, "copy");
+    let live = world.live().unwrap();
+    world.file(
+        "sync.py",
+        "import os, sqlite3\nif os.environ.get('RECEIVER_REHEARSAL'):\n    \
+         c = sqlite3.connect(os.environ['RECEIVER_DATABASE_NAME'])\n    \
+         c.execute('CREATE TABLE tag (id INTEGER)')\n    c.commit()\n",
+    );
+    world.file(
+        "receiver.toml",
+        "[stages]\nsyncdb = \"/usr/bin/python3 sync.py\"\n[database]\nengine = \"sqlite\"\n",
+    );
+    add_table(&world, "tag");
+    let said = world.push().ok().says("did not touch the database of this version");
+    said.says("rehearse ").says("NOT LIVE: still");
+    assert_eq!(world.live().as_deref(), Some(&*live));
+    assert_eq!(names(&world.app().join("versions")), ["0"]);
+    world.sql("INSERT INTO note (text) VALUES ('written after it');");
+}
+
+#[test]
 fn a_syncdb_that_touches_no_database_of_its_own_is_told_so() {
     let world = with_notes(SQL, "copy");
     world.file("receiver.toml", "[stages]\nsyncdb = \"true\"\n[database]\nengine = \"sqlite\"\n");

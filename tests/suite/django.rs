@@ -26,10 +26,10 @@ const STAGES: &str = "[stages]\n\
     syncdb = \"/usr/bin/python3 manage.py migrate --noinput\"\n\
     [database]\nengine = \"sqlite\"\n";
 
-const MODELS: &str = "from django.db import models\n\n\n\
+pub const MODELS: &str = "from django.db import models\n\n\n\
     class Parcel(models.Model):\n    name = models.CharField(max_length=40)\n";
 
-const FIRST: &str = "from django.db import migrations, models\n\n\n\
+pub const FIRST: &str = "from django.db import migrations, models\n\n\n\
     class Migration(migrations.Migration):\n    initial = True\n    dependencies = []\n    operations = [\n        \
     migrations.CreateModel('Parcel', [\n            ('id', models.AutoField(primary_key=True)),\n            \
     ('name', models.CharField(max_length=40)),\n        ]),\n    ]\n";

@@ -1,6 +1,7 @@
 //! A Django project on MariaDB that is pushed with Mercurial, over a real cable, to a server that `receiver setup` made:
 //! the account of the push and the worker's are two, and both write to the repository.
 
+use crate::django::{FIRST, MODELS};
 use crate::setup::Site;
 use crate::world::Said;
 
@@ -33,14 +34,6 @@ const URLS: &str = "import os\n\
     names = [' '.join(str(part) for part in row[1:]) for row in Parcel.objects.order_by('id').values_list()]\n    \
     return HttpResponse(os.environ['RECEIVER_VERSION'] + ': ' + ', '.join(names))\n\n\n\
     urlpatterns = [path('', parcels)]\n";
-
-const MODELS: &str = "from django.db import models\n\n\n\
-    class Parcel(models.Model):\n    name = models.CharField(max_length=40)\n";
-
-const FIRST: &str = "from django.db import migrations, models\n\n\n\
-    class Migration(migrations.Migration):\n    initial = True\n    dependencies = []\n    operations = [\n        \
-    migrations.CreateModel('Parcel', [\n            ('id', models.AutoField(primary_key=True)),\n            \
-    ('name', models.CharField(max_length=40)),\n        ]),\n    ]\n";
 
 const AREA: &str = "from django.db import migrations, models\n\n\n\
     class Migration(migrations.Migration):\n    dependencies = [('parcels', '0001_initial')]\n    \
