@@ -54,7 +54,7 @@ pub fn is_empty(path: &Path) -> Result<bool> {
 }
 
 /// Proves that a copy that was made under a hold is its original: the same tables, the same rows in
-/// each, sound pages, no broken reference more. Answers how many references are broken in both.
+/// each, value by value, sound pages, no broken reference more. Answers how many references are broken in both.
 ///
 /// Who waits for it waits for the slowest of the questions, as far as there are processors.
 pub fn verify(copy: &Path, original: &Path, limit: &Limit<'_>) -> Result<u64> {
@@ -63,10 +63,12 @@ pub fn verify(copy: &Path, original: &Path, limit: &Limit<'_>) -> Result<u64> {
         let are = scope.spawn(|| rows(copy, limit));
         let broken = scope.spawn(|| violations(original, limit));
         let now = scope.spawn(|| violations(copy, limit));
-        let sound = sound(copy, "quick_check", limit);
+        let sound = scope.spawn(|| sound(copy, "quick_check", limit));
+        let same = same_content(copy, original, limit);
         let broken = answer(broken)?;
         equal(&answer(are)?, &answer(were)?)
-            .and(sound)
+            .and_then(|()| answer(sound))
+            .and(same)
             .and_then(|()| no_more_than(broken, answer(now)?))
             .context(|| format!("the copy {} is not its original", copy.display()))?;
         Ok(broken)
@@ -86,6 +88,66 @@ pub fn examine(path: &Path, broken: u64, limit: &Limit<'_>) -> Result<()> {
 
 fn answer<T>(asked: ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
     asked.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// Proves that each table holds the same values in the same order, and the sequences as well. Both are only read, and
+/// lie still.
+fn same_content(copy: &Path, original: &Path, limit: &Limit<'_>) -> Result<()> {
+    let (ours, theirs) = (open::reader(copy)?, open::reader(original)?);
+    let cannot = || format!("cannot compare {} with {}", copy.display(), original.display());
+    let compare = || -> Result<()> {
+        let tables: Vec<String> =
+            open::tables(&theirs).context(cannot)?.into_iter().map(|(table, _)| table).collect();
+        let mut asked: Vec<(String, String)> = tables
+            .iter()
+            .map(|table| {
+                let rows = format!("SELECT * FROM main.{} NOT INDEXED", open::quoted(table));
+                (format!("table '{}' has", table.escape_debug()), rows)
+            })
+            .collect();
+        let counts = "SELECT EXISTS (SELECT 1 FROM main.sqlite_schema WHERE name = 'sqlite_sequence')";
+        if theirs.query_row(counts, [], |row| row.get(0)).context(cannot)? {
+            let names: Vec<String> = tables.iter().map(|table| open::text(table)).collect();
+            let next = format!(
+                "SELECT name, seq FROM main.sqlite_sequence WHERE name IN ({}) ORDER BY name",
+                names.join(", ")
+            );
+            asked.push(("the sequences have".to_owned(), next));
+        }
+        for (what, rows) in asked {
+            match same_rows(&ours, &theirs, &rows) {
+                Ok(true) => {}
+                Ok(false) => return Err(Error::new(format!("{what} other content"))),
+                Err(error) if is_beyond_us(&error) => {}
+                Err(error) => return Err(error).context(cannot),
+            }
+        }
+        Ok(())
+    };
+    open::within(&ours, limit, || open::within(&theirs, limit, compare))
+}
+
+/// Whether two databases answer the same rows, in the same order.
+fn same_rows(ours: &Connection, theirs: &Connection, ask: &str) -> rusqlite::Result<bool> {
+    let (mut ours, mut theirs) = (ours.prepare(ask)?, theirs.prepare(ask)?);
+    let columns = ours.column_count();
+    if columns != theirs.column_count() {
+        return Ok(false);
+    }
+    let (mut ours, mut theirs) = (ours.query([])?, theirs.query([])?);
+    loop {
+        match (ours.next()?, theirs.next()?) {
+            (None, None) => return Ok(true),
+            (Some(ours), Some(theirs)) => {
+                for at in 0..columns {
+                    if ours.get_ref(at)? != theirs.get_ref(at)? {
+                        return Ok(false);
+                    }
+                }
+            }
+            _ => return Ok(false),
+        }
+    }
 }
 
 /// Proves that two counts are the same, or names the first table that differs.
