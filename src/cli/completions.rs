@@ -5,7 +5,8 @@ use std::io::Write;
 use clap::Args;
 use clap_complete::Shell;
 
-use crate::support::{Context, Result};
+use super::talk;
+use crate::support::Result;
 
 /// Arguments of `completions`.
 #[derive(Args)]
@@ -19,7 +20,6 @@ impl Completions {
     pub fn run(&self, command: &mut clap::Command) -> Result<u8> {
         let mut script = Vec::new();
         clap_complete::generate(self.shell, command, "receiver", &mut script);
-        std::io::stdout().write_all(&script).context(|| "cannot write the script")?;
-        Ok(0)
+        talk::written(std::io::stdout().write_all(&script)).map(|()| 0)
     }
 }

@@ -4,6 +4,7 @@ use std::io::Write;
 
 use clap::Args;
 
+use super::talk;
 use crate::support::{Context, Result};
 
 /// Arguments of `man`.
@@ -24,7 +25,6 @@ impl Man {
             man.render_description_section(&mut page).context(cannot)?;
             man.render_options_section(&mut page).context(cannot)?;
         }
-        let _ = std::io::stdout().write_all(&page);
-        Ok(0)
+        talk::written(std::io::stdout().write_all(&page)).map(|()| 0)
     }
 }

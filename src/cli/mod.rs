@@ -268,9 +268,12 @@ fn main_with(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     ExitCode::from(finish(&global, cli.command.run(&global)))
 }
 
-/// Prints the error, if it is one. Returns the exit code.
+/// Sees the output out, and prints the error, if it is one. Returns the exit code.
+///
+/// What is left for the end of the process may be lost without a word: a full disk is told to nobody then, and whoever
+/// came over ssh may hang up as soon as he has the code.
 fn finish(global: &Global, result: Result<u8>) -> u8 {
-    result.unwrap_or_else(|error| {
+    result.and_then(|code| talk::flushed().map(|()| code)).unwrap_or_else(|error| {
         talk::error(global, &error);
         error.exit_code()
     })

@@ -1,6 +1,6 @@
 //! What is said: data to stdout, talk to stderr, colours only where somebody sees them.
 
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 
 use serde::Serialize;
 
@@ -10,20 +10,33 @@ use crate::support::{Context, Error, Result};
 
 /// Prints data: `words`, a line each, or with `--json` the object.
 ///
-/// A reader that is gone (`| head`) is no error.
+/// # Errors
+/// Where it cannot be written. A reader that is gone (`| head`) is none.
 pub fn data(global: &Global, object: &impl Serialize, words: &[String]) -> Result<()> {
     let mut output = std::io::stdout().lock();
     if global.json {
         let text = serde_json::to_string(object).context(|| "cannot write JSON")?;
-        let _ = writeln!(output, "{text}");
-        return Ok(());
+        return written(writeln!(output, "{text}"));
     }
-    for line in words {
-        if writeln!(output, "{line}").is_err() {
-            break;
+    written(words.iter().try_for_each(|line| writeln!(output, "{line}")))
+}
+
+/// Sees out what was written to stdout.
+///
+/// # Errors
+/// Where it cannot be written (`> /dev/full`).
+pub fn flushed() -> Result<()> {
+    written(std::io::stdout().flush())
+}
+
+/// A reader that is gone is no error; everything else is.
+pub fn written(result: std::io::Result<()>) -> Result<()> {
+    match result {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(error).context(|| "cannot write the output")
         }
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// Says something to the person; not with `--quiet`.

@@ -7,7 +7,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::ssh::{KEYS, each_way, two_apps};
 use crate::sshd::{Listener, Sshd, let_in};
-use crate::world::{Said, World};
+use crate::world::{PROGRAM, Said, World};
 
 #[test]
 fn streams_and_exit_codes_come_through() {
@@ -25,7 +25,13 @@ fn streams_and_codes(world: &World, sshd: &Sshd) {
     sshd.fed(world, "adam", "put app big/file", &bytes).ok();
     assert_eq!(std::fs::read(world.app().join("shared/big/file")).unwrap(), bytes);
     let got = sshd.command(world, "adam", "get app big/file").output().unwrap();
-    assert!(got.status.success() && got.stdout == bytes);
+    assert!(
+        got.status.success() && got.stdout == bytes,
+        "{} of {}, {:?}",
+        got.stdout.len(),
+        bytes.len(),
+        got.stderr
+    );
     for path in ["../receiver/lock", "/etc/passwd", "a/../../receiver.toml"] {
         sshd.ssh(world, "adam", &format!("get app {path}")).fails(2);
         sshd.fed(world, "adam", &format!("put app {path}"), b"x").fails(2);
@@ -43,6 +49,28 @@ fn streams_and_codes(world: &World, sshd: &Sshd) {
     sshd.git(world, "dora", &["push", &sshd.remote("app"), "main"]).ok().says("NOT LIVE");
     sshd.ssh(world, "dora", "attach app").fails(1).says("NOT LIVE");
     sshd.ssh(world, "ruth", "verify app 0/nothing").fails(2);
+}
+
+/// What comes last has no end of a line, and waits in the process for its end: nobody was told where that lost it.
+#[test]
+fn output_that_cannot_be_written_is_an_error_to_its_last_byte() {
+    let world = two_apps();
+    world.receiver_fed(&["put", "app", "note"], b"no end of line").ok();
+    for words in [
+        &["get", "app", "note"][..],
+        &["list", "app", "--json"],
+        &["status", "app"],
+        &["man"],
+        &["db", "app", "dump"],
+    ] {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let mut command = world.command(PROGRAM, world.place());
+        let said = Said::of(&command.args(words).stdout(full).output().unwrap());
+        said.fails(1).says("error: cannot").says("No space left on device");
+    }
+    // A reader that has seen enough is none.
+    let seen = world.run("sh", world.place(), &["-c", &format!("{PROGRAM} man | head -n 1")]).ok();
+    assert_eq!((seen.stdout.lines().count(), seen.stderr.as_str()), (1, ""));
 }
 
 #[test]
