@@ -328,8 +328,8 @@ impl Chance {
 /// The points that a deploy passes which opens a version behind the door.
 fn opening() -> Vec<&'static str> {
     let end = POINTS.iter().position(|point| *point == "job-removed").unwrap();
-    // The one is of a release that joins, the other of a hold that disconnects.
-    let others = ["checked", "database-closed"];
+    // Of a release that joins, of a hold that disconnects, and of a release that takes a spare, where there is one.
+    let others = ["checked", "database-closed", "spare-taken"];
     POINTS[..=end].iter().copied().filter(|point| !others.contains(point)).collect()
 }
 
