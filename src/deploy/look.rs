@@ -23,7 +23,7 @@ use crate::support::{Context, Error, Result, files};
 use crate::vcs::export::{self, Size};
 use crate::vcs::manifest::Manifest;
 use crate::vcs::submodules::{self, Part};
-use crate::vcs::{self, Kind, Objects, Repository, Tree};
+use crate::vcs::{self, AtTop, Kind, Objects, Repository, Tree};
 
 /// What is there of an app.
 #[derive(Debug)]
@@ -103,7 +103,7 @@ pub fn at(app: &App, repository: &Repository, scene: &Scene, request: &Request) 
     let tree = repository.tree(request.revision)?;
     refuse(&tree.complaints)?;
     let lineage = lineage(app, request.unborn)?;
-    let settings = settings_for(app, repository, &tree, request.unborn)?;
+    let settings = settings(app, repository, request.revision, request.unborn)?;
     let said = Words::of(&settings);
     let fingerprint = fingerprint(&tree, &said)?;
     refuse_unsaid(app, &tree, &settings, &fingerprint)?;
@@ -192,24 +192,27 @@ fn exported(app: &App, record: &Record) -> Option<Manifest> {
 }
 
 /// The settings of a revision, with the server's.
-pub fn settings(app: &App, repository: &Repository, tree: &Tree) -> Result<Settings> {
-    settings_for(app, repository, tree, None)
-}
-
-fn settings_for(app: &App, repository: &Repository, tree: &Tree, unborn: Option<Unborn>) -> Result<Settings> {
+fn settings(
+    app: &App,
+    repository: &Repository,
+    revision: &Revision,
+    unborn: Option<Unborn>,
+) -> Result<Settings> {
     const MOST: u64 = 1 << 20;
-    let from_code = match tree.find(b"receiver.toml") {
-        Some(entry) if matches!(entry.kind, Kind::File { .. }) => {
-            let size = repository.objects().size(entry.id)?;
+    let from_code = match repository.at_top(revision, "receiver.toml")? {
+        Some(AtTop::File(id)) => {
+            let size = repository.objects().size(id)?;
             if size > MOST {
                 return Err(Error::new(format!(
                     "receiver.toml has {size} bytes; nobody writes that many settings"
                 )));
             }
-            Some(repository.objects().read(entry.id)?)
+            Some(repository.objects().read(id)?)
         }
-        Some(_) => return Err(Error::new("receiver.toml is a symlink or a submodule; a file is wanted")),
-        None if tree.has("receiver.toml") => {
+        Some(AtTop::Other) => {
+            return Err(Error::new("receiver.toml is a symlink or a submodule; a file is wanted"));
+        }
+        Some(AtTop::Directory) => {
             return Err(Error::new("receiver.toml is a directory; a file is wanted"));
         }
         None => None,
@@ -234,8 +237,7 @@ fn lineage(app: &App, unborn: Option<Unborn>) -> Result<Option<Lineage>> {
 
 /// The settings of a release that stands, with the server's as they are now.
 pub fn settings_of(app: &App, record: &Record) -> Result<Settings> {
-    let repository = Repository::open(&app.repository())?;
-    settings(app, &repository, &repository.tree(&record.revision)?)
+    settings(app, &Repository::open(&app.repository())?, &record.revision, None)
 }
 
 fn server_file(app: &App) -> Result<Option<Vec<u8>>> {

@@ -48,7 +48,7 @@ pub fn release(app: &App, scene: &Scene, id: &ReleaseId) -> Result<Found> {
         scene.releases.sealed(id).ok_or_else(|| Error::usage(format!("{id} is not a complete release")))?;
     let repository = Repository::open(&app.repository())?;
     let tree = repository.tree(&record.revision)?;
-    let settings = look::settings(app, &repository, &tree)?;
+    let settings = look::settings_of(app, record)?;
     let mut parts =
         submodules::expand(repository.objects(), &tree, &settings.export.submodules, &app.submodules())?;
     parts.push(Part::new(repository.objects().path().to_owned(), tree));

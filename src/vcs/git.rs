@@ -17,6 +17,20 @@ const MOST_ENTRIES: usize = 2_000_000;
 /// Nor more bytes of paths: that many entries with the longest of them would fill any memory.
 const MOST_NAMES: usize = 256 << 20;
 
+/// The mode that git gives a directory.
+const DIRECTORY: i32 = 0o040_000;
+
+/// What has a name at the top of a revision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AtTop {
+    /// A file.
+    File(ObjectId),
+    /// A directory.
+    Directory,
+    /// A symlink or a submodule.
+    Other,
+}
+
 /// A bare git repository.
 pub struct Repository {
     inner: git2::Repository,
@@ -157,6 +171,18 @@ impl Repository {
         self.tree_below(top, b"")
     }
 
+    /// What has this name at the top of a revision; the rest of it is not looked at.
+    pub fn at_top(&self, revision: &Revision, name: &str) -> Result<Option<AtTop>> {
+        let tree = self.commit(revision)?.tree().context(|| format!("cannot read the tree of {revision}"))?;
+        Ok(tree.get_name(name).map(|entry| match entry.filemode() {
+            DIRECTORY => AtTop::Directory,
+            mode => match kind_of(mode) {
+                Kind::File { .. } => AtTop::File(entry.id()),
+                Kind::Link | Kind::Submodule => AtTop::Other,
+            },
+        }))
+    }
+
     fn tree_below(&self, top: ObjectId, at: &[u8]) -> Result<Tree> {
         let mut tree = Tree::default();
         let mut names = 0;
@@ -170,7 +196,7 @@ impl Repository {
             Tree::check_names(
                 &mut tree.complaints,
                 &directory,
-                listing.iter().map(|entry| entry.name_bytes().to_vec()),
+                listing.iter().map(|entry| entry.name_bytes().to_vec()).collect(),
             );
             if tree.complaints.len() > complaints {
                 continue;
@@ -179,7 +205,7 @@ impl Repository {
                 let path = join(&directory, entry.name_bytes());
                 names += path.len();
                 match entry.filemode() {
-                    0o040_000 => {
+                    DIRECTORY => {
                         tree.directories.push(path.clone());
                         waiting.push((path, entry.id()));
                     }
@@ -339,5 +365,46 @@ fn kind_of(mode: i32) -> Kind {
         0o120_000 => Kind::Link,
         0o160_000 => Kind::Submodule,
         mode => Kind::File { executable: mode & 0o100 != 0 },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn blob(repository: &git2::Repository, bytes: &[u8]) -> ObjectId {
+        repository.blob(bytes).unwrap()
+    }
+
+    #[test]
+    fn the_settings_of_a_revision_are_found_without_the_rest_of_its_tree() {
+        let place = tempfile::tempdir().unwrap();
+        let raw = git2::Repository::init_bare(place.path()).unwrap();
+        let tree = |entries: &[(&str, ObjectId, i32)]| {
+            let mut builder = raw.treebuilder(None).unwrap();
+            for (name, id, mode) in entries {
+                builder.insert(name, *id, *mode).unwrap();
+            }
+            builder.write().unwrap()
+        };
+        let (file, link) = (blob(&raw, b"text"), blob(&raw, b"../target"));
+        let below = tree(&[("more.txt", file, 0o100_644)]);
+        let top = tree(&[
+            ("below", below, DIRECTORY),
+            ("receiver.toml", file, 0o100_644),
+            ("link", link, 0o120_000),
+        ]);
+        let somebody = git2::Signature::new("Ada", "ada@example.org", &git2::Time::new(0, 0)).unwrap();
+        let commit =
+            raw.commit(None, &somebody, &somebody, "one", &raw.find_tree(top).unwrap(), &[]).unwrap();
+        let hex = below.to_string();
+        std::fs::remove_file(place.path().join("objects").join(&hex[..2]).join(&hex[2..])).unwrap();
+        let repository = Repository::open(place.path()).unwrap();
+        let revision: Revision = commit.to_string().parse().unwrap();
+        assert!(repository.tree(&revision).is_err(), "what is below cannot be read");
+        let found = |name| repository.at_top(&revision, name).unwrap();
+        assert_eq!(found("receiver.toml"), Some(AtTop::File(file)));
+        assert_eq!([found("below"), found("link")], [Some(AtTop::Directory), Some(AtTop::Other)]);
+        assert_eq!(found("more.txt"), None);
     }
 }

@@ -1,7 +1,7 @@
 //! Reads a revision and writes its tree: exactly the revision, and nothing outside its place.
 //!
 //! What is read here was pushed: names, links and sizes are whatever the pusher wanted. A [`Tree`]
-//! that passed [`Tree::check`] cannot leave the directory that it is exported to.
+//! without complaints cannot leave the directory that it is exported to.
 
 pub mod bundle;
 pub mod export;
@@ -17,6 +17,6 @@ pub mod times;
 pub mod tree;
 mod writer;
 
-pub use git::Repository as Objects;
+pub use git::{AtTop, Repository as Objects};
 pub use repository::Repository;
 pub use tree::{Entry, Kind, Tree};

@@ -28,6 +28,10 @@ pub fn refuse_component(name: &[u8], top: bool) -> Option<&'static str> {
 /// Whether a filesystem somewhere takes `name` for `.git`: without case, with characters that HFS+
 /// ignores, with NTFS's short name, streams, and dots and spaces at the end.
 fn is_dot_git(name: &[u8]) -> bool {
+    // Nearly all names are done with here.
+    if name.is_ascii() && !name.starts_with(b".") && !name[..1].eq_ignore_ascii_case(b"g") {
+        return false;
+    }
     let Ok(text) = std::str::from_utf8(name) else { return false };
     let seen: String = text.chars().filter(|c| !ignored_by_hfs(*c)).flat_map(char::to_lowercase).collect();
     let stem = seen.split([':', '\\']).next().unwrap_or_default();

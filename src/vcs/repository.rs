@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
+use super::git::AtTop;
 use super::tree::Tree;
 use super::{git, hg};
 use crate::app::{Revision, Vcs};
@@ -128,6 +129,11 @@ impl Repository {
             Repository::Git(git) => git.tree(revision),
             Repository::Mercurial(hg) => hg.tree(revision),
         }
+    }
+
+    /// What has this name at the top of a revision; the rest of it is not looked at.
+    pub fn at_top(&self, revision: &Revision, name: &str) -> Result<Option<AtTop>> {
+        self.objects().at_top(&self.commit(revision)?, name)
     }
 
     /// The commit in the objects that has exactly a revision's files.

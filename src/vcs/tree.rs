@@ -1,6 +1,6 @@
 //! A revision's tree as a list, and the check that it can be written without leaving its place.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
 pub use git2::Oid as ObjectId;
 
@@ -84,20 +84,17 @@ impl Tree {
     }
 
     /// Takes up one directory's names; says which of them may not be.
-    pub(super) fn check_names(
-        complaints: &mut Vec<String>,
-        directory: &[u8],
-        names: impl Iterator<Item = Vec<u8>>,
-    ) {
-        let mut seen = HashSet::new();
-        for name in names {
-            let path = join(directory, &name);
-            if let Some(why) = paths::refuse_component(&name, directory.is_empty()) {
-                complaints.push(format!("{} {why}", printable_bytes(&path)));
-            } else if !seen.insert(name) {
-                complaints.push(format!("{} is there twice", printable_bytes(&path)));
-            } else if path.len() > 3500 {
-                complaints.push(format!("{}… is too long a path", printable_bytes(&path[..100])));
+    pub(super) fn check_names(complaints: &mut Vec<String>, directory: &[u8], mut names: Vec<Vec<u8>>) {
+        names.sort_unstable();
+        for (at, name) in names.iter().enumerate() {
+            let shown = || printable_bytes(&join(directory, name));
+            if let Some(why) = paths::refuse_component(name, directory.is_empty()) {
+                complaints.push(format!("{} {why}", shown()));
+            } else if at > 0 && names[at - 1] == *name {
+                complaints.push(format!("{} is there twice", shown()));
+            } else if directory.len() + 1 + name.len() > 3500 {
+                complaints
+                    .push(format!("{}… is too long a path", printable_bytes(&join(directory, name)[..100])));
             }
         }
     }
