@@ -309,6 +309,7 @@ mod tests {
             r#"{"seq":2,"time":"2026-11-28T14:00:00Z","event":"verdict","job":"j","outcome":"failed","why":"\u00e9"}"#,
             r#"{"seq":3,"time":"2026-11-28T14:00:00Z","event":"live","release":"0/20261128T140000Z-aaaaaaaaaaaa","rollback":false}"#,
             r#"{"seq":4,"time":"2026-11-28T14:00:00Z","event":"lock","why":"x"}"#,
+            r#"{"seq":4,"time":"2026-11-28T14:00:00Z","event":"prune","releases":["0/20261128T140000Z-aaaaaaaaaaaa"],"versions":[3]}"#,
             r#"{"seq":5,"time":"2026-11-28T14:00:00Z","event":"new one","release":{"of":"another kind"}}"#,
         ];
         for line in lines {

@@ -54,10 +54,13 @@ struct Line<'a> {
     before: Option<ReleaseId>,
     rollback: Option<bool>,
     why: Option<String>,
+    releases: Option<Vec<ReleaseId>>,
+    #[serde(default)]
+    versions: Vec<u32>,
 }
 
 impl Entry {
-    /// Reads a line. Most are of three kinds, which are read without a detour: a journal may have very many.
+    /// Reads a line. Most are of four kinds, which are read without a detour: a journal may have very many.
     pub(super) fn read(line: &[u8]) -> serde_json::Result<Entry> {
         let known = serde_json::from_slice::<Line>(line).ok().and_then(Line::into_entry);
         known.map_or_else(|| serde_json::from_slice(line), Ok)
@@ -76,6 +79,7 @@ impl Line<'_> {
                 Event::Verdict { job, outcome, revision, branch, release: self.release, why }
             }
             "live" => Event::Live { release: self.release?, before, rollback: self.rollback? },
+            "prune" => Event::Prune { releases: self.releases?, versions: self.versions },
             _ => return None,
         };
         Some(Entry { seq, time, by, event })

@@ -124,10 +124,11 @@ impl<'a> Crew<'a> {
 
     /// All that were started are up, and stay so for `settle`.
     fn watch(&self, began: usize, settle: Duration, how: &Upbringing) -> Result<()> {
-        let until = Instant::now() + settle;
+        let started = &self.starts[began..];
+        let until = Instant::now() + if started.is_empty() { Duration::ZERO } else { settle };
         loop {
             (how.stop)()?;
-            for start in &self.starts[began..] {
+            for start in started {
                 self.refuse_ended(start)?;
             }
             let left = until.saturating_duration_since(Instant::now());

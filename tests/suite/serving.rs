@@ -3,7 +3,7 @@
 use std::os::unix::fs::FileTypeExt;
 
 use crate::web::{Answered, SQL, WEB, ask};
-use crate::world::World;
+use crate::world::{PROGRAM, World};
 
 fn gone(pid: u64) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
@@ -217,6 +217,21 @@ fn a_rollback_brings_the_old_code_and_its_database_back_behind_the_door() {
     assert_eq!(world.post("/", "once more in version 0").status, 201);
     world.until_running(&["web"]);
     world.nothing_is_left_over();
+}
+
+/// How long processes have to stay up is nobody's affair where there are none.
+#[test]
+fn a_rollback_without_processes_waits_for_none() {
+    let world = World::with_app();
+    for page in ["one", "two"] {
+        world.file("receiver.toml", "[database]\nengine = \"none\"\n[web]\nsettle = \"30m\"\n");
+        world.file("index.html", page);
+        world.commit(page);
+        world.push().ok();
+    }
+    let back = world.start(PROGRAM, &["rollback", "app"]);
+    world.end(back, 60).ok().says("=====> live: 0/");
+    assert_eq!(world.live_file("index.html"), "one");
 }
 
 #[test]
