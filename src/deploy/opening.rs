@@ -15,7 +15,7 @@ use super::joblog::Line;
 use super::look::Look;
 use super::making::Making;
 use super::plan::{self, Brought, Data};
-use super::trial::{self, Begins, Origin, Trial};
+use super::trial::{self, Begins, Origin, Run, Trial};
 use super::{crossing, doorway, processes, returning};
 use crate::app::record::{DatabaseRecord, StageRun};
 use crate::app::settings::{Carry, HoldBy, StageName};
@@ -127,7 +127,7 @@ pub fn open(making: &mut Making, opening: &Opening) -> Result<()> {
 fn begin_empty(making: &mut Making, own: Box<dyn Database>) -> Result<()> {
     let found = trial::database_files(making);
     let trial = Trial { database: own, previous: None, begins: Begins::Empty };
-    trial.migrate(making, None, UNHURRIED)?;
+    trial.migrate(making, Run::ForGood, UNHURRIED)?;
     trial::refuse_strays(making, &found)?;
     making.stage(StageName::Check, &making.environment.clone(), UNHURRIED)?;
     death::point("checked");
@@ -150,7 +150,7 @@ fn begin_with_data(making: &mut Making, fits: bool, own: Box<dyn Database>) -> R
     death::point("data-loaded");
     let trial = Trial { database: own, previous: None, begins: Begins::Seeded };
     if !fits {
-        trial.migrate(making, None, UNHURRIED)?;
+        trial.migrate(making, Run::ForGood, UNHURRIED)?;
     }
     trial::refuse_strays(making, &found)?;
     making.stage(StageName::Check, &making.environment.clone(), UNHURRIED)?;
@@ -182,7 +182,7 @@ fn rehearse(making: &mut Making, carry: Carry, live: &dyn Database, own: &dyn Da
     let copied = begun.elapsed();
     let found = trial::database_files(making);
     let migrated =
-        prove_cost(carry, &*trial.database).and_then(|()| trial.migrate(making, Some(()), UNHURRIED));
+        prove_cost(carry, &*trial.database).and_then(|()| trial.migrate(making, Run::Rehearsal, UNHURRIED));
     let pause = begun.elapsed();
     let result = unchanged(making, live, &schema_before).and(migrated).and_then(|()| {
         trial::refuse_strays(making, &found)?;
@@ -391,7 +391,7 @@ fn seed(making: &mut Making, carry: Carry, from: &dyn Database, own: Box<dyn Dat
     let found = trial::database_files(making);
     let origin = Origin { database: from, hold: None, limit: Limit::within(UNHURRIED) };
     let trial = trial::begin(making, carry, &origin, own, Begins::Seeded, &mut |_| {})?;
-    trial.migrate(making, None, UNHURRIED)?;
+    trial.migrate(making, Run::ForGood, UNHURRIED)?;
     trial::end_previous(making.app(), &trial)?;
     trial::refuse_strays(making, &found)?;
     making.log.timed("data", format!("from a snapshot of {}; nobody was held", from.spot().name), begun);
@@ -442,7 +442,7 @@ fn carry_over(making: &mut Making, carry: Carry, live: &dyn Database, own: Box<d
     let own = &*trial.database;
     let broken = if carry == Carry::Copy { own.verify(live.spot(), &limit)? } else { u64::MAX };
     let left = most.saturating_sub(begun.elapsed());
-    trial.migrate(making, None, left).map_err(|error| {
+    trial.migrate(making, Run::ForGood, left).map_err(|error| {
         if limit.is_over() {
             error.hint("it took longer than in the rehearsal; try again, or give it a longer max_pause")
         } else {
@@ -487,7 +487,7 @@ fn share(making: &mut Making, live: Box<dyn Database>) -> Result<()> {
     rehearse(making, Carry::Shared, &*live, &*live)?;
     making.stopper.pass();
     let trial = Trial { database: live, previous: None, begins: Begins::Copied };
-    trial.migrate(making, None, UNHURRIED)
+    trial.migrate(making, Run::ForGood, UNHURRIED)
 }
 
 /// What a version's opening costs, as the last one measured it; for a plan.

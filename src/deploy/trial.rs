@@ -82,6 +82,15 @@ pub enum Begins {
     Seeded,
 }
 
+/// What syncdb and migration are run for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Run {
+    /// To see what becomes of it; the database goes.
+    Rehearsal,
+    /// The database is the version's.
+    ForGood,
+}
+
 /// A database before syncdb, as far as it is looked at.
 enum Before {
     Empty,
@@ -91,16 +100,16 @@ enum Before {
 
 impl Trial {
     /// Runs syncdb and, over an earlier version, migration, and proves that they used this database.
-    pub fn migrate(&self, making: &mut Making, rehearsal: Option<()>, most: Duration) -> Result<()> {
+    pub fn migrate(&self, making: &mut Making, run: Run, most: Duration) -> Result<()> {
         let mut environment = making.environment.with_database(&*self.database, Access::Write)?;
-        if rehearsal.is_some() {
+        if run == Run::Rehearsal {
             environment.set("RECEIVER_REHEARSAL", "1");
         }
         if let Some(previous) = &self.previous {
             environment = environment.with_previous(previous.database())?;
         }
         let begun = Instant::now();
-        let before = self.before(making, rehearsal, most)?;
+        let before = self.before(making, run, most)?;
         self.stage(making, StageName::Syncdb, &environment, most)?;
         if self.previous.is_some() || making.has_previous() && self.begins != Begins::Seeded {
             self.stage(making, StageName::Migration, &environment, most.saturating_sub(begun.elapsed()))?;
@@ -109,7 +118,7 @@ impl Trial {
             self.prove(making, &before, &environment, most)?;
         }
         // Whoever waits has been told by the rehearsal already.
-        if rehearsal.is_some() || self.begins != Begins::Copied {
+        if run == Run::Rehearsal || self.begins != Begins::Copied {
             refuse_pending(making, &environment)?;
         }
         Ok(())
@@ -150,14 +159,14 @@ impl Trial {
     }
 
     /// What the proof that the app used this database compares with; `None` where SQL is run, by receiver itself.
-    fn before(&self, making: &Making, rehearsal: Option<()>, most: Duration) -> Result<Option<Before>> {
+    fn before(&self, making: &Making, run: Run, most: Duration) -> Result<Option<Before>> {
         let runs = making.settings().stage(StageName::Syncdb).map(|stage| &stage.action);
         if !matches!(runs, Some(Action::Run(_))) {
             return Ok(None);
         }
         Ok(Some(match self.begins {
             Begins::Empty => Before::Empty,
-            Begins::Copied if rehearsal.is_none() && making.changes_schema => {
+            Begins::Copied if run == Run::ForGood && making.changes_schema => {
                 Before::Schema(self.database.schema()?)
             }
             _ => Before::All(self.database.census(&Limit::within(most))?),
