@@ -4,17 +4,22 @@
 //! or a host that is somebody else's is refused, and hinders no other branch of the same push.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use toml_edit::DocumentMut;
 
 use super::look::{self, Scene};
 use super::queue::{self, Job, Order};
-use super::{found, joblog::JobLog, preview, spawn, worker};
+use super::verdict::Verdict;
+use super::{found, hand, joblog, joblog::JobLog, preview, spawn, worker};
+use crate::app::guard::Guard;
+use crate::app::journal::{Event, Outcome};
 use crate::app::record::DatabaseRecord;
 use crate::app::settings::{Branch, BranchData, BranchName, Domain, Settings};
 use crate::app::slug::preview_name;
 use crate::app::{App, AppName, Lineage, guard};
-use crate::support::{Context, Error, Exit, Result, files};
+use crate::support::accounts::Account;
+use crate::support::{Context, Error, Exit, Result, death, files};
 use crate::vcs::Repository;
 
 /// The app that a branch becomes, or is.
@@ -31,6 +36,11 @@ pub struct Claim {
 }
 
 impl Claim {
+    /// The server's file that the app begins with.
+    pub fn beginning(&self) -> &str {
+        &self.beginning
+    }
+
     /// The same, where the app is not made yet: what a look at its first revision goes by.
     pub fn unborn(&self) -> Option<Unborn<'_>> {
         self.is_new.then_some(Unborn { server_file: &self.beginning, lineage: &self.lineage })
@@ -196,19 +206,65 @@ fn beginning(parent: &App, branch: &str, domain: Option<&Domain>) -> Result<Stri
     Ok(branch + &domain + document.to_string().trim_start())
 }
 
+/// Whether the app of a claim is still to be made, by root: then a hook can only ask its parent's worker for it.
+pub fn is_roots_to_make(claim: &Claim) -> bool {
+    claim.is_new && claim.app.sibling(&claim.lineage.parent).user().is_some()
+}
+
 /// Makes the app of a claim, where it is not there yet.
 pub fn make(claim: &Claim) -> Result<()> {
     if !claim.is_new {
         return Ok(());
     }
-    if let Some(parent) = claim.app.name().parent()
-        && claim.app.sibling(&parent).user().is_some()
-    {
-        return Err(Error::new("apps of branches are not made on a server that was set up, yet").hint(
-            format!("`sudo receiver setup NAME --branch {}` makes an app for it", claim.lineage.branch),
-        ));
+    let parent = claim.app.sibling(&claim.lineage.parent);
+    if parent.user().is_some() {
+        return hand::make_branch(&parent, &claim.lineage.branch).map(drop);
     }
     found::branch_app(&claim.app, &claim.lineage, &claim.beginning)
+}
+
+/// Carries out the order to make the app of a branch, and hands the push on to it: under the same name, so that whoever
+/// follows it finds it there, and so that a death on the way hands on nothing twice.
+pub fn perform(guard: &mut Guard, job: &Job, push: &Order, log: &JobLog) -> Verdict {
+    match hand_on(guard, job, push, log) {
+        Ok(verdict) => verdict,
+        Err(error) => Verdict {
+            outcome: Outcome::Failed,
+            release: None,
+            why: Some(error.one_line()),
+            notes: error.innermost_hint().map(|hint| format!("hint: {hint}")).into_iter().collect(),
+            line: format!("NOT LIVE: {}; the next push of that branch tries again", error.one_line()),
+            code: 1,
+        },
+    }
+}
+
+fn hand_on(guard: &mut Guard, job: &Job, push: &Order, log: &JobLog) -> Result<Verdict> {
+    let parent = guard.app().clone();
+    let Order::Push { branch, .. } = push else {
+        return Err(Error::new("only a push makes the app of a branch"));
+    };
+    if Repository::open(&parent.repository())?.tip(branch)?.is_none() {
+        return Ok(Verdict::done(format!("{branch} is gone again: nothing was made for it")));
+    }
+    let settings = look::server_settings(&parent)?;
+    let claim = claim(&parent, &settings, &mut Neighbours::read(&parent)?, branch)?
+        .ok_or_else(|| Error::new(format!("[branches] says nothing of {branch} any more")))?;
+    let begun = Instant::now();
+    let name = claim.app.name();
+    if claim.is_new {
+        make(&claim)?;
+        log.timed("make", format!("{name}, with a user of its own, for {branch}"), begun);
+        guard.append(Some(&job.by), Event::Change { what: format!("{name} was made for {branch}") })?;
+    }
+    death::point("branch-made");
+    if joblog::end(&claim.app, &job.id).is_none() {
+        let handed = job.handing_on(push.clone());
+        JobLog::open(&claim.app, &handed.id)?;
+        handed.put(&claim.app)?;
+        spawn::worker(&claim.app)?;
+    }
+    Ok(Verdict::done(""))
 }
 
 /// What the parent grants to one of its previews, as its file says now.
@@ -299,19 +355,33 @@ fn is_behind(app: &App) -> bool {
 /// Deploys the branches that were [`lost`], each as its own app.
 pub fn reconcile(parent: &App) -> Result<()> {
     let lost = lost(parent)?;
-    if lost.is_empty() {
-        return Ok(());
-    }
     let repository = Repository::open(&parent.repository())?;
     for claim in lost.iter().filter(|claim| claim.is_new) {
         let Some(revision) = repository.tip(&claim.lineage.branch)? else { continue };
-        make(claim)?;
+        if let Err(error) = make(claim) {
+            log::warn!("cannot make {}: {}", claim.app.name(), error.one_line());
+            continue;
+        }
         let order = Order::Deploy { branch: claim.lineage.branch.clone(), revision, reconcile: true };
         let job = Job::new(order, "receiver");
         JobLog::open(&claim.app, &job.id)?;
         job.put(&claim.app)?;
     }
-    spawn::workers(&lost.into_iter().map(|claim| claim.app).collect::<Vec<_>>())
+    let there = lost.into_iter().map(|claim| claim.app).filter(App::is_created);
+    spawn::workers(&there.collect::<Vec<_>>())?;
+    // What is half there by now is nobody's any more: a branch came and went.
+    if has_half(parent)? { hand::sweep_branches(parent).map(drop) } else { Ok(()) }
+}
+
+/// Whether there are users of apps of this one's branches without an app.
+fn has_half(parent: &App) -> Result<bool> {
+    if parent.user().is_none() {
+        return Ok(false);
+    }
+    let of_app = |account: Account| account.name.strip_prefix("app-").and_then(|name| name.parse().ok());
+    let names = Account::all()?.into_iter().filter_map(of_app);
+    let mut ours = names.filter(|name: &AppName| name.parent().as_ref() == Some(parent.name()));
+    Ok(ours.any(|name| !parent.sibling(&name).is_created()))
 }
 
 /// What is wrong about the apps of branches, with its cure, for `doctor`.

@@ -89,17 +89,38 @@ pub fn filled(root: &Root, name: &AppName, fill: &mut dyn FnMut(&App) -> Result<
 /// Makes the app of a branch, which has no repository of its own. Where somebody else made the same one
 /// meanwhile it is theirs and ours.
 pub fn branch_app(app: &App, lineage: &Lineage, server_file: &str) -> Result<()> {
+    branch_app_about(app, lineage, server_file, "", &mut |_| Ok(()))
+}
+
+/// The same for one with a user of its own. `give` gives each part of it to whom it belongs, before it takes its place.
+pub fn branch_app_of(
+    app: &App,
+    lineage: &Lineage,
+    server_file: &str,
+    give: &mut dyn FnMut(&App) -> Result<()>,
+) -> Result<()> {
+    branch_app_about(app, lineage, server_file, &about_user(app.name()), give)
+}
+
+fn branch_app_about(
+    app: &App,
+    lineage: &Lineage,
+    server_file: &str,
+    about_user: &str,
+    give: &mut dyn FnMut(&App) -> Result<()>,
+) -> Result<()> {
     let made = place(app, &mut |made| {
         files::write_atomic(&made.server_config(), server_file.as_bytes(), 0o600)?;
         let branch = toml::Value::from(lineage.branch.as_str());
         let about = format!(
-            "vcs = \"{}\"\nparent = \"{}\"\nbranch = {branch}\npreview = {}\ncreated = \"{}\"\n",
+            "vcs = \"{}\"\n{about_user}parent = \"{}\"\nbranch = {branch}\npreview = {}\ncreated = \"{}\"\n",
             app.vcs(),
             lineage.parent,
             lineage.preview,
             clock::now()
         );
-        mark(made, &about, app.root())
+        mark(made, &about, app.root())?;
+        give(made)
     });
     match made {
         Err(_) if app.is_created() && app.lineage().is_ok_and(|there| there.as_ref() == Some(lineage)) => {

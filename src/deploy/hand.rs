@@ -121,6 +121,21 @@ pub fn must_ask(app: &App) -> bool {
     crate::serve::systemd::must_ask(app)
 }
 
+/// Has root make the app of a branch; whether anything of it was missing.
+pub fn make_branch(parent: &App, branch: &str) -> Result<bool> {
+    root::ask(&Request::MakeBranch { app: parent.name().clone(), branch: branch.to_owned() })
+}
+
+/// Has root take the app of a branch back, or what is there of it: its place, its site, its user.
+pub fn end_branch(app: &App, keep: bool) -> Result<bool> {
+    root::ask(&Request::EndBranch { app: app.name().clone(), keep })
+}
+
+/// Has root take back what is half there of apps of branches.
+pub fn sweep_branches(parent: &App) -> Result<bool> {
+    root::ask(&Request::SweepBranches { app: parent.name().clone() })
+}
+
 /// Has root bring nginx's site up to date; whether anything changed.
 pub fn refresh_site(app: &App) -> Result<bool> {
     root::ask(&Request::Site { app: app.name().clone() })

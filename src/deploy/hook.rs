@@ -249,7 +249,7 @@ pub fn post_receive(
 ) -> Result<u8> {
     let settings = look::server_settings(app)?;
     let fates = fate::of(app, &settings, updates)?;
-    let mut jobs: Vec<(App, Job)> = Vec::new();
+    let mut jobs: Vec<Queued> = Vec::new();
     let mut worst = 0;
     for (update, fate) in updates.iter().zip(fates) {
         let queued = match fate {
@@ -257,8 +257,8 @@ pub fn post_receive(
                 ignore(app, settings.branch.as_str(), update, output);
                 continue;
             }
-            Fate::Deploy(target) => queue(&target, update, asked, by).map(|job| (target.app, job)),
-            Fate::Remove(preview) => queue_removal(app, &preview, update, by).map(|job| (app.clone(), job)),
+            Fate::Deploy(target) => queue(app, target, update, asked, by),
+            Fate::Remove(preview) => queue_removal(app, &preview, update, by),
             Fate::Unclaimed(error) | Fate::Undeletable(error) => Err(error),
         };
         match queued {
@@ -273,26 +273,46 @@ pub fn post_receive(
         }
     }
     // The app's own first: those who look at it are more than those who look at a preview.
-    jobs.sort_by_key(|(of, _)| of.name() != app.name());
+    jobs.sort_by_key(|queued| queued.about.name() != app.name());
     let mut apps: Vec<App> = Vec::new();
-    for (of, _) in &jobs {
-        if !apps.iter().any(|known| known.name() == of.name()) {
-            apps.push(of.clone());
+    for queued in &jobs {
+        if !apps.iter().any(|known| known.name() == queued.place.name()) {
+            apps.push(queued.place.clone());
         }
     }
     spawn::workers(&apps)?;
-    if let [(of, job)] = jobs.as_slice() {
-        return Ok(worse(worst, follow::follow(of, &job.id, output)?));
+    if let [queued] = jobs.as_slice() {
+        return Ok(worse(worst, queued.follow(output)?));
     }
-    for (of, job) in &jobs {
-        let code =
-            follow::follow(of, &job.id, &mut follow::Named::new(of.name(), output)).or_else(|error| {
-                // A worker that cannot go on is one app's trouble; where nobody reads this, it is over.
-                write(output, &format!("=====> {}: {}", of.name(), error.one_line())).map(|()| 1)
-            })?;
+    for queued in &jobs {
+        let name = queued.about.name();
+        let code = queued.follow(&mut follow::Named::new(name, output)).or_else(|error| {
+            // A worker that cannot go on is one app's trouble; where nobody reads this, it is over.
+            write(output, &format!("=====> {name}: {}", error.one_line())).map(|()| 1)
+        })?;
         worst = worse(worst, code);
     }
     Ok(worst)
+}
+
+/// A job that a hook queued.
+struct Queued {
+    /// The app in whose queue it is.
+    place: App,
+    /// The app that it is about. Where that is to be made first, it is not the one in whose queue it is, and the job comes
+    /// to its queue under the same name.
+    about: App,
+    job: Job,
+}
+
+impl Queued {
+    fn follow(&self, output: &mut dyn Write) -> Result<u8> {
+        let code = follow::follow(&self.place, &self.job.id, output)?;
+        if code == 0 && self.about.name() != self.place.name() && self.about.is_created() {
+            return follow::follow(&self.about, &self.job.id, output);
+        }
+        Ok(code)
+    }
 }
 
 /// 1, not live, is worse than 3, live and in need of attention.
@@ -309,31 +329,38 @@ fn ignore(app: &App, branch: &str, update: &Update, output: &mut dyn Write) {
     );
 }
 
-fn queue(target: &Target, update: &Update, asked: &Asked, by: &str) -> Result<Job> {
+fn queue(parent: &App, target: Target, update: &Update, asked: &Asked, by: &str) -> Result<Queued> {
     let new = &target.revision;
     let forced = match (update.forced, &update.old) {
         (Some(forced), _) => forced,
         (None, Some(old)) => !Repository::open(&target.app.repository())?.is_ancestor(old, new),
         (None, None) => false,
     };
-    if let Some(claim) = &target.claim {
-        branches::make(claim)?;
-    }
     let branch = target.branch.clone();
-    let order = Order::Push { branch, old: update.old.clone(), new: new.clone(), forced };
+    let push = Order::Push { branch, old: update.old.clone(), new: new.clone(), forced };
+    let (place, order) = match &target.claim {
+        Some(claim) if branches::is_roots_to_make(claim) => {
+            (parent.clone(), Order::Branch { push: Box::new(push) })
+        }
+        Some(claim) => {
+            branches::make(claim)?;
+            (target.app.clone(), push)
+        }
+        None => (target.app.clone(), push),
+    };
     let mut job = Job::new(order, by);
     job.options = asked.options.clone();
-    JobLog::open(&target.app, &job.id)?;
-    job.put(&target.app)?;
-    Ok(job)
+    JobLog::open(&place, &job.id)?;
+    job.put(&place)?;
+    Ok(Queued { place, about: target.app, job })
 }
 
-fn queue_removal(app: &App, preview: &App, update: &Update, by: &str) -> Result<Job> {
+fn queue_removal(app: &App, preview: &App, update: &Update, by: &str) -> Result<Queued> {
     let branch = update.name.strip_prefix("refs/heads/").unwrap_or(&update.name).to_owned();
     let job = Job::new(Order::RemovePreview { app: preview.name().clone(), branch }, by);
     JobLog::open(app, &job.id)?;
     job.put(app)?;
-    Ok(job)
+    Ok(Queued { place: app.clone(), about: app.clone(), job })
 }
 
 /// A ref's name for people: `main`, `tag v1`.

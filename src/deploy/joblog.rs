@@ -57,6 +57,8 @@ impl Line {
             }
             Line::Output(text) => format!("     | {text}"),
             Line::Note(text) => format!("       {text}"),
+            // Another log goes on where this one ends.
+            Line::End { text, .. } if text.is_empty() => return None,
             Line::End { text, .. } => format!("=====> {text}"),
         })
     }

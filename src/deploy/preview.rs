@@ -3,7 +3,7 @@
 //! It leaves by one rename, into its parent's trash, under both locks: the parent's, which decides, and its
 //! own, which nobody who works there has then. Up to that rename it is there wholly; a death on the way
 //! is no matter, since the order stays in the parent's queue until its verdict, and each step of it is
-//! harmless when done again.
+//! harmless when done again. Where the preview has a user of its own the rename is root's, who takes the user back after it.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use super::queue::{self, Job, Order};
 use super::underway::Underway;
 use super::verdict::Verdict;
 use super::worker;
-use super::{databases, processes, site, stage};
+use super::{databases, hand, processes, site, stage};
 use super::{joblog::JobLog, look};
 use crate::app::guard::{self, Guard};
 use crate::app::journal::{Event, Outcome};
@@ -94,18 +94,27 @@ fn remove(guard: &mut Guard, by: &str, app: &App, branch: &str) -> Result<bool> 
         guard.append(Some(by), Event::Change { what })?;
         death::point("preview-silent");
         processes::end_everything(app)?;
-        if let Err(error) = site::take_back(app) {
+        if app.user().is_none()
+            && let Err(error) = site::take_back(app)
+        {
             log::warn!("the site of {} is left in nginx: {}", app.name(), error.one_line());
         }
         // Without a dump: its data is to be thrown away. A SQLite database goes with the directory.
         for database in databases::on_servers(app)? {
             database.remove()?;
         }
-        let stamp = clock::now().strftime("%Y%m%dT%H%M%SZ");
-        let trash = parent.trash().join(format!("{}-{stamp}-{}", app.name(), std::process::id()));
-        files::move_new(app.directory(), &trash)?;
-        death::point("preview-moved");
+        if app.user().is_none() {
+            let stamp = clock::now().strftime("%Y%m%dT%H%M%SZ");
+            let trash = parent.trash().join(format!("{}-{stamp}-{}", app.name(), std::process::id()));
+            files::move_new(app.directory(), &trash)?;
+            death::point("preview-moved");
+        } else {
+            hand::end_branch(app, false)?;
+        }
         drop(own);
+    } else if parent.user().is_some() {
+        // What a death left of it: its user, and what hangs on that.
+        hand::end_branch(app, false)?;
     }
     repository.release_all(app.name().as_str())?;
     Ok(true)

@@ -57,6 +57,11 @@ pub enum Order {
     },
     /// Deploys again.
     Unlock,
+    /// The branch of an app that is not made yet moved: it is made, and deploys the push.
+    Branch {
+        /// The push, as that app is to find it in its own queue.
+        push: Box<Order>,
+    },
     /// The end of a preview: a push deleted its branch.
     RemovePreview {
         /// Its app.
@@ -179,6 +184,11 @@ impl Job {
             options: Options::default(),
             deaths: 0,
         }
+    }
+
+    /// The same job under the same name, for another app's queue, with what that one is to do.
+    pub fn handing_on(&self, order: Order) -> Job {
+        Job { order, deaths: 0, ..self.clone() }
     }
 
     fn path(&self, app: &App) -> PathBuf {

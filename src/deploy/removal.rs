@@ -3,14 +3,15 @@
 //! What is seen goes first (nginx's site, processes, times of `[cron]`), then databases on servers, each after a
 //! dump, then the directory, by one rename: to `ROOT/.removed-APP-…`, which has its repository, `shared/`, settings,
 //! secrets, journal and dumps, or, where the data is to go too, to where it is deleted. Up to that rename it is an
-//! app that is down. Each step is harmless when done again, so that after a death the same command ends it.
+//! app that is down. Each step is harmless when done again, so that after a death the same command ends it. Where the
+//! app has a user of its own, the site, the rename and the user are the root service's.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::look;
 use super::underway::Underway;
-use super::{databases, preview, processes, site};
+use super::{databases, hand, preview, processes, site};
 use crate::app::guard::{self, Guard};
 use crate::app::journal::Event;
 use crate::app::{App, AppName, Root, record};
@@ -111,7 +112,8 @@ fn take_back(mut guard: Guard, by: &str, data: Data, say: &mut dyn FnMut(&str)) 
     let app = guard.app().clone();
     let name = app.name().clone();
     guard.append(Some(by), Event::Change { what: format!("{name} is being removed") })?;
-    if site::is_in(&app, &look::server_settings(&app)?)? {
+    // Where the app has a user of its own that is root's, at the end.
+    if app.user().is_none() && site::is_in(&app, &look::server_settings(&app)?)? {
         site::take_back(&app)?;
         say("nginx       its site is taken out");
     }
@@ -133,28 +135,48 @@ fn take_back(mut guard: Guard, by: &str, data: Data, say: &mut dyn FnMut(&str)) 
         database.remove()?;
         say(&format!("database    {database_name} is dropped"));
     }
-    let stamp = clock::now().strftime("%Y%m%dT%H%M%SZ").to_string();
     if app.name().parent().is_some() {
         Repository::open(&app.repository())?.release_all(name.as_str())?;
     }
-    match data {
-        Data::Removed => {
-            let place = app.root().join(format!("{LEAVING}{name}-{stamp}-{}", std::process::id()));
-            files::move_new(app.directory(), &place)?;
-            drop(guard);
-            death::point("removal-moved");
-            files::remove_tree(&place)?;
-            Ok(None)
-        }
-        Data::Kept => {
-            // What is made of a revision can be made again.
-            delete_releases(&app)?;
-            death::point("removal-emptied");
-            let place = free(&app, &stamp);
-            files::move_new(app.directory(), &place)?;
-            Ok(Some(place))
-        }
+    if data == Data::Kept {
+        // What is made of a revision can be made again.
+        delete_releases(&app)?;
+        death::point("removal-emptied");
     }
+    if app.user().is_none() {
+        return leave(&app, data);
+    }
+    // Its place, its user and its site are root's to take back.
+    hand::end_branch(&app, data == Data::Kept)?;
+    Ok(if data == Data::Kept { kept(&app)?.pop() } else { None })
+}
+
+/// Takes an app's directory out of its place by one rename. Answers where it is kept.
+pub fn leave(app: &App, data: Data) -> Result<Option<PathBuf>> {
+    let (name, stamp) = (app.name(), clock::now().strftime("%Y%m%dT%H%M%SZ").to_string());
+    let place = match data {
+        Data::Removed => app.root().join(format!("{LEAVING}{name}-{stamp}-{}", std::process::id())),
+        Data::Kept => free(app, &stamp),
+    };
+    files::move_new(app.directory(), &place)?;
+    death::point("removal-moved");
+    if data == Data::Kept {
+        return Ok(Some(place));
+    }
+    files::remove_tree(&place).map(|()| None)
+}
+
+/// What is kept of apps of this name that were removed, the oldest first.
+pub fn kept(app: &App) -> Result<Vec<PathBuf>> {
+    let begin = format!("{KEPT}{}-", app.name());
+    let names = files::names_in(app.root())?.into_iter();
+    let ours = names.filter(|name| name.strip_prefix(&begin).is_some_and(is_stamp));
+    Ok(ours.map(|name| app.root().join(name)).filter(|place| files::is_directory(place)).collect())
+}
+
+/// `shop-2-…` is nothing of `shop`.
+fn is_stamp(rest: &str) -> bool {
+    rest.starts_with(|c: char| c.is_ascii_digit()) && rest.contains('Z') && rest.len() >= 16
 }
 
 /// The trees of all releases; their records stay.
@@ -181,13 +203,12 @@ fn free(app: &App, stamp: &str) -> PathBuf {
 }
 
 /// What a death left of apps whose data was to go.
-fn sweep(app: &App) -> Result<bool> {
+pub fn sweep(app: &App) -> Result<bool> {
     let begin = format!("{LEAVING}{}-", app.name());
     let mut found = false;
     for name in files::names_in(app.root())? {
-        // `shop-2-…` is no leftover of `shop`.
         let Some(rest) = name.strip_prefix(&begin) else { continue };
-        if rest.starts_with(|c: char| c.is_ascii_digit()) && rest.contains("Z-") && rest.len() >= 18 {
+        if is_stamp(rest) && rest.contains("Z-") {
             files::remove_tree(&app.root().join(&name))?;
             found = true;
         }

@@ -122,7 +122,8 @@ pub struct Choice {
 /// its present tip wins.
 pub fn choose(jobs: Vec<Job>, tip: impl Fn(&str) -> Option<Revision>) -> Choice {
     let rank = |job: &Job| match job.order {
-        Order::Cancel | Order::Lock { .. } | Order::Unlock | Order::RemovePreview { .. } => 0,
+        Order::Cancel | Order::Lock { .. } | Order::Unlock => 0,
+        Order::RemovePreview { .. } | Order::Branch { .. } => 0,
         Order::Rollback { .. } => 1,
         Order::Push { .. } | Order::Deploy { .. } => 2,
     };
@@ -214,6 +215,7 @@ fn perform(guard: &mut Guard, job: &Job) -> Result<()> {
             Verdict::done("unlocked")
         }
         Order::RemovePreview { app, branch } => preview::perform(guard, &job.by, app, branch),
+        Order::Branch { push } => branches::perform(guard, job, push, &log),
     };
     let deployed = verdict.outcome == Outcome::Live;
     close(guard, job, &log, &verdict)?;
@@ -238,6 +240,7 @@ pub fn describe(job: &Job) -> String {
         Order::Lock { .. } => "a lock".to_owned(),
         Order::Unlock => "an unlock".to_owned(),
         Order::RemovePreview { app, .. } => format!("the removal of {app}"),
+        Order::Branch { .. } => "the app of a branch".to_owned(),
     }
 }
 

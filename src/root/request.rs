@@ -78,6 +78,25 @@ pub enum Request {
         /// The app.
         app: AppName,
     },
+    /// Make the app of a branch, where `[branches]` of its parent wants one; or what of it is missing.
+    MakeBranch {
+        /// The parent.
+        app: AppName,
+        /// The branch.
+        branch: String,
+    },
+    /// Take the app of a branch back, of which nothing runs, and whose databases on servers are gone.
+    EndBranch {
+        /// The app of the branch.
+        app: AppName,
+        /// Whether its directory is kept, beside its place.
+        keep: bool,
+    },
+    /// Take back what is there of apps of branches that are not wholly made, or not wholly gone.
+    SweepBranches {
+        /// The parent.
+        app: AppName,
+    },
     /// Have sshd let in whom the file of keys names, and nobody else.
     Keys,
     /// Bring nginx's site up to date, where it was brought in.

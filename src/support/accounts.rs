@@ -38,9 +38,14 @@ pub struct Group {
 }
 
 impl Account {
+    /// All users.
+    pub fn all() -> Result<Vec<Account>> {
+        Ok(read("/etc/passwd")?.lines().filter_map(Account::parse).collect())
+    }
+
     /// The user of this name.
     pub fn named(name: &str) -> Result<Option<Account>> {
-        Ok(read("/etc/passwd")?.lines().filter_map(Account::parse).find(|account| account.name == name))
+        Ok(Account::all()?.into_iter().find(|account| account.name == name))
     }
 
     /// The user of this name, which has to be there.

@@ -40,6 +40,7 @@ pub const POINTS: &[&str] = &[
     "rollback-switched",
     "app-made",
     "app-placed",
+    "branch-made",
     "preview-silent",
     "preview-moved",
     "adoption-stopped",

@@ -1,6 +1,7 @@
 //! What everything stands on: the error, files that survive a death, text made safe, the clock.
 
 pub mod accounts;
+pub mod acl;
 pub mod beneath;
 pub mod beside;
 pub mod clock;

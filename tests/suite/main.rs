@@ -64,6 +64,7 @@ mod orphans;
 mod package;
 mod plumbing;
 mod promises;
+mod previews;
 mod prune;
 mod push;
 mod random;

@@ -6,6 +6,7 @@
 //! a link, and what is there has to be receiver's or the app's own. It takes no path, no text of a unit and no text of a
 //! site from whoever asks.
 
+mod branch;
 mod hand;
 pub mod keys;
 mod process;
@@ -71,6 +72,9 @@ fn answer(stream: &UnixStream) -> Result<Reply> {
         Request::Stop { app, start } => process::stop(&Ground::of(&app)?, &start).map(|()| Reply::Done(true)),
         Request::Timers { app, at } => process::timers(&Ground::of(&app)?, &at).map(|()| Reply::Done(true)),
         Request::EndTimers { app } => process::end_timers(&Ground::of(&app)?).map(|()| Reply::Done(true)),
+        Request::MakeBranch { app, branch } => branch::make(&Ground::of(&app)?, &branch).map(Reply::Done),
+        Request::EndBranch { app, keep } => branch::end(&app, keep).map(Reply::Done),
+        Request::SweepBranches { app } => branch::sweep(&Ground::of(&app)?).map(Reply::Done),
         Request::Keys => keys::put_in_force().map(Reply::Done),
         Request::Site { app } => site::refresh(&Ground::of(&app)?).map(Reply::Done),
     }

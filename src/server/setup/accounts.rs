@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::act::{Act, run};
+use super::leftovers;
 use crate::app::server::COMMENT;
 use crate::support::accounts::{Account, Group};
 use crate::support::{Error, Result};
@@ -18,8 +19,8 @@ pub struct User {
     pub home: PathBuf,
     /// Its login shell.
     pub shell: &'static str,
-    /// Whether what it owns is somebody's data.
-    pub has_data: bool,
+    /// Whether pushed code runs as it: nothing of it may be left to whoever gets its number next.
+    pub runs_code: bool,
 }
 
 impl User {
@@ -39,6 +40,9 @@ impl User {
     /// Removes it, once nothing of it runs any more: a login that has just ended lingers for a while.
     fn remove(&self) -> Result<()> {
         let begun = std::time::Instant::now();
+        if let Some(account) = Account::named(&self.name)?.filter(|_| self.runs_code) {
+            leftovers::end(&account)?;
+        }
         let _ = run("loginctl", &["terminate-user", &self.name]);
         loop {
             match run("userdel", &["--", &self.name]) {
@@ -79,7 +83,7 @@ impl Act for User {
     }
 
     fn is_data(&self) -> bool {
-        self.has_data
+        true
     }
 }
 

@@ -12,7 +12,8 @@ use crate::deploy::{self, found};
 use crate::serve::systemd;
 use crate::server::place::Place;
 use crate::server::{carried, identity};
-use crate::support::{Context, Error, Result, death, files};
+use crate::support::accounts::Account;
+use crate::support::{Context, Error, Result, acl, death, files};
 
 /// The app itself.
 pub struct Founded {
@@ -126,8 +127,20 @@ impl Owned {
         Owned { app, vcs, parts, door: server.account.clone() }
     }
 
-    /// The repository is the account's that is pushed to; receiver holds its refs there, by the group.
+    /// Whoever is logged in as the account that is pushed to gets in, also where he was before the app was made.
+    fn door_is_open(&self) -> Result<bool> {
+        match Account::named(&self.door)? {
+            Some(door) => acl::lets_in(self.app.directory(), door.uid),
+            None => Ok(false),
+        }
+    }
+
+    /// The repository is the account's that is pushed to; receiver holds its refs there, by the group. The app of a
+    /// branch has none.
     fn repository_is_done(&self) -> Result<bool> {
+        if self.app.name().parent().is_some() {
+            return Ok(true);
+        }
         let Some((uid, gid)) = Owner::of(&self.door, &self.door).numbers()? else { return Ok(false) };
         let repository = self.app.repository_of(self.vcs);
         let about = |part: &&str| std::fs::symlink_metadata(repository.join(part));
@@ -185,12 +198,17 @@ impl Owned {
 
 impl Act for Owned {
     fn what(&self) -> String {
+        let repository = self.app.repository_of(self.vcs);
+        let doors = match self.app.name().parent() {
+            Some(_) => "queue, logs".into(),
+            None => repository.file_name().unwrap_or_default().to_string_lossy(),
+        };
         format!(
             "owners     in {}: {} (releases, state), {} ({}), {} (shared, sockets, SQLite)",
             self.app.directory().display(),
             RECEIVER,
             self.door,
-            self.app.repository_of(self.vcs).file_name().unwrap_or_default().display(),
+            doors,
             server::user_of(self.app.name())
         )
     }
@@ -208,13 +226,15 @@ impl Act for Owned {
                 return Ok(false);
             }
         }
-        self.repository_is_done()
+        Ok(self.repository_is_done()? && self.door_is_open()?)
     }
 
     fn perform(&self) -> Result<()> {
         // What a death left beside the app's place.
         found::sweep(self.app.root())?;
-        self.own_repository()?;
+        if self.app.name().parent().is_none() {
+            self.own_repository()?;
+        }
         death::point("owners-given");
         for (path, owner, mode) in &self.parts {
             let (uid, gid) =
@@ -229,7 +249,7 @@ impl Act for Owned {
                 Err(error) => return Err(error).context(|| format!("cannot look at {}", path.display())),
             }
         }
-        Ok(())
+        acl::let_in(self.app.directory(), Account::want(&self.door)?.uid)
     }
 }
 

@@ -8,9 +8,11 @@
 mod accounts;
 mod act;
 mod apps;
+pub mod branch;
 mod certificate;
 mod databases;
 mod keys;
+mod leftovers;
 mod packages;
 mod places;
 mod plan;

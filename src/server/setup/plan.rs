@@ -10,6 +10,7 @@ use clap::ValueEnum;
 use super::accounts::{Circle, Member, User};
 use super::act::{Act, is_there};
 use super::apps::{Founded, Owned, Queue, Setting};
+use super::branch;
 use super::certificate::{Certificate, Tls};
 use super::databases::{MariaDb, PostgresLogin, PostgresRole};
 use super::keys::{Door, FirstKey};
@@ -137,12 +138,12 @@ impl Wanted {
     }
 
     fn receiver() -> User {
-        User { name: RECEIVER.into(), home: PathBuf::from(HOME), shell: "/usr/sbin/nologin", has_data: true }
+        User { name: RECEIVER.into(), home: PathBuf::from(HOME), shell: "/usr/sbin/nologin", runs_code: false }
     }
 
     fn door(&self) -> User {
         let home = self.server.door_home();
-        User { name: self.server.account.clone(), home, shell: "/bin/sh", has_data: true }
+        User { name: self.server.account.clone(), home, shell: "/bin/sh", runs_code: false }
     }
 }
 
@@ -164,6 +165,10 @@ pub fn plan(wanted: &Wanted) -> Result<Vec<Box<dyn Act>>> {
     }
     if let Some(name) = &wanted.app {
         of_app(wanted, name, &mut acts)?;
+        // One that is half there is made, or taken back, by the root service.
+        for app in branch::of_parent(&wanted.server, name)?.iter().filter(|app| app.is_created()) {
+            acts.extend(branch::of_app(&wanted.server, app));
+        }
     }
     Ok(acts)
 }
@@ -172,17 +177,27 @@ pub fn plan(wanted: &Wanted) -> Result<Vec<Box<dyn Act>>> {
 pub fn made(wanted: &Wanted) -> Result<Vec<Box<dyn Act>>> {
     let mut acts: Vec<Box<dyn Act>> = Vec::new();
     if let Some(name) = &wanted.app {
-        of_app(wanted, name, &mut acts)?;
+        made_of(wanted, name, &mut acts)?;
         return Ok(acts);
     }
     of_server(wanted, &mut acts)?;
     acts.push(Box::new(MariaDb));
     acts.push(Box::new(PostgresRole));
     acts.push(Box::new(PostgresLogin));
-    for app in Root::find(Some(&wanted.server.root))?.apps()?.iter().filter(|app| app.user().is_some()) {
-        of_app(wanted, app.name(), &mut acts)?;
+    let apps = Root::find(Some(&wanted.server.root))?.apps()?;
+    for app in apps.iter().filter(|app| app.user().is_some() && app.name().parent().is_none()) {
+        made_of(wanted, app.name(), &mut acts)?;
     }
     Ok(acts)
+}
+
+/// What there is of an app, and of those of its branches.
+fn made_of(wanted: &Wanted, name: &AppName, acts: &mut Vec<Box<dyn Act>>) -> Result<()> {
+    of_app(wanted, name, acts)?;
+    for app in branch::of_parent(&wanted.server, name)? {
+        acts.extend(branch::of_app(&wanted.server, &app));
+    }
+    Ok(())
 }
 
 fn packages(wanted: &Wanted) -> Result<Packages> {
@@ -266,21 +281,7 @@ fn of_app(wanted: &Wanted, name: &AppName, acts: &mut Vec<Box<dyn Act>>) -> Resu
     let server = &wanted.server;
     let root = Root::find(Some(&server.root))?;
     let app: App = root.place(name);
-    let (user, group) = (server::user_of(name), server::group_of(name));
-    let home = server::home_of(name);
-    let account = User { name: user.clone(), home: home.clone(), shell: "/usr/sbin/nologin", has_data: true };
-    acts.push(Box::new(account));
-    acts.push(Box::new(Circle { name: group.clone() }));
-    for member in [user.as_str(), server.account.as_str(), NGINX] {
-        acts.push(Box::new(Member { user: member.into(), group: group.clone() }));
-    }
-    acts.push(Box::new(Member { user: RECEIVER.into(), group: user.clone() }));
-    acts.push(Box::new(Directory {
-        path: home,
-        owner: Owner::of(&user, &user),
-        mode: 0o700,
-        end: End::Data,
-    }));
+    people(server, name, acts);
     let vcs = wanted.vcs_of(name)?;
     match &wanted.backup {
         Some(backup) => acts.push(Box::new(Restored {
@@ -320,6 +321,25 @@ fn of_app(wanted: &Wanted, name: &AppName, acts: &mut Vec<Box<dyn Act>>) -> Resu
         acts.push(Box::new(Tls { app: app.clone(), files: [certificate, key] }));
     }
     Ok(())
+}
+
+/// The users and groups of an app: its own, and who gets into its directory.
+pub(super) fn people(server: &Server, name: &AppName, acts: &mut Vec<Box<dyn Act>>) {
+    let (user, group, home) = (server::user_of(name), server::group_of(name), server::home_of(name));
+    let account =
+        User { name: user.clone(), home: home.clone(), shell: "/usr/sbin/nologin", runs_code: true };
+    acts.push(Box::new(account));
+    acts.push(Box::new(Circle { name: group.clone() }));
+    for member in [user.as_str(), server.account.as_str(), NGINX] {
+        acts.push(Box::new(Member { user: member.into(), group: group.clone() }));
+    }
+    acts.push(Box::new(Member { user: RECEIVER.into(), group: user.clone() }));
+    acts.push(Box::new(Directory {
+        path: home,
+        owner: Owner::of(&user, &user),
+        mode: 0o700,
+        end: End::Data,
+    }));
 }
 
 /// What runs as root must be root's alone, and where everybody finds it.

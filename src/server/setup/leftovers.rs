@@ -1,0 +1,97 @@
+//! What a user leaves behind: processes, jobs for later, files where everybody may write.
+//!
+//! The system gives a number again that somebody had before. So whoever gets it must find nothing of the one who is
+//! gone: first nothing of him runs any more, then his things go, and only then the account.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal};
+
+use super::act::run;
+use crate::support::accounts::Account;
+use crate::support::{Error, Result, files};
+
+/// How long the end of what was killed is waited for.
+const MOST: Duration = Duration::from_secs(15);
+
+/// Where everybody may write.
+const OPEN: [&str; 8] =
+    ["/tmp", "/var/tmp", "/dev/shm", "/dev/mqueue", "/run/lock", "/var/crash", "/var/spool/cron/atjobs", "/var/mail"];
+
+/// Ends everything of a user that would be somebody else's, once his number is given again.
+pub fn end(account: &Account) -> Result<()> {
+    end_processes(account.uid)?;
+    for place in ["/var/spool/cron/crontabs", "/var/spool/cron", "/var/mail"] {
+        let file = Path::new(place).join(&account.name);
+        if !files::is_directory(&file) {
+            files::remove_file(&file)?;
+        }
+    }
+    end_segments(account.uid)?;
+    OPEN.iter().filter(|place| files::is_directory(Path::new(place))).try_for_each(|place| sweep(place, account.uid))
+}
+
+/// Kills what runs as the user until nothing does.
+fn end_processes(uid: u32) -> Result<()> {
+    let begun = Instant::now();
+    loop {
+        let running = processes(uid);
+        if running.is_empty() {
+            return Ok(());
+        }
+        if begun.elapsed() > MOST {
+            return Err(Error::new(format!("process {} of user {uid} does not end", running[0].as_raw_pid())));
+        }
+        for pid in running {
+            let _ = rustix::process::kill_process(pid, Signal::KILL);
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn processes(uid: u32) -> Vec<Pid> {
+    let is_theirs = |pid: &i32| {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let numbers = status.lines().find_map(|line| line.strip_prefix("Uid:")).unwrap_or_default();
+        let is_over = status.lines().any(|line| line.starts_with("State:\tZ"));
+        !is_over && numbers.split_whitespace().any(|number| number == uid.to_string())
+    };
+    let all = files::names_in(Path::new("/proc")).unwrap_or_default();
+    all.iter().filter_map(|name| name.parse().ok()).filter(is_theirs).filter_map(Pid::from_raw).collect()
+}
+
+/// Shared memory, queues and semaphores of System V outlive whoever made them.
+fn end_segments(uid: u32) -> Result<()> {
+    for (kind, flag) in [("shm", "--shmem-id"), ("msg", "--queue-id"), ("sem", "--semaphore-id")] {
+        let Some(text) = files::read_text(Path::new("/proc/sysvipc").join(kind).as_path())? else { continue };
+        let mut lines = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let Some(at) = lines.next().and_then(|head| head.iter().position(|name| *name == "uid")) else { continue };
+        for line in lines.filter(|line| line.get(at).is_some_and(|owner| *owner == uid.to_string())) {
+            if let Some(id) = line.get(1) {
+                run("ipcrm", &[flag, id])?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Removes what is the user's in a place where everybody may write: directories with all that is in them.
+fn sweep(place: &str, uid: u32) -> Result<()> {
+    for name in files::names_in(Path::new(place))? {
+        let path = Path::new(place).join(name);
+        match std::fs::symlink_metadata(&path) {
+            Ok(about) if about.uid() == uid && about.is_dir() => files::remove_tree(&path)?,
+            Ok(about) if about.uid() == uid => files::remove_file(&path)?,
+            _ => {}
+        }
+    }
+    // What lies deeper lies in a directory of somebody's who let everybody in, and a name may be no text. `find` goes by
+    // descriptors, so that nobody leads it elsewhere meanwhile.
+    let told = run("find", &[place, "-xdev", "-mindepth", "1", "-uid", &uid.to_string(), "-delete"]);
+    if let Err(error) = told {
+        log::warn!("something of user {uid} is left in {place}: {}", error.one_line());
+    }
+    Ok(())
+}
