@@ -4,12 +4,12 @@ use clap::Args;
 use serde_json::json;
 
 use super::request::DryRun;
-use super::{Global, talk};
+use super::{Global, identity, talk};
 use crate::app::AppName;
 use crate::deploy::removal::{self, Data, Running};
 use crate::server::carried;
 use crate::server::place::Place;
-use crate::support::{Error, Result, user_name};
+use crate::support::{Error, Result};
 
 /// Arguments of `remove`.
 #[derive(Args)]
@@ -41,10 +41,12 @@ impl Remove {
         if let Some(yes) = self.yes.as_ref().filter(|yes| **yes != self.app) {
             return Err(Error::usage(format!("{name} is to go with its data, and --yes says {yes}")));
         }
-        if root.place(&name).user().is_some() {
+        if root.place(&name).user().is_some() && name.parent().is_none() {
             return Err(Error::usage(format!("setup made {name}, and setup takes it back"))
                 .hint(format!("`sudo receiver setup {name} --undo`, and with --data all that it holds; `receiver backup {name}` first")));
         }
+        // The app of a branch was made because somebody pushed: it goes as it came.
+        identity::settle(&root.place(&name))?;
         let data = if self.data { Data::Removed } else { Data::Kept };
         if self.dry.dry_run {
             let lines = removal::foresee(&root.open(&name)?, data)?;
@@ -56,7 +58,8 @@ impl Remove {
         }
         let app = root.open(&name)?;
         let running = if self.cancel { Running::Cancelled } else { Running::Refuses };
-        let kept = removal::remove(&app, &user_name(), data, running, &mut |line| talk::say(global, line))?;
+        let kept =
+            removal::remove(&app, &identity::who(), data, running, &mut |line| talk::say(global, line))?;
         if name.parent().is_none() {
             carried::end(&Place::of(&root)?, &name)?;
         }

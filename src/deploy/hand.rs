@@ -9,7 +9,7 @@ use super::environment::Environment;
 use crate::app::settings::{Limits, RelativePath};
 use crate::app::{App, ReleaseId};
 use crate::root::{self, Bounds, Ended, Request, Run, Running};
-use crate::support::{Context, Result, files};
+use crate::support::{Context, Error, Result, files};
 
 /// The app's user may write in the release: it builds there.
 pub fn give(app: &App, release: &ReleaseId) -> Result<()> {
@@ -123,7 +123,8 @@ pub fn must_ask(app: &App) -> bool {
 
 /// Has root make the app of a branch; whether anything of it was missing.
 pub fn make_branch(parent: &App, branch: &str) -> Result<bool> {
-    root::ask(&Request::MakeBranch { app: parent.name().clone(), branch: branch.to_owned() })
+    let branch = branch.parse().map_err(|why| Error::new(format!("'{branch}' {why}")))?;
+    root::ask(&Request::MakeBranch { app: parent.name().clone(), branch })
 }
 
 /// Has root take the app of a branch back, or what is there of it: its place, its site, its user.

@@ -83,7 +83,9 @@ pub fn remove(
     running: Running,
     say: &mut dyn FnMut(&str),
 ) -> Result<Option<PathBuf>> {
-    sweep(app)?;
+    if app.user().is_none() {
+        sweep(app)?;
+    }
     for branch in branches(app)? {
         if let Some(place) = remove(&branch, by, data, running, say)? {
             say(&format!("{} is removed; what is kept of it is in {}", branch.name(), place.display()));

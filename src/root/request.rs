@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::app::settings::RelativePath;
+use crate::app::settings::{BranchName, RelativePath};
 use crate::app::{AppName, ReleaseId};
 use crate::support::{Error, Result};
 
@@ -83,7 +83,7 @@ pub enum Request {
         /// The parent.
         app: AppName,
         /// The branch.
-        branch: String,
+        branch: BranchName,
     },
     /// Take the app of a branch back, of which nothing runs, and whose databases on servers are gone.
     EndBranch {

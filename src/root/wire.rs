@@ -64,8 +64,11 @@ mod tests {
     use std::io::Write;
     use std::os::unix::net::UnixStream;
 
+    use proptest::prelude::*;
+
     use super::super::{Reply, Request};
     use super::*;
+    use crate::app::AppName;
 
     fn heard(bytes: &[u8]) -> Result<Option<(Request, Vec<OwnedFd>)>> {
         let (mut here, there) = UnixStream::pair().unwrap();
@@ -90,6 +93,93 @@ mod tests {
         assert!(matches!(receive::<Reply>(&here).unwrap().unwrap().0, Reply::Done(true)));
     }
 
+    proptest! {
+        /// Whatever a request says, an app, a branch and a path in it are sound names, and it is the same when it is sent on.
+        #[test]
+        fn a_request_that_is_understood_names_sound_things(text in spoilt()) {
+            let Ok(request) = serde_json::from_str::<Request>(&text) else { return Ok(()) };
+            let again: serde_json::Value = serde_json::to_value(&request).unwrap();
+            for (key, value) in again.as_object().unwrap() {
+                let Some(value) = value.as_str() else { continue };
+                match key.as_str() {
+                    "app" => prop_assert!(value.parse::<AppName>().is_ok() && !value.contains(['/', '.'])),
+                    "branch" => {
+                        prop_assert!(!value.contains("..") && !value.contains(char::is_control));
+                        prop_assert!(!value.starts_with(['-', '/', '.']) && !value.is_empty());
+                    }
+                    "path" => prop_assert!(!value.starts_with('/') && !value.split('/').any(|part| part == "..")),
+                    _ => {}
+                }
+            }
+            let back = serde_json::to_string(&request).unwrap();
+            prop_assert_eq!(serde_json::to_value(serde_json::from_str::<Request>(&back).unwrap()).unwrap(), again);
+        }
+    }
+
+    /// A request whose fields may be right, almost right, or anything, perhaps with a byte changed or cut off.
+    fn spoilt() -> impl Strategy<Value = String> {
+        let kind = prop_oneof![
+            Just("give"),
+            Just("take-back"),
+            Just("give-shared"),
+            Just("remove"),
+            Just("start"),
+            Just("stop"),
+            Just("keys"),
+            Just("site"),
+            Just("end-timers"),
+            Just("make-branch"),
+            Just("end-branch"),
+            Just("sweep-branches"),
+            Just("reboot"),
+        ];
+        let app = prop_oneof![
+            Just("shop".to_owned()),
+            "[a-z]{1,9}(--)?[a-z0-9-]{0,12}",
+            "[./a-z-]{0,12}",
+            "\\PC{0,12}"
+        ];
+        let branch = prop_oneof!["feature/[a-z]{1,8}", "[-./a-z@{~^: ]{0,12}", "\\PC{0,12}"];
+        let release =
+            prop_oneof![Just("0/20260101T000000Z-0123456789ab".to_owned()), "[0-9]/[0-9A-Za-z./-]{0,30}"];
+        let path = prop_oneof!["[a-z]{1,6}(/[a-z.]{1,6}){0,3}", "[./a-z]{0,12}"];
+        let fields = (kind, app, branch, release, path, any::<bool>(), any::<[bool; 6]>());
+        let whole = fields.prop_map(|(kind, app, branch, release, path, flag, has)| {
+            let all = serde_json::json!({
+                "app": app, "branch": branch, "release": release, "path": path, "keep": flag, "tether": flag,
+                "directory": path, "start": branch,
+            });
+            let wants = |key: &str| match kind {
+                "give" | "take-back" => key == "release",
+                "give-shared" => key == "path",
+                "remove" => key == "directory",
+                "start" => key == "start" || key == "tether",
+                "stop" => key == "start",
+                "make-branch" => key == "branch",
+                "end-branch" => key == "keep",
+                _ => false,
+            };
+            let mut request = serde_json::Map::new();
+            request.insert("request".into(), kind.into());
+            for (key, value) in all.as_object().unwrap() {
+                let is_app = key == "app" && kind != "keys";
+                // Now and then a field is missing, or one too many.
+                if (is_app || wants(key)) != (has.iter().all(|it| *it) && key == "path") {
+                    request.insert(key.clone(), value.clone());
+                }
+            }
+            serde_json::Value::from(request).to_string()
+        });
+        (whole, any::<prop::sample::Index>(), prop_oneof![3 => Just(None), 1 => "[\"{}:,a-z]".prop_map(Some)])
+            .prop_map(|(text, at, spoils)| {
+                let Some(spoils) = spoils else { return text };
+                let mut all: Vec<char> = text.chars().collect();
+                let at = at.index(all.len());
+                all.splice(at..=at, spoils.chars());
+                all.into_iter().collect()
+            })
+    }
+
     #[test]
     fn what_is_no_request_is_refused_and_not_quoted() {
         assert!(heard(b"").unwrap().is_none());
@@ -104,6 +194,8 @@ mod tests {
             format!("{{\"request\":\"give\",\"app\":\"shop\",{release},\"path\":\"/etc\"}}\n"),
             "{\"request\":\"give\",\"app\":\"shop\",\"release\":\"../../etc\"}\n".to_owned(),
             "{\"request\":\"give-shared\",\"app\":\"shop\",\"path\":\"../../etc\"}\n".to_owned(),
+            "{\"request\":\"make-branch\",\"app\":\"shop\",\"branch\":\"../x\"}\n".to_owned(),
+            "{\"request\":\"end-branch\",\"app\":\"shop--../x\",\"keep\":true}\n".to_owned(),
             format!("{{\"request\":\"give\",\"app\":\"shop\",{release}}}\n{{}}\n"),
             "secret".repeat(MOST / 6 + 1),
         ] {

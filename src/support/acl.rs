@@ -21,7 +21,8 @@ const ENTERS: u16 = 5;
 /// The list of a directory with mode 0750 that `user` may enter, too.
 fn list(user: u32) -> Vec<u8> {
     // Its owner, the user, its group, the most that these two get, everybody else: in this order (acl(5)).
-    let entries = [(1, 7, NOBODY), (2, ENTERS, user), (4, ENTERS, NOBODY), (16, ENTERS, NOBODY), (32, 0, NOBODY)];
+    let entries =
+        [(1, 7, NOBODY), (2, ENTERS, user), (4, ENTERS, NOBODY), (16, ENTERS, NOBODY), (32, 0, NOBODY)];
     let mut bytes = FORMAT.to_le_bytes().to_vec();
     for (tag, rights, about) in entries {
         bytes.extend(u16::to_le_bytes(tag));

@@ -52,6 +52,7 @@ pub const POINTS: &[&str] = &[
     "removal-emptied",
     "removal-moved",
     "act-made",
+    "act-undone",
     "owners-given",
 ];
 

@@ -112,6 +112,31 @@ fn the_root_service_refuses(site: &Site) {
     {
         bad.push(format!(r#"{{"request":"timers","app":"app","at":{{"{name}":"{at}"}}}}"#));
     }
+    // Apps of branches are made where setup's own file of the parent says so, and only they are taken back.
+    for app in ["../etc", "nothing", "plain", "", "app--x", "app\\u0000"] {
+        bad.push(format!(r#"{{"request":"make-branch","app":"{app}","branch":"feature/x"}}"#));
+        bad.push(format!(r#"{{"request":"sweep-branches","app":"{app}"}}"#));
+    }
+    site.sh("printf '[branches]\n\"feature/*\" = { preview = true }\n' >> /srv/app/receiver.toml").ok();
+    let branches = [
+        "main",
+        "other",
+        "",
+        "..",
+        "feature/../x",
+        "feature/x y",
+        "feature/x\\u0000",
+        "-x",
+        "feature/",
+        "@{x",
+    ];
+    bad.extend(
+        branches.map(|branch| format!(r#"{{"request":"make-branch","app":"app","branch":"{branch}"}}"#)),
+    );
+    bad.push(r#"{"request":"make-branch","app":"app","branch":"feature/x","user":"root"}"#.to_owned());
+    for app in ["app", "other", "plain", "plain--x", "nothing--x", "receiver", "../app--x", "app--x--y", ""] {
+        bad.push(format!(r#"{{"request":"end-branch","app":"{app}","keep":false}}"#));
+    }
     let run = |words: &str, environment: &str, more: &str| {
         format!(
             r#"{{"request":"run","app":"app","release":"{release}","words":{words},"environment":{environment},"bounds":{{}},"terminal":false{more}}}"#
@@ -131,6 +156,7 @@ fn the_root_service_refuses(site: &Site) {
         assert!(answer.starts_with("{\"refused\":"), "{request}: {answer}");
     }
     assert_eq!(answers.lines().count(), bad.len());
+    site.sh("! getent passwd | grep -- -- && [ -d /srv/app/versions ] && [ -d /srv/other/versions ]").ok();
     let good_run = format!("3|{}", run("[\"/bin/sh\",\"-c\",\"exit 5\"]", "{}", ""));
     assert_eq!(ask("receiver", &[good_run]), "{\"ended\":{\"exited\":5}}\n");
     // What others own is not given away, though receiver names it.

@@ -227,6 +227,7 @@ fn every_point_is_died_at() {
         .chain(&crate::removal::POINTS)
         .chain(&crate::adoption::POINTS)
         .chain(&crate::interrupted::POINTS)
+        .chain(&crate::previews::POINTS)
         .chain(&crate::disconnect::POINTS);
     let passed: BTreeSet<&str> =
         JOINS.iter().chain(&OPENS).chain(&RETURNS).chain(&BACK).chain(elsewhere).copied().collect();

@@ -6,10 +6,11 @@ use crate::setup::Site;
 use crate::world::Said;
 
 const TRIES: &str = include_str!("../fixtures/tries.sh");
+const ASKS: &str = include_str!("../fixtures/asks.py");
 const FILL: &str = include_str!("../fixtures/rows/fill.py");
 
-/// Where making the app of a branch can die in the parent's worker; root dies after each of its acts.
-pub const POINTS: [&str; 1] = ["branch-made"];
+/// Where it can die here alone: the parent's worker, when the app of a branch was made, and root, after each of its acts.
+pub const POINTS: [&str; 2] = ["branch-made", "act-undone"];
 
 const PREVIEW: &str = "app--feature-x";
 const GRANT: &str = "[branches]\n\"feature/*\" = { preview = true, data = \"copy\" }\n";
@@ -19,7 +20,8 @@ impl Site {
     /// A server with an app on `engine`, live with two entries, whose features get previews.
     fn with_previews(engine: &str) -> Site {
         let site = Site::new();
-        let setup = format!("receiver setup app --domain app.example --database {engine} --key /root/key.pub 2>&1");
+        let setup =
+            format!("receiver setup app --domain app.example --database {engine} --key /root/key.pub 2>&1");
         site.paste(&site.sh(&setup).ok());
         site.sh("apt-get install -qq -y --no-install-recommends python3 python3-mysqldb python3-psycopg2 >/dev/null 2>&1")
             .ok();
@@ -29,7 +31,8 @@ impl Site {
         site.push("one").ok().says("=====> live: 0/");
         site.until_page("/version", "0");
         site.ssh("run app -- python3 fill.py").ok();
-        site.sh("echo hidden | receiver env app set SECRET; echo picture | receiver put app media/a.txt").ok();
+        site.sh("echo hidden | receiver env app set SECRET; echo picture | receiver put app media/a.txt")
+            .ok();
         site
     }
 
@@ -46,8 +49,7 @@ impl Site {
 
     /// What nginx answers for a host, over the cable.
     fn page_of(&self, host: &str, path: &str) -> String {
-        let ask =
-            format!("curl --silent --max-time 10 --resolve {host}:80:192.0.2.2 http://{host}{path}");
+        let ask = format!("curl --silent --max-time 10 --resolve {host}:80:192.0.2.2 http://{host}{path}");
         self.dev(&ask).stdout
     }
 
@@ -87,11 +89,16 @@ fn lives_and_dies_on(engine: &str, databases: &str) {
     // A schema change there opens a version there, and touches nothing of its parent.
     site.file("steps/2.sql", "ALTER TABLE entry ADD COLUMN note VARCHAR(100)");
     site.file("index.html", "of x\n");
-    site.push_branch("feature/x", "the note").ok().says("=====> live: 1/").never_says("with a user of its own");
+    site.push_branch("feature/x", "the note")
+        .ok()
+        .says("=====> live: 1/")
+        .never_says("with a user of its own");
     site.until_page_of(host, "/version", "1");
     assert_eq!(site.page_of(host, "/entries"), ENTRIES);
-    assert_eq!((site.page("/version"), site.page("/entries"), site.page("/")), ("0".into(), ENTRIES.into(), "first\n".into()));
-    site.ssh("db app shell < /dev/null");
+    assert_eq!(
+        (site.page("/version"), site.page("/entries"), site.page("/")),
+        ("0".into(), ENTRIES.into(), "first\n".into())
+    );
     let status = site.ssh("status app --json").ok().json();
     assert_eq!(status["apps"][0]["database"]["version"], 0, "{status}");
     site.ssh("rollback app--feature-x").ok().says("=====> live: 0/");
@@ -100,7 +107,10 @@ fn lives_and_dies_on(engine: &str, databases: &str) {
     site.ssh("list app--feature-x").ok().says("live");
     site.ssh("env app--feature-x list").ok().never_says("hidden");
     site.sh("receiver doctor app 2>&1; receiver doctor app--feature-x 2>&1").ok();
-    site.sh("receiver setup app 2>&1").ok().says("is there  app        /srv/app--feature-x").says("nothing was changed");
+    site.sh("receiver setup app 2>&1")
+        .ok()
+        .says("is there  app        /srv/app--feature-x")
+        .says("nothing was changed");
     let strange = format!("find /srv/{PREVIEW} ! -user receiver ! -user deploy ! -user app-{PREVIEW} -print");
     assert_eq!(site.sh(&strange).ok().stdout, "", "something is root's, or its parent's");
 
@@ -122,7 +132,7 @@ fn lives_and_dies_on(engine: &str, databases: &str) {
     );
     assert_eq!(site.sh(&left).stdout, "", "something is left for who gets the number {uid} next");
     assert_eq!((site.page("/version"), site.page("/entries")), ("0".into(), ENTRIES.into()));
-    assert_eq!(site.page_of(host, "/"), "", "its host is answered still");
+    site.until(&format!("{host} to be nobody's"), || site.page_of(host, "/").contains("Welcome to nginx"));
     // The same again is a new one, and goes with all of the server.
     site.push_branch("feature/x", "again").ok().says("with a user of its own").says("=====> live: 0/");
     site.until_page_of(host, "/entries", ENTRIES);
@@ -134,7 +144,10 @@ fn lives_and_dies_on(engine: &str, databases: &str) {
 
 #[test]
 fn a_preview_on_mariadb_has_a_user_and_a_copy_of_the_data_and_goes_with_its_branch() {
-    lives_and_dies_on("mysql", "mariadb -Ne 'SHOW DATABASES' | grep ^app; mariadb -Ne 'SELECT user FROM mysql.user' | grep ^app");
+    lives_and_dies_on(
+        "mysql",
+        "mariadb -Ne 'SHOW DATABASES' | grep ^app; mariadb -Ne 'SELECT user FROM mysql.user' | grep ^app",
+    );
 }
 
 #[test]
@@ -149,4 +162,238 @@ fn a_preview_on_postgresql_has_a_user_and_a_copy_of_the_data_and_goes_with_its_b
 #[test]
 fn a_preview_on_sqlite_has_a_user_and_a_copy_of_the_data_and_goes_with_its_branch() {
     lives_and_dies_on("sqlite", "ls -d /srv/app*/receiver/databases/* 2>/dev/null");
+}
+
+/// The tries of one app's code at another: as they stand, they are those of `app` at `other`.
+fn tries(own: &str, other: &str) -> String {
+    let own = format!("/srv/{own}/");
+    let names = [
+        ("/srv/app/", own.as_str()),
+        ("/srv/other/", &format!("/srv/{other}/")),
+        ("app-other", &format!("app-{other}")),
+    ];
+    let mut text = names.iter().fold(TRIES.to_owned(), |text, (from, to)| text.replace(from, to));
+    for (from, to) in
+        [("home/other/", format!("home/{other}/")), ("srv-other.path", format!("srv-{other}.path"))]
+    {
+        text = text.replace(from, &to);
+    }
+    // Its databases, too: by file, and on a server with the name and password that it has itself.
+    let more = format!(
+        "try \"ls /srv/{other}/receiver/databases/0/\"\ntry \"cat /srv/{other}/receiver/databases/0/*\"\n\
+         try \"ls /srv/{other}/shared/\"\ntry \"cat /srv/{other}/shared/media/a.txt\"\n\
+         try \"cat /srv/{other}/receiver/secrets/env.json\"\n\
+         try \"mariadb -u $RECEIVER_DATABASE_USER -p$RECEIVER_DATABASE_PASSWORD -e 'SELECT * FROM {}_v0.entry'\"\n\
+         try \"kill -0 $(pgrep -u app-{other} | head -1)\"\n",
+        other.replace('-', "_")
+    );
+    text.replace("echo tried\n", &format!("{more}echo tried\n"))
+}
+
+#[test]
+fn code_of_a_preview_reaches_nothing_of_its_parent_and_of_other_previews_nor_they_of_it() {
+    let site = Site::with_previews("mysql");
+    site.sh("apt-get install -qq -y --no-install-recommends mariadb-client >/dev/null 2>&1").ok();
+    site.push_branch("feature/y", "y").ok().says("=====> live: 0/");
+    site.file("tries.sh", &format!("{}{}", tries(PREVIEW, "app"), tries(PREVIEW, "app--feature-y")));
+    site.file("env.sh", "env; cat /proc/self/environ");
+    let toml = site.read("receiver.toml");
+    site.file("receiver.toml", &toml.replace("id -un;", "id -un; sh tries.sh; sh env.sh;"));
+    let said = site.push_branch("feature/x", "x").ok().says("=====> live: 0/");
+    assert_eq!(said.talk().matches("| tried").count(), 2, "{}", said.talk());
+    said.never_says("CAN ").never_says("hidden").never_says("picture");
+    // By hand, in what is live there; and from the others.
+    site.ssh(&format!("run {PREVIEW} -- sh tries.sh")).ok().says("tried").never_says("CAN ");
+    for from in ["app", "app--feature-y"] {
+        std::fs::write(site.server.disk().join("usr/local/lib/tries.sh"), tries(from, PREVIEW)).unwrap();
+        site.ssh(&format!("run {from} -- sh /usr/local/lib/tries.sh")).ok().says("tried").never_says("CAN ");
+    }
+    // The tries do find what is open.
+    let open = site.sh(&format!(
+        "sed 's/^echo tried//' /srv/{PREVIEW}/current/tries.sh > /root/tries.sh; sh /root/tries.sh"
+    ));
+    open.says("CAN cat /srv/app/receiver/secrets/env.json").says("CAN ls /srv/app--feature-y/shared/");
+}
+
+#[test]
+fn a_connection_that_was_open_before_a_preview_was_made_pushes_to_it_too() {
+    let site = Site::with_previews("sqlite");
+    let shared = "export GIT_SSH_COMMAND=\"$GIT_SSH_COMMAND -o ControlMaster=auto -o ControlPersist=60 -o ControlPath=$HOME/master\"";
+    let push = |subject: &str| {
+        site.dev(&format!("{shared}; cd app; git commit --quiet --allow-empty -m '{subject}'; git push production HEAD:feature/x"))
+    };
+    site.dev(&format!("{shared}; $GIT_SSH_COMMAND deploy@app.example 'status app'")).ok();
+    push("first").ok().says("app--feature-x, with a user of its own").says("=====> live: 0/");
+    push("second").ok().says("=====> live: 0/").never_says("with a user of its own");
+    site.dev(&format!("{shared}; $GIT_SSH_COMMAND -O exit deploy@app.example")).ok();
+}
+
+#[test]
+fn a_preview_is_removed_by_hand_and_what_is_kept_of_it_is_closed() {
+    let site = Site::with_previews("mysql");
+    let databases = || site.sh("mariadb -Ne 'SHOW DATABASES' | grep ^app__").stdout;
+    site.push_branch("feature/x", "x").ok().says("=====> live: 0/");
+    site.sh("receiver remove app 2>&1").fails(2).says("sudo receiver setup app --undo");
+    site.ssh(&format!("remove {PREVIEW}")).fails(2);
+    site.sh(&format!("receiver remove {PREVIEW} --dry-run")).ok().says("dump the database app__feature_x_v0");
+    let said = site
+        .sh(&format!("receiver remove {PREVIEW} 2>&1"))
+        .ok()
+        .says("is removed; what is kept of it is in /srv/.removed-");
+    site.has_nothing_of(PREVIEW);
+    assert_eq!(databases(), "");
+    let place = said.stdout.split("is in ").nth(1).unwrap().trim().to_owned();
+    site.sh(&format!(
+        "[ \"$(stat -c '%U:%G %a' {place})\" = 'root:root 700' ] && ls {place}/receiver/dumps/*removed*"
+    ))
+    .ok();
+    // Its branch is there, and makes it anew, by itself.
+    site.sh("receiver deploy app 2>&1").ok();
+    site.until("the preview to be made again", || {
+        site.ssh(&format!("list {PREVIEW}")).stdout.contains("live")
+    });
+    site.sh(&format!("receiver remove {PREVIEW} --data --yes {PREVIEW} 2>&1"))
+        .ok()
+        .says("is removed, with its data");
+    site.has_nothing_of(PREVIEW);
+    assert_eq!(databases(), "");
+}
+
+#[test]
+fn there_are_as_many_previews_as_the_server_says_and_root_says_too() {
+    let site = Site::with_previews("sqlite");
+    std::fs::write(site.server.disk().join("usr/local/lib/asks.py"), ASKS).unwrap();
+    let ask = |branch: &str| {
+        let request = format!(r#"{{"request":"make-branch","app":"app","branch":"{branch}"}}"#);
+        site.sh(&format!("runuser -u receiver -- python3 /usr/local/lib/asks.py '{request}'")).ok().stdout
+    };
+    site.sh("receiver config app preview.most 1").ok();
+    site.push_branch("feature/x", "x").ok().says("=====> live: 0/");
+    site.push_branch("feature/y", "y").fails(1).says("there are 1 previews, and no more may be");
+    assert!(ask("feature/y").contains("there are 1 previews"), "root makes it");
+    // What there is of it is looked after, and not made twice.
+    assert_eq!(ask("feature/x"), "{\"done\":false}\n");
+    site.sh("receiver config app preview.most 1000").ok();
+    // As many as a server may have, whoever wrote what its settings say.
+    site.sh(
+        "cp /etc/passwd /root/passwd; for n in $(seq 100 198); do \
+         echo app-zoo--n$n:x:50$n:50$n:made by receiver:/var/lib/receiver/home/zoo--n$n:/usr/sbin/nologin; done >> /etc/passwd",
+    )
+    .ok();
+    site.push_branch("feature/y", "y")
+        .says("NOT LIVE: this server has 100 apps of branches, and no more may be");
+    site.has_nothing_of("app--feature-y");
+    // One that is there is no new one.
+    site.push_branch("feature/x", "again").ok().says("=====> live: 0/");
+    site.sh("cp /root/passwd /etc/passwd; receiver deploy app 2>&1").ok();
+    site.until_page_of("feature-y.app.example", "/entries", ENTRIES);
+}
+
+impl Site {
+    /// From now on every process of this unit dies at a point; with `once` only the first.
+    fn dies_at(&self, unit: &str, point: &str, once: bool) {
+        let ticket = if once { "Environment=RECEIVER_TEST_DIE_ONCE=/var/lib/ticket/it" } else { "" };
+        self.sh(&format!(
+            "mkdir -p -m 777 /var/lib/ticket /run/systemd/system/{unit}.d; touch /var/lib/ticket/it; chmod 666 /var/lib/ticket/it
+             printf '[Service]\nEnvironment=RECEIVER_TEST_DIE_AT={point}\n{ticket}\n' > /run/systemd/system/{unit}.d/die.conf
+             systemctl daemon-reload"
+        ))
+        .ok();
+    }
+
+    fn lives_on(&self) {
+        self.sh("rm -rf /var/lib/ticket /run/systemd/system/receiver-*.d; systemctl daemon-reload").ok();
+    }
+
+    /// What is made for a preview, as a person would look it over, without its name.
+    fn made_for(&self, app: &str) -> String {
+        let look = format!(
+            "ls -ld /srv/{app} /var/lib/receiver/home/{app} | cut -d' ' -f1,3,4; cd /srv/{app}; stat -c '%n %U:%G %a' * receiver/*
+             getent passwd app-{app} | cut -d: -f1,5-7; getent group site-{app} app-{app} | cut -d: -f1,4
+             cat receiver.toml; systemctl is-enabled receiver-work@srv-{}.path; getfattr -d -m - /srv/{app} 2>/dev/null",
+            app.replace('-', "\\x2d").replace('\\', "\\\\")
+        );
+        let slug = app.split_once("--").unwrap().1;
+        self.sh(&look)
+            .stdout
+            .replace(app, "APP")
+            .replace(slug, "SLUG")
+            .replace(&slug.replacen('-', "/", 1), "SLUG")
+    }
+}
+
+#[test]
+fn a_preview_whose_making_dies_anywhere_is_whole_in_the_end() {
+    let site = Site::with_previews("sqlite");
+    site.push_branch("feature/whole", "whole").ok().says("=====> live: 0/");
+    let whole = site.made_for("app--feature-whole");
+    let shows = |slug: &str| site.until_page_of(&format!("feature-{slug}.app.example"), "/entries", ENTRIES);
+    // Root dies after each thing that it makes, each time it is asked.
+    site.dies_at("receiver-root@.service", "act-made", false);
+    let mut deaths = 0;
+    while site.sh("id app-app--feature-root; [ -e /srv/app--feature-root/receiver/app.toml ]").code != 0 {
+        let said = site.push_branch("feature/root", "root");
+        said.says("NOT LIVE: the root service gave no answer; the next push of that branch tries again");
+        deaths += 1;
+        assert!(deaths < 20, "it does not come to its end");
+    }
+    assert!(deaths > 3, "{deaths} deaths");
+    site.lives_on();
+    site.push_branch("feature/root", "root").ok().says("=====> live: 0/");
+    shows("root");
+    assert_eq!(site.made_for("app--feature-root"), whole);
+    // In the middle of one, and in the parent's worker.
+    let root = "receiver-root@.service";
+    for (unit, point) in [
+        (root, "owners-given"),
+        (root, "app-made"),
+        (root, "app-placed"),
+        ("receiver-work@.service", POINTS[0]),
+    ] {
+        site.dies_at(unit, point, true);
+        let slug = point.replace('-', "");
+        site.push_branch(&format!("feature/{slug}"), point);
+        shows(&slug);
+        site.sh("[ ! -e /var/lib/ticket/it ]").ok();
+        site.lives_on();
+        assert_eq!(site.made_for(&format!("app--feature-{slug}")), whole, "{point}");
+    }
+    site.sh("[ -z \"$(ls -d /srv/.receiver* 2>/dev/null)\" ]").ok();
+    // A branch that came and went while its app could not be made: what there is of it is taken back.
+    site.dies_at(root, "act-made", false);
+    site.push_branch("feature/gone", "gone").says("NOT LIVE");
+    site.sh("id app-app--feature-gone").ok();
+    site.delete_branch("feature/gone").ok();
+    site.lives_on();
+    site.sh("receiver deploy app 2>&1").ok();
+    site.until("nothing of it to be left", || site.sh("id app-app--feature-gone").code != 0);
+    site.has_nothing_of("app--feature-gone");
+}
+
+#[test]
+fn a_preview_whose_removal_dies_anywhere_is_gone_in_the_end() {
+    let site = Site::with_previews("mysql");
+    let again = || {
+        site.dev("cd app; git switch --quiet main; git commit --quiet --allow-empty -m again; git push production main")
+    };
+    for (unit, point, once) in [
+        ("receiver-root@.service", "removal-moved", true),
+        ("receiver-root@.service", POINTS[1], false),
+        ("receiver-work@.service", "preview-silent", true),
+    ] {
+        site.push_branch("feature/x", point).ok().says("=====> live: 0/");
+        site.dies_at(unit, point, once);
+        site.delete_branch("feature/x");
+        let mut tries = 0;
+        while site.sh(&format!("id app-{PREVIEW} || [ -e /srv/{PREVIEW} ]")).code == 0 {
+            again().ok();
+            tries += 1;
+            assert!(tries < 20, "{point}: it does not come to its end");
+        }
+        site.lives_on();
+        again().ok();
+        site.until("nothing to be left", || site.sh("getent group site-app--feature-x").code != 0);
+        site.has_nothing_of(PREVIEW);
+        assert_eq!(site.sh("mariadb -Ne 'SHOW DATABASES' | grep ^app__").stdout, "", "{point}");
+    }
 }

@@ -10,7 +10,7 @@ use super::values::read_from_text;
 use crate::app::AppName;
 
 /// An exact branch name, as git's check-ref-format wants it, without `refs/heads/`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 pub struct BranchName(String);
 read_from_text!(BranchName, "the exact name of a branch");
 

@@ -72,7 +72,9 @@ fn answer(stream: &UnixStream) -> Result<Reply> {
         Request::Stop { app, start } => process::stop(&Ground::of(&app)?, &start).map(|()| Reply::Done(true)),
         Request::Timers { app, at } => process::timers(&Ground::of(&app)?, &at).map(|()| Reply::Done(true)),
         Request::EndTimers { app } => process::end_timers(&Ground::of(&app)?).map(|()| Reply::Done(true)),
-        Request::MakeBranch { app, branch } => branch::make(&Ground::of(&app)?, &branch).map(Reply::Done),
+        Request::MakeBranch { app, branch } => {
+            branch::make(&Ground::of(&app)?, branch.as_str()).map(Reply::Done)
+        }
         Request::EndBranch { app, keep } => branch::end(&app, keep).map(Reply::Done),
         Request::SweepBranches { app } => branch::sweep(&Ground::of(&app)?).map(Reply::Done),
         Request::Keys => keys::put_in_force().map(Reply::Done),

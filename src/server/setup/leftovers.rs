@@ -17,8 +17,16 @@ use crate::support::{Error, Result, files};
 const MOST: Duration = Duration::from_secs(15);
 
 /// Where everybody may write.
-const OPEN: [&str; 8] =
-    ["/tmp", "/var/tmp", "/dev/shm", "/dev/mqueue", "/run/lock", "/var/crash", "/var/spool/cron/atjobs", "/var/mail"];
+const OPEN: [&str; 8] = [
+    "/tmp",
+    "/var/tmp",
+    "/dev/shm",
+    "/dev/mqueue",
+    "/run/lock",
+    "/var/crash",
+    "/var/spool/cron/atjobs",
+    "/var/mail",
+];
 
 /// Ends everything of a user that would be somebody else's, once his number is given again.
 pub fn end(account: &Account) -> Result<()> {
@@ -30,7 +38,9 @@ pub fn end(account: &Account) -> Result<()> {
         }
     }
     end_segments(account.uid)?;
-    OPEN.iter().filter(|place| files::is_directory(Path::new(place))).try_for_each(|place| sweep(place, account.uid))
+    OPEN.iter()
+        .filter(|place| files::is_directory(Path::new(place)))
+        .try_for_each(|place| sweep(place, account.uid))
 }
 
 /// Kills what runs as the user until nothing does.
@@ -42,7 +52,10 @@ fn end_processes(uid: u32) -> Result<()> {
             return Ok(());
         }
         if begun.elapsed() > MOST {
-            return Err(Error::new(format!("process {} of user {uid} does not end", running[0].as_raw_pid())));
+            return Err(Error::new(format!(
+                "process {} of user {uid} does not end",
+                running[0].as_raw_pid()
+            )));
         }
         for pid in running {
             let _ = rustix::process::kill_process(pid, Signal::KILL);
@@ -67,7 +80,9 @@ fn end_segments(uid: u32) -> Result<()> {
     for (kind, flag) in [("shm", "--shmem-id"), ("msg", "--queue-id"), ("sem", "--semaphore-id")] {
         let Some(text) = files::read_text(Path::new("/proc/sysvipc").join(kind).as_path())? else { continue };
         let mut lines = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-        let Some(at) = lines.next().and_then(|head| head.iter().position(|name| *name == "uid")) else { continue };
+        let Some(at) = lines.next().and_then(|head| head.iter().position(|name| *name == "uid")) else {
+            continue;
+        };
         for line in lines.filter(|line| line.get(at).is_some_and(|owner| *owner == uid.to_string())) {
             if let Some(id) = line.get(1) {
                 run("ipcrm", &[flag, id])?;

@@ -128,6 +128,9 @@ pub fn undo(
         let what = act.what();
         let stays = act.is_data() && !data;
         let goes = !stays && (look || act.undo()?);
+        if goes && !look {
+            death::point("act-undone");
+        }
         let state = if goes { State::TakenBack } else { State::Stays };
         tell(state, &what);
         account.lines.push((state, what));

@@ -138,7 +138,12 @@ impl Wanted {
     }
 
     fn receiver() -> User {
-        User { name: RECEIVER.into(), home: PathBuf::from(HOME), shell: "/usr/sbin/nologin", runs_code: false }
+        User {
+            name: RECEIVER.into(),
+            home: PathBuf::from(HOME),
+            shell: "/usr/sbin/nologin",
+            runs_code: false,
+        }
     }
 
     fn door(&self) -> User {
