@@ -367,10 +367,11 @@ pub fn reconcile(parent: &App) -> Result<()> {
         JobLog::open(&claim.app, &job.id)?;
         job.put(&claim.app)?;
     }
-    let there = lost.into_iter().map(|claim| claim.app).filter(App::is_created);
-    spawn::workers(&there.collect::<Vec<_>>())?;
-    // What is half there by now is nobody's any more: a branch came and went.
-    if has_half(parent)? { hand::sweep_branches(parent).map(drop) } else { Ok(()) }
+    let (there, unmade): (Vec<App>, Vec<App>) =
+        lost.into_iter().map(|claim| claim.app).partition(App::is_created);
+    spawn::workers(&there)?;
+    // What is half there of no branch that wants it is nobody's any more: a branch came and went.
+    if unmade.is_empty() && has_half(parent)? { hand::sweep_branches(parent).map(drop) } else { Ok(()) }
 }
 
 /// Whether there are users of apps of this one's branches without an app.

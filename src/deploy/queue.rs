@@ -187,6 +187,7 @@ impl Job {
     }
 
     /// The same job under the same name, for another app's queue, with what that one is to do.
+    #[must_use]
     pub fn handing_on(&self, order: Order) -> Job {
         Job { order, deaths: 0, ..self.clone() }
     }

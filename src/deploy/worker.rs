@@ -122,8 +122,11 @@ pub struct Choice {
 /// its present tip wins.
 pub fn choose(jobs: Vec<Job>, tip: impl Fn(&str) -> Option<Revision>) -> Choice {
     let rank = |job: &Job| match job.order {
-        Order::Cancel | Order::Lock { .. } | Order::Unlock => 0,
-        Order::RemovePreview { .. } | Order::Branch { .. } => 0,
+        Order::Cancel
+        | Order::Lock { .. }
+        | Order::Unlock
+        | Order::RemovePreview { .. }
+        | Order::Branch { .. } => 0,
         Order::Rollback { .. } => 1,
         Order::Push { .. } | Order::Deploy { .. } => 2,
     };

@@ -1,7 +1,6 @@
 //! Branches on a server that `receiver setup` made: a push over a real cable makes each an app with a user of its own, as
 //! much apart from its parent as two apps are; and nothing of it is left when its branch is gone.
 
-use crate::keeping::Machine;
 use crate::setup::Site;
 use crate::world::Said;
 
@@ -308,9 +307,9 @@ impl Site {
     /// What is made for a preview, as a person would look it over, without its name.
     fn made_for(&self, app: &str) -> String {
         let look = format!(
-            "ls -ld /srv/{app} /var/lib/receiver/home/{app} | cut -d' ' -f1,3,4; cd /srv/{app}; stat -c '%n %U:%G %a' * receiver/*
+            "ls -ld /srv/{app} /var/lib/receiver/home/{app} | cut -d' ' -f1,3,4; cd /srv/{app}; stat -c '%n %U:%G %a' * receiver/* | grep -v previous
              getent passwd app-{app} | cut -d: -f1,5-7; getent group site-{app} app-{app} | cut -d: -f1,4
-             cat receiver.toml; systemctl is-enabled receiver-work@srv-{}.path; getfattr -d -m - /srv/{app} 2>/dev/null",
+             cat receiver.toml; systemctl is-enabled receiver-work@srv-{}.path",
             app.replace('-', "\\x2d").replace('\\', "\\\\")
         );
         let slug = app.split_once("--").unwrap().1;
@@ -362,7 +361,7 @@ fn a_preview_whose_making_dies_anywhere_is_whole_in_the_end() {
     // A branch that came and went while its app could not be made: what there is of it is taken back.
     site.dies_at(root, "act-made", false);
     site.push_branch("feature/gone", "gone").says("NOT LIVE");
-    site.sh("id app-app--feature-gone").ok();
+    site.until("a part of it", || site.sh("id app-app--feature-gone").code == 0);
     site.delete_branch("feature/gone").ok();
     site.lives_on();
     site.sh("receiver deploy app 2>&1").ok();

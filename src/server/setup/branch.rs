@@ -76,13 +76,19 @@ impl Act for Branched {
     }
 }
 
-/// What there is to be for an app of a branch. The unit that looks at its queue comes first: once the app is there, it is
-/// there wholly.
-fn acts(server: &Server, app: &App, claim: Option<Claim>) -> Vec<Box<dyn Act>> {
+/// What there is to be for an app of a branch. Its user comes first, and goes last: who has one is known by it. The app
+/// comes after the unit that looks at its queue: once it is there, it is there wholly.
+fn acts(server: &Server, app: &App, claim: Option<Claim>, queue: Box<dyn Act>) -> Vec<Box<dyn Act>> {
     let mut acts: Vec<Box<dyn Act>> = Vec::new();
     people(server, app.name(), &mut acts);
-    acts.push(Box::new(Branched { app: app.clone(), claim, server: server.clone() }));
-    acts.push(Box::new(Owned::new(app.clone(), app.vcs(), server)));
+    let branched = Branched { app: app.clone(), claim, server: server.clone() };
+    let owned = Owned::new(app.clone(), app.vcs(), server);
+    // What runs of it ends before all else.
+    if branched.claim.is_some() {
+        acts.extend([queue, Box::new(branched), Box::new(owned)]);
+    } else {
+        acts.extend([Box::new(branched) as Box<dyn Act>, Box::new(owned), queue]);
+    }
     acts
 }
 
@@ -110,8 +116,7 @@ pub fn make(server: &Server, parent: &App, branch: &str) -> Result<bool> {
         return Err(Error::new(format!("this server has {others} apps of branches, and no more may be"))
             .hint("delete branches that have one, of this or of another app"));
     }
-    let mut all: Vec<Box<dyn Act>> = vec![Box::new(queue(&app))];
-    all.extend(acts(server, &app, Some(claim)));
+    let all = acts(server, &app, Some(claim), Box::new(queue(&app)));
     Ok(run(&all, false, &mut |_, _| {})?.count(State::Made) > 0)
 }
 
@@ -133,7 +138,7 @@ fn take_back(server: &Server, app: &App, data: Data) -> Result<bool> {
         app.lineage()?;
         site::take_back(app)?;
     }
-    let listened = queue(app).undo()?;
+    queue(app).undo()?;
     if is_there {
         removal::leave(app, data)?;
     }
@@ -142,8 +147,8 @@ fn take_back(server: &Server, app: &App, data: Data) -> Result<bool> {
         own(&place, 0, 0, 0o700)?;
     }
     removal::sweep(app)?;
-    let gone = undo(&acts(server, app, None), true, false, &mut |_, _| {})?;
-    Ok(is_there || listened || gone.count(State::TakenBack) > 0)
+    let gone = undo(&acts(server, app, None, Box::new(queue(app))), true, false, &mut |_, _| {})?;
+    Ok(is_there || gone.count(State::TakenBack) > 0)
 }
 
 /// Takes back what is there of apps of branches of `parent` that were never wholly made, or not wholly taken back.
@@ -165,9 +170,7 @@ pub fn of_parent(server: &Server, parent: &AppName) -> Result<Vec<App>> {
 
 /// What there is of one that is there, for setup to look after, and to take back.
 pub fn of_app(server: &Server, app: &App) -> Vec<Box<dyn Act>> {
-    let mut all = acts(server, app, None);
-    all.push(Box::new(Queue::of(app)));
-    all
+    acts(server, app, None, Box::new(Queue::of(app)))
 }
 
 /// The apps of branches that have a user of their own, by these users.
