@@ -248,9 +248,13 @@ fn a_preview_is_removed_by_hand_and_what_is_kept_of_it_is_closed() {
     .ok();
     // Its branch is there, and makes it anew, by itself.
     site.sh("receiver deploy app 2>&1").ok();
-    site.until("the preview to be made again", || {
-        site.ssh(&format!("list {PREVIEW}")).stdout.contains("live")
-    });
+    let is_live = || {
+        let said = site.ssh(&format!("status {PREVIEW} --json"));
+        said.code == 0
+            && said.json()["apps"][0]["current"].is_string()
+            && said.json()["apps"][0]["deploying"].is_null()
+    };
+    site.until("the preview to be made again", is_live);
     site.sh(&format!("receiver remove {PREVIEW} --data --yes {PREVIEW} 2>&1"))
         .ok()
         .says("is removed, with its data");
