@@ -229,33 +229,51 @@ fn path_of<'a>(paths: &'a [u8], kept: &Kept) -> &'a [u8] {
     &paths[kept.path.0 as usize..kept.path.1 as usize]
 }
 
+/// Reads a line byte by byte: a deploy reads some for every file of the tree, three times.
 fn read_item(bytes: &[u8]) -> Option<Item<'_>> {
     let mut words = bytes.splitn(9, |b| *b == b' ');
-    let mut word = || words.next().and_then(|word| std::str::from_utf8(word).ok());
+    let mut word = || words.next();
     let (what, id) = (word()?, word()?);
-    let mode = u32::from_str_radix(word()?, 8).ok()?;
-    let size = word()?.parse().ok()?;
+    let mode = u32::try_from(number(word()?, 8)?).ok()?;
+    let size = number(word()?, 10)?;
     let modified = moment(word()?)?;
     let changed = moment(word()?)?;
-    let inode = word()?.parse().ok()?;
-    let (user, group) = word()?.split_once('.')?;
-    let owner = (user.parse().ok()?, group.parse().ok()?);
+    let inode = number(word()?, 10)?;
+    let (user, group) = split(word()?)?;
+    let of_system = |word| u32::try_from(number(word, 10)?).ok();
+    let owner = (of_system(user)?, of_system(group)?);
     let path = words.next()?;
-    let kind = |kind| Some(What::Entry(kind, id.parse().ok()?));
+    let kind = |kind| Some(What::Entry(kind, std::str::from_utf8(id).ok()?.parse().ok()?));
     let what = match what {
-        "link" => kind(Kind::Link)?,
-        "program" => kind(Kind::File { executable: true })?,
-        "file" => kind(Kind::File { executable: false })?,
-        "directory" => What::Directory,
-        "gone" => What::Gone,
+        b"link" => kind(Kind::Link)?,
+        b"program" => kind(Kind::File { executable: true })?,
+        b"file" => kind(Kind::File { executable: false })?,
+        b"directory" => What::Directory,
+        b"gone" => What::Gone,
         _ => return None,
     };
     Some(Item { path, what, stamp: Stamp { mode, size, modified, changed, inode, owner } })
 }
 
-fn moment(word: &str) -> Option<Moment> {
-    let (seconds, nanoseconds) = word.split_once('.')?;
-    Some((seconds.parse().ok()?, nanoseconds.parse().ok()?))
+fn moment(word: &[u8]) -> Option<Moment> {
+    let (seconds, nanoseconds) = split(word)?;
+    let seconds = match seconds.strip_prefix(b"-") {
+        Some(before) => i64::try_from(number(before, 10)?).ok()?.checked_neg()?,
+        None => i64::try_from(number(seconds, 10)?).ok()?,
+    };
+    Some((seconds, number(nanoseconds, 10)?.try_into().ok()?))
+}
+
+/// What lies before and behind the point.
+fn split(word: &[u8]) -> Option<(&[u8], &[u8])> {
+    let at = word.iter().position(|b| *b == b'.')?;
+    Some((&word[..at], &word[at + 1..]))
+}
+
+fn number(word: &[u8], base: u8) -> Option<u64> {
+    let digit = |b: &u8| b.checked_sub(b'0').filter(|digit| *digit < base);
+    let add = |sum: u64, b: &u8| sum.checked_mul(base.into())?.checked_add(digit(b)?.into());
+    if word.is_empty() { None } else { word.iter().try_fold(0, add) }
 }
 
 /// Finds one path after the other.
