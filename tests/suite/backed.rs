@@ -61,8 +61,8 @@ impl Backed {
         let server =
             (engine != Engine::Sqlite).then(|| Server::start_with(engine, &world.place().join("db"), more));
         let mut backed = Backed { server, disk, world, engine };
-        if let Some(other) = servers::other_postgres() {
-            // Its dump and restore, too: those of the system may be older than it.
+        if let Some(other) = servers::other_programs(engine) {
+            // Its dump and restore, too: those of the system may be older than it, or another server's.
             let path = std::env::var_os("PATH").unwrap();
             let all = std::iter::once(other).chain(std::env::split_paths(&path));
             let path = std::env::join_paths(all).unwrap().into_string().unwrap();

@@ -14,7 +14,9 @@ fn copied(world: &Backed, database: &str, other: &str) {
     server.sql("", &format!("CREATE DATABASE {other}"));
     let socket = server.socket();
     let mut dump = if world.engine == Engine::Mysql {
-        let mut dump = Command::new("mariadb-dump");
+        let other = servers::other_programs(Engine::Mysql);
+        let mut dump =
+            Command::new(other.map_or_else(|| "mariadb-dump".into(), |place| place.join("mysqldump")));
         dump.args(["--no-defaults", "--user=root", "--triggers", "--routines", "--socket"]);
         dump
     } else {

@@ -1,4 +1,4 @@
-//! Real database servers: a MariaDB or a PostgreSQL for one test, in the test's own directory, gone with it.
+//! Real database servers: a MariaDB (or a MySQL, where it is wanted) or a PostgreSQL for one test, in the test's own directory, gone with it.
 //!
 //! A new server takes a second to make and a tenth of one to start. So an empty one is made once, under
 //! `target/`, and each test starts a copy. They listen at sockets only, and keep what they acknowledged when
@@ -113,7 +113,7 @@ impl Server {
             Engine::Sqlite => panic!("SQLite has no server"),
             // Whoever is killed with the test's thread needs nobody to end it; PostgreSQL is asked to, since it
             // has shared memory to give back.
-            Engine::Mysql => command.args(["--pdeathsig", "KILL"]).arg(mariadb()).args(self.mysql_options()),
+            Engine::Mysql => command.args(["--pdeathsig", "KILL"]).arg(mysqld()).args(self.mysql_options()),
             Engine::Postgres => command
                 .args(["--reuid", "postgres", "--regid", "postgres", "--init-groups", "--pdeathsig", "QUIT"])
                 .arg(postgres("postgres"))
@@ -154,13 +154,18 @@ impl Server {
             "--skip-name-resolve",
             "--innodb-buffer-pool-size=16M",
             "--key-buffer-size=1M",
-            "--aria-pagecache-buffer-size=1M",
             "--performance-schema=OFF",
             // A commit is with the kernel when it is acknowledged, and nobody waits for the disk.
             "--innodb-flush-log-at-trx-commit=1",
             "--innodb-flush-method=nosync",
         ];
-        options.extend(small.into_iter().chain(MYSQL_FILES).map(str::to_owned));
+        let own: &[&str] = if is_mysql() {
+            // It writes a binary log as it comes; the app's roles may make triggers all the same.
+            &["--mysqlx=OFF", "--sync-binlog=0", "--log-bin-trust-function-creators=1"]
+        } else {
+            &["--aria-pagecache-buffer-size=1M"]
+        };
+        options.extend(small.iter().chain(own).chain(mysql_files()).map(|&option| option.to_owned()));
         options
     }
 
@@ -240,7 +245,9 @@ impl Server {
     /// The same, or what it said against it.
     pub fn try_sql(&self, database: &str, text: &str) -> Result<String, String> {
         let mut command = if self.engine == Engine::Mysql {
-            let mut command = Command::new("mariadb");
+            let other = other_programs(Engine::Mysql);
+            let mut command =
+                Command::new(other.map_or_else(|| "mariadb".into(), |place| place.join("mysql")));
             command.args(["--no-defaults", "--user=root", "--batch", "--skip-column-names", "--raw"]);
             command.arg("--socket").arg(self.socket()).arg(database);
             command
@@ -280,7 +287,8 @@ impl Server {
     /// The roles, but for the server's own.
     pub fn roles(&self) -> Vec<String> {
         let query = if self.engine == Engine::Mysql {
-            "SELECT DISTINCT user FROM mysql.user WHERE user NOT IN ('root', 'mariadb.sys', 'mysql', '') ORDER BY 1"
+            "SELECT DISTINCT user FROM mysql.user WHERE user NOT IN ('root', 'mariadb.sys', 'mysql', '') \
+             AND user NOT LIKE 'mysql.%' ORDER BY 1"
         } else {
             "SELECT rolname FROM pg_roles WHERE rolname NOT LIKE 'pg\\_%' AND rolname <> 'postgres' \
              ORDER BY rolname COLLATE \"C\""
@@ -292,7 +300,7 @@ impl Server {
     pub fn connected(&self) -> Vec<String> {
         let query = if self.engine == Engine::Mysql {
             "SELECT user, db, info FROM information_schema.processlist \
-             WHERE user NOT IN ('root', 'system user') ORDER BY 1"
+             WHERE user NOT IN ('root', 'system user', 'event_scheduler') ORDER BY 1"
         } else {
             "SELECT usename, datname, query FROM pg_stat_activity \
              WHERE backend_type = 'client backend' AND usename <> 'postgres' ORDER BY 1"
@@ -326,11 +334,16 @@ impl Drop for Server {
 }
 
 /// How its files are, which has to be the same when they are made and when they are used.
-const MYSQL_FILES: [&str; 3] = [
-    "--innodb-log-file-size=8M",
-    "--innodb-data-file-path=ibdata1:4M:autoextend",
-    "--innodb-autoextend-increment=1",
-];
+fn mysql_files() -> &'static [&'static str] {
+    if is_mysql() {
+        return &["--innodb-redo-log-capacity=8M"];
+    }
+    &[
+        "--innodb-log-file-size=8M",
+        "--innodb-data-file-path=ibdata1:4M:autoextend",
+        "--innodb-autoextend-increment=1",
+    ]
+}
 
 fn lines(text: &str) -> Vec<String> {
     text.lines().map(str::to_owned).collect()
@@ -362,33 +375,51 @@ fn children(of: Pid) -> Vec<Pid> {
     .collect()
 }
 
-/// MariaDB's server, which Debian puts where only root's path leads.
-fn mariadb() -> PathBuf {
+/// MariaDB's server, which Debian puts where only root's path leads, or the MySQL that is wanted instead.
+fn mysqld() -> PathBuf {
+    if let Some(place) = other_programs(Engine::Mysql) {
+        return place.join("mysqld");
+    }
     let places = ["/usr/sbin/mariadbd", "/usr/libexec/mariadbd", "/usr/bin/mariadbd"];
     let found = places.into_iter().map(PathBuf::from).find(|path| path.exists());
     found.expect("there is no mariadbd: tests/run installs mariadb-server")
 }
 
-thread_local! {
-    /// Whether this test wants the newest PostgreSQL that a package brings, and not the system's.
-    static NEWEST: Cell<bool> = const { Cell::new(false) };
+/// Whether [`Engine::Mysql`] is MySQL itself in this test, and not MariaDB.
+pub fn is_mysql() -> bool {
+    other_programs(Engine::Mysql).is_some()
 }
 
-/// Runs a case on the newest PostgreSQL that a package brings: tests/run has it under `target/`.
-pub fn on_the_newest_postgres(case: impl FnOnce()) {
-    NEWEST.set(true);
+thread_local! {
+    /// The engine that this test wants the newest of that a package brings, and not the system's.
+    static NEWEST: Cell<Option<Engine>> = const { Cell::new(None) };
+}
+
+/// Runs a case on the newest PostgreSQL, or on MySQL, that a package brings: `tests/server` has them under `target/`.
+pub fn on_the_newest(engine: Engine, case: impl FnOnce()) {
+    NEWEST.set(Some(engine));
     case();
 }
 
-/// The directory of another PostgreSQL's programs, where a test or whoever runs them wants it.
-pub fn other_postgres() -> Option<PathBuf> {
-    let newest = || Path::new(PROGRAM).ancestors().nth(2).unwrap().join("newest-postgres/bin");
-    if NEWEST.get() { Some(newest()) } else { std::env::var_os("RECEIVER_TEST_POSTGRES").map(PathBuf::from) }
+/// The directory of another server's programs, where a test or whoever runs them wants it.
+pub fn other_programs(engine: Engine) -> Option<PathBuf> {
+    let (newest, variable) = match engine {
+        Engine::Sqlite => return None,
+        Engine::Mysql => ("newest-mysql/bin", "RECEIVER_TEST_MYSQL"),
+        Engine::Postgres => ("newest-postgres/bin", "RECEIVER_TEST_POSTGRES"),
+    };
+    let place = if NEWEST.get() == Some(engine) {
+        Path::new(PROGRAM).ancestors().nth(2).unwrap().join(newest)
+    } else {
+        std::env::var_os(variable).filter(|place| !place.is_empty()).map(PathBuf::from)?
+    };
+    assert!(place.is_dir(), "there is no {}: tests/run brings it", place.display());
+    Some(place)
 }
 
 /// One of PostgreSQL's programs, of the newest that is there.
 pub fn postgres(program: &str) -> PathBuf {
-    if let Some(place) = other_postgres() {
+    if let Some(place) = other_programs(Engine::Postgres) {
         assert!(
             place.join(program).exists(),
             "there is no {program} in {}: tests/run brings it",
@@ -410,7 +441,7 @@ pub fn postgres(program: &str) -> PathBuf {
 
 /// The data directory of an empty server of the version that is installed.
 fn template(engine: Engine) -> PathBuf {
-    let program = if engine == Engine::Mysql { mariadb() } else { postgres("postgres") };
+    let program = if engine == Engine::Mysql { mysqld() } else { postgres("postgres") };
     let version = String::from_utf8(done(Command::new(program).arg("--version")).stdout).unwrap();
     let version: String =
         version.trim().chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' }).collect();
@@ -436,9 +467,15 @@ fn template(engine: Engine) -> PathBuf {
 
 fn make(engine: Engine, data: &Path) {
     if engine == Engine::Mysql {
-        let mut command = Command::new("mariadb-install-db");
-        command.args(["--no-defaults", "--user=root", "--auth-root-authentication-method=normal"]);
-        command.args(["--skip-test-db", "--skip-name-resolve"]).args(MYSQL_FILES);
+        let mut command;
+        if is_mysql() {
+            command = Command::new(mysqld());
+            command.args(["--no-defaults", "--user=root", "--initialize-insecure"]).args(mysql_files());
+        } else {
+            command = Command::new("mariadb-install-db");
+            command.args(["--no-defaults", "--user=root", "--auth-root-authentication-method=normal"]);
+            command.args(["--skip-test-db", "--skip-name-resolve"]).args(mysql_files());
+        }
         done(command.arg(format!("--datadir={}", data.display())));
         return;
     }

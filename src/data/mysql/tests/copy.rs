@@ -83,6 +83,9 @@ fn a_copy_that_is_not_its_original_is_refused() {
         ("DROP VIEW aaa", "the original differs: + view aaa"),
         ("SELECT SETVAL(numbers, 99999)", "'numbers' holds something else"),
     ] {
+        if is_mysql() && change.contains("SETVAL") {
+            continue;
+        }
         copied(&database, &to);
         to.verify(database.spot(), &soon()).unwrap();
         let mut app = world.role(&to, Access::Write);
@@ -217,6 +220,9 @@ fn what_cannot_be_copied_is_named_before_anything_is_made() {
             "leads to the database 'away'",
         ),
     ] {
+        if is_mysql() && make.contains("VERSIONING") {
+            continue;
+        }
         root.query_drop(make).unwrap();
         let error = database.snapshot(to.spot(), &soon(), &mut |_| {}).unwrap_err().one_line();
         assert!(error.contains(why), "{error}");

@@ -58,7 +58,8 @@ fn a_role_opens_no_database_whose_name_is_like_its_own() {
         assert!(error.contains("1044"), "{error}");
     }
     let seen: Vec<String> = app.query("SHOW DATABASES").unwrap();
-    assert_eq!(seen, ["information_schema", "shop_v1"]);
+    let servers_own = |name: &String| ["information_schema", "performance_schema"].contains(&name.as_str());
+    assert_eq!(seen.into_iter().filter(|name| !servers_own(name)).collect::<Vec<_>>(), ["shop_v1"]);
     // Nor does the removal of one touch the other.
     shop.remove().unwrap();
     assert!(like.exists().unwrap() && videos.exists().unwrap());
@@ -142,7 +143,10 @@ fn an_administrator_may_come_by_the_socket_or_with_a_password_file() {
     // Whoever runs the tests has a name on this machine, and the server asks the kernel for it.
     let me = crate::support::user_name();
     let ground = Ground { admin: Some(me.clone()), ..world.ground() };
-    let by_socket = if me == "root" {
+    let by_socket = if is_mysql() {
+        root.query_drop("INSTALL PLUGIN auth_socket SONAME 'auth_socket.so'").unwrap();
+        format!("ALTER USER {me}@localhost IDENTIFIED WITH auth_socket")
+    } else if me == "root" {
         "ALTER USER root@localhost IDENTIFIED VIA unix_socket OR mysql_native_password USING ''".to_owned()
     } else {
         format!("GRANT ALL ON *.* TO {me}@localhost IDENTIFIED VIA unix_socket WITH GRANT OPTION")

@@ -10,16 +10,24 @@ use std::time::{Duration, Instant};
 use mysql::{Conn, OptsBuilder};
 
 /// Starts the server, and ends it and removes its directory when the pipe that it reads is closed: by the end of the
-/// test process, however it comes.
+/// test process, however it comes. It is the system's MariaDB, or the MySQL whose programs are in `RECEIVER_TEST_MYSQL`.
 const KEEPER: &str = r#"
     # What ends the tests by their process group must leave somebody to clean up.
     trap '' INT TERM HUP
     D="$1"; shift
-    mariadb-install-db --no-defaults --user="$(id -un)" --datadir="$D/data" --auth-root-authentication-method=normal \
-        --skip-test-db --skip-name-resolve >"$D/install.log" 2>&1 </dev/null || exit 1
+    install() {
+        mariadb-install-db --no-defaults --user="$(id -un)" --datadir="$D/data" \
+            --auth-root-authentication-method=normal --skip-test-db --skip-name-resolve
+    }
+    server=mariadbd; own=--innodb-log-file-size=16M
+    if [ "$RECEIVER_TEST_MYSQL" ]; then
+        server="$RECEIVER_TEST_MYSQL/mysqld"; own="--innodb-redo-log-capacity=32M --mysqlx=OFF --log-bin-trust-function-creators=1"
+        install() { "$server" --no-defaults --initialize-insecure --user="$(id -un)" --datadir="$D/data"; }
+    fi
+    install >"$D/error.log" 2>&1 </dev/null || exit 1
     while true; do
-    mariadbd --no-defaults --user="$(id -un)" --datadir="$D/data" --tmpdir="$D" --socket="$D/s.sock" \
-        --pid-file="$D/pid" --skip-networking --innodb-buffer-pool-size=48M --innodb-log-file-size=16M \
+    "$server" --no-defaults --user="$(id -un)" --datadir="$D/data" --tmpdir="$D" --socket="$D/s.sock" \
+        --pid-file="$D/pid" --skip-networking --innodb-buffer-pool-size=48M $own \
         --innodb-flush-log-at-trx-commit=2 --sync-binlog=0 --performance-schema=OFF --log-error="$D/error.log" \
         "$@" </dev/null >/dev/null 2>&1 &
     read -r again || break
@@ -66,7 +74,7 @@ impl TestServer {
         while self.try_root().is_err() {
             let log = std::fs::read_to_string(self.directory.join("error.log")).unwrap_or_default();
             let tail = &log[log.len().saturating_sub(2000)..];
-            assert!(began.elapsed() < Duration::from_secs(60), "MariaDB does not start: {tail}");
+            assert!(began.elapsed() < Duration::from_secs(60), "the server does not start: {tail}");
             thread::sleep(Duration::from_millis(20));
         }
     }

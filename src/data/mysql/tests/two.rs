@@ -39,7 +39,7 @@ impl Two {
     /// Runs statements as the app does.
     pub(super) fn run(&self, database: &Mysql, sql: &str) {
         let mut app = self.world.role(database, Access::Write);
-        for statement in sql.split(";;").filter(|statement| !statement.trim().is_empty()) {
+        for statement in said(sql).split(";;").filter(|statement| !statement.trim().is_empty()) {
             app.query_drop(statement).unwrap_or_else(|error| panic!("{statement}: {error}"));
         }
     }

@@ -142,7 +142,9 @@ fn what_a_cascade_changed_is_noted_and_goes_back() {
         "DELETE FROM p WHERE id = 1;; UPDATE p SET id = 22 WHERE id = 2;; UPDATE p SET code = 31 WHERE id = 3;;
          DELETE FROM tree WHERE id = 1;; DELETE FROM p WHERE id = 3;; REPLACE INTO p VALUES (4, 41)",
     );
-    assert_eq!(two.content(&two.new, "SELECT id FROM g"), ["2"]);
+    // MySQL (9.7) replaces a row that others refer to by an update.
+    let left: &[&str] = if is_mysql() { &["2", "5"] } else { &["2"] };
+    assert_eq!(two.content(&two.new, "SELECT id FROM g"), left);
     assert_eq!(two.content(&two.new, "SELECT * FROM tree"), ["5|NULL|NULL"]);
     let carried = two.back();
     assert_eq!(carried.dangling, 0);
@@ -204,7 +206,15 @@ fn one_refused_row_keeps_all_back_and_is_named() {
         two.run(&two.new, &format!("SET foreign_key_checks = 0;; INSERT INTO c VALUES (8, 1, NULL);; {sql}"));
         let before = two.dump_of(&two.old);
         let error = two.try_back(&Expressions::new(), OnConflict::Abort).unwrap_err();
-        assert!(Refusal::of(&error).unwrap().to_string().starts_with(refusal), "{}", error.one_line());
+        // MySQL names its things otherwise.
+        let refusal = if is_mysql() {
+            let refusal = refusal.replace("key 'mail'", "key 'u.mail'");
+            let refusal = refusal.replace("Data too long", "Data truncated");
+            refusal.replace("CONSTRAINT `u.age` failed for", "Check constraint 'u_chk_1' is violated")
+        } else {
+            refusal.to_owned()
+        };
+        assert!(Refusal::of(&error).unwrap().to_string().starts_with(&refusal), "{}", error.one_line());
         assert_eq!(two.dump_of(&two.old), before, "nothing changed");
     }
 }

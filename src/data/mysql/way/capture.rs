@@ -12,6 +12,7 @@
 //! is a gap. (Where receiver lacks the right PROCESS, and for one partition alone, this is not seen.)
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::thread;
 use std::time::Duration;
 
@@ -36,6 +37,9 @@ const AT_ONCE: usize = 100;
 
 /// What a log is, as receiver wrote it down: its name, or why there is none; and the table's number.
 type Entry = (String, Option<String>, Option<String>, Option<u64>);
+
+/// Triggers by name: table, timing and event, and body of each.
+type Triggers = BTreeMap<String, (String, String, String)>;
 
 /// What is known of a whole capture.
 pub(super) struct Proof {
@@ -177,8 +181,8 @@ fn clear(database: &Mysql, session: &mut Session, limit: &Limit<'_>) -> Result<(
     Ok(())
 }
 
-/// Receiver's own triggers that note: table, timing and event, and body of each.
-fn triggers(session: &mut Session, database: &str) -> Result<BTreeMap<String, (String, String, String)>> {
+/// Receiver's own triggers that note.
+fn triggers(session: &mut Session, database: &str) -> Result<Triggers> {
     let query = format!(
         "SELECT TRIGGER_NAME, EVENT_OBJECT_TABLE, CONCAT(ACTION_TIMING, ' ', EVENT_MANIPULATION), ACTION_STATEMENT \
          FROM information_schema.TRIGGERS WHERE TRIGGER_SCHEMA = {}",
@@ -320,11 +324,45 @@ fn numbers(session: &mut Session, database: &str) -> BTreeMap<String, u64> {
         .into_iter()
         .filter_map(|(name, number)| Some((name.split_once('/')?.1.to_owned(), number)))
         .collect();
+    if !session.is_mariadb() {
+        return numbers_by_name(session, database, &found);
+    }
     // There a name is written as its file's is.
     let query = "SELECT TABLE_NAME, CONVERT(BINARY CONVERT(TABLE_NAME USING filename) USING utf8mb4) \
                  FROM information_schema.TABLES WHERE TABLE_SCHEMA = ?";
     let names: Vec<(String, String)> = session.rows(query, (database,)).unwrap_or_default();
     names.into_iter().filter_map(|(table, file)| Some((table, *found.get(&file)?))).collect()
+}
+
+/// The same on MySQL, which tells nobody how the file of a table is named: in ASCII it is known; any other table, and one in
+/// partitions, is known by the second in which it was made, as TRUNCATE makes it anew.
+fn numbers_by_name(
+    session: &mut Session,
+    database: &str,
+    found: &BTreeMap<String, u64>,
+) -> BTreeMap<String, u64> {
+    let query = "SELECT TABLE_NAME, CAST(UNIX_TIMESTAMP(CREATE_TIME) AS UNSIGNED) \
+                 FROM information_schema.TABLES WHERE TABLE_SCHEMA = ?";
+    let names: Vec<(String, Option<u64>)> = session.rows(query, (database,)).unwrap_or_default();
+    let number = |(table, made): (String, Option<u64>)| {
+        let number = found.get(&file_name(&table)).copied().or(made)?;
+        Some((table, number))
+    };
+    names.into_iter().filter_map(number).collect()
+}
+
+/// The name of a table's file, where all of the name is ASCII.
+fn file_name(table: &str) -> String {
+    let mut name = String::new();
+    for c in table.chars() {
+        if c.is_ascii_alphanumeric() || c == '_' {
+            name.push(c);
+        } else {
+            // Writing to a String cannot fail.
+            let _ = write!(name, "@{:04x}", u32::from(c));
+        }
+    }
+    name
 }
 
 /// What the capture says of itself, and the proof of it: every table that has a primary key has its log and its
@@ -352,16 +390,10 @@ pub(super) fn proof(session: &mut Session, database: &str) -> Result<Option<Proo
             Some((_, log, None, number)) => {
                 let log = log.unwrap_or_default();
                 let watched = Watched::of(&tables, database, table)?;
-                let is_there = |trigger: &note::Trigger| {
-                    let found = found.get(&trigger.name);
-                    found.is_some_and(|(table, when, body)| {
-                        *table == watched.table && *when == trigger.when && *body == trigger.body
-                    })
-                };
-                let whole = watched.log == log
-                    && own.key(&log) == watched.key
-                    && watched.fault.is_none()
-                    && watched.triggers.iter().all(is_there);
+                let mut whole = watched.log == log && own.key(&log) == watched.key && watched.fault.is_none();
+                for trigger in &watched.triggers {
+                    whole = whole && is_there(session, database, &watched.table, trigger, &found)?;
+                }
                 if !whole {
                     gaps.push(format!("table '{name}' was made anew or changed, and lost what watched it"));
                 } else if number.is_some()
@@ -379,6 +411,28 @@ pub(super) fn proof(session: &mut Session, database: &str) -> Result<Option<Proo
     }
     gaps.sort();
     Ok(Some(Proof { capture: Capture { peer, since, gaps }, logs }))
+}
+
+/// Whether a trigger is there as it would be made today.
+fn is_there(
+    session: &mut Session,
+    database: &str,
+    table: &str,
+    trigger: &note::Trigger,
+    found: &Triggers,
+) -> Result<bool> {
+    let Some((of, when, body)) = found.get(&trigger.name) else { return Ok(false) };
+    if of != table || *when != trigger.when {
+        return Ok(false);
+    }
+    if *body == trigger.body || session.is_mariadb() {
+        return Ok(*body == trigger.body);
+    }
+    // MySQL (9.7) garbles names with a backtick in information_schema, and there alone.
+    let show = format!("SHOW CREATE TRIGGER {}", quote::table(database, &trigger.name));
+    let row: Option<mysql::Row> = session.first(&show, ())?;
+    let statement: Option<String> = row.and_then(|row| row.get(2));
+    Ok(statement.is_some_and(|statement| statement.ends_with(&format!(" FOR EACH ROW {}", trigger.body))))
 }
 
 /// Whether every row of a table was noted.

@@ -116,7 +116,8 @@ fn go(
 fn settings(session: &mut Session) -> Result<()> {
     copy::write_rows(session)?;
     session.run("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")?;
-    session.run("SET SESSION foreign_key_checks = 0, unique_checks = 1, innodb_strict_mode = 0")
+    session.run("SET SESSION foreign_key_checks = 0, unique_checks = 1")?;
+    session.take_tables_as_they_are()
 }
 
 /// A counter of keys never goes back: the target's is as far as the source's. Before the transaction, as a change of a
