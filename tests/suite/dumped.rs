@@ -17,7 +17,12 @@ fn copied(world: &Backed, database: &str, other: &str) {
         let other = servers::other_programs(Engine::Mysql);
         let mut dump =
             Command::new(other.map_or_else(|| "mariadb-dump".into(), |place| place.join("mysqldump")));
-        dump.args(["--no-defaults", "--user=root", "--triggers", "--routines", "--socket"]);
+        dump.args(["--no-defaults", "--user=root", "--triggers", "--routines"]);
+        if servers::is_mysql() {
+            // It is loaded into the server that it comes from.
+            dump.arg("--set-gtid-purged=OFF");
+        }
+        dump.arg("--socket");
         dump
     } else {
         let mut dump = Command::new(servers::postgres("pg_dump"));
@@ -36,7 +41,7 @@ fn noted(world: &Backed) -> String {
     world.receiver(&["rollback", "app", "--dry-run"]).ok().all()
 }
 
-fn is_loaded_elsewhere(engine: Engine) {
+pub fn is_loaded_elsewhere(engine: Engine) {
     let world = Backed::live(engine, "copy");
     world.add_table("tag");
     world.push().ok().says("=====> live: 1/");

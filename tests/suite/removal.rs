@@ -140,7 +140,7 @@ fn a_removal_that_dies_anywhere_ends_when_it_is_run_again() {
         // What is kept passes points that what goes does not, and the other way round.
         let arguments = if point == "removal-moved" { &all[..] } else { &all[..2] };
         assert_eq!(backed.receiver(arguments).code, 128 + 9, "{point}");
-        backed.env.clear();
+        backed.env.remove("RECEIVER_TEST_DIE_AT");
         backed.receiver(arguments).ok().says("app is removed");
         backed.only(&[]);
         let left = root(&backed);

@@ -107,7 +107,7 @@ fn client(
         "--default-character-set=utf8mb4",
     ]);
     if !session.is_mariadb() {
-        // As MySQL's manual is known to say (not tried here): either would need rights, or say something, that is the server's and not the database's.
+        // Either would need rights, or say something, that is the server's and not the database's.
         command.args(["--set-gtid-purged=OFF", "--no-tablespaces"]);
     }
     let file = to.try_clone().context(|| "cannot write the dump")?;
@@ -142,7 +142,14 @@ fn client(
         return Ok(());
     }
     let said = text::printable(String::from_utf8_lossy(&said).trim());
-    Err(Error::new(format!("{program} failed: {said}")))
+    let failed = Error::new(format!("{program} failed: {said}"));
+    // MariaDB's packages have a program of this name, too, and no MySQL's.
+    let is_mariadbs = !session.is_mariadb() && said.contains("set-gtid-purged");
+    Err(if is_mariadbs {
+        failed.hint(format!("{program} is MariaDB's here: install MySQL's own client (mysql-client)"))
+    } else {
+        failed
+    })
 }
 
 /// Whether the last line of a file begins with these words.

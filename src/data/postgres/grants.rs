@@ -60,10 +60,16 @@ impl Roles {
 
 /// Gives the copy, through a session of its owner's, what `from` says of its original.
 pub(super) fn carry(from: &mut Session, original: &str, to: &mut Session, copy: &str) -> Result<()> {
+    // Until 14 that right cannot be given.
+    let can_be_granted = to.version()? >= 150_000;
     for statement in statements(from, original, copy)? {
         to.run(&statement).map_err(|error| {
             let error = Error::new(format!("cannot carry `{}`", statement.escape_debug())).caused_by(error);
             match parameter(&statement) {
+                Some(name) if !can_be_granted => error.hint(format!(
+                    "before PostgreSQL 15 only a superuser may: `ALTER DATABASE {} RESET {name}`, and set it for its role",
+                    ident(original)
+                )),
                 Some(name) => {
                     error.hint(format!("`GRANT SET ON PARAMETER {name} TO PUBLIC`, as a superuser"))
                 }

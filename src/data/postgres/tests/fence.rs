@@ -36,7 +36,8 @@ fn a_retired_database_refuses_every_write_of_everyone_and_can_be_read() {
             "COPY t FROM PROGRAM 'echo 3'",
             "MERGE INTO t USING (VALUES (4)) v (n) ON t.n = v.n WHEN NOT MATCHED THEN INSERT VALUES (v.n)",
         ] {
-            if role == "writer" && write.starts_with("COPY") {
+            let is_known = version(sandbox.server) >= 150_000 || !write.starts_with("MERGE");
+            if role == "writer" && write.starts_with("COPY") || !is_known {
                 continue;
             }
             let error = client.batch_execute(write).unwrap_err();

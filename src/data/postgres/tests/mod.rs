@@ -1,4 +1,5 @@
-//! A real server, with an administrator that is no superuser, and roles that log in by their passwords.
+//! A real server, with an administrator that is no superuser, and roles that log in by their passwords: the system's, or
+//! the one whose programs are in `RECEIVER_TEST_POSTGRES`.
 
 mod capture;
 mod carry;
@@ -53,12 +54,15 @@ impl Server {
         let place = tempfile::Builder::new().prefix("receiver-pg-").tempdir_in("/tmp").unwrap();
         let directory = place.keep();
         fs::set_permissions(&directory, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-        let newest =
-            fs::read_dir("/usr/lib/postgresql").unwrap().flatten().map(|entry| entry.path()).max().unwrap();
+        let newest = || {
+            let all = fs::read_dir("/usr/lib/postgresql").unwrap().flatten();
+            all.map(|entry| entry.path()).max().unwrap().join("bin")
+        };
+        let other = std::env::var_os("RECEIVER_TEST_POSTGRES").filter(|place| !place.is_empty());
         let mut watched = Command::new("setsid")
             .args(["sh", "-c", WATCHDOG])
             .env("D", &directory)
-            .env("BIN", newest.join("bin"))
+            .env("BIN", other.map_or_else(newest, PathBuf::from))
             .env("OPTIONS", options)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -189,6 +193,11 @@ pub(super) fn silent(_: Progress) {}
 
 pub(super) fn number(client: &mut Client, sql: &str) -> i64 {
     client.query_one(sql, &[]).unwrap().get(0)
+}
+
+/// Which PostgreSQL the server is: `150018`.
+pub(super) fn version(server: &Server) -> i64 {
+    number(&mut server.postgres("postgres"), "SELECT current_setting('server_version_num')::bigint")
 }
 
 /// Waits for something that comes.

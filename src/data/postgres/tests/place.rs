@@ -22,7 +22,10 @@ fn a_database_has_an_owner_and_a_reader_and_nobody_else_may_connect() {
         "CREATE TEMP TABLE x (n int)",
         "SELECT nextval('t_n_seq')",
     ] {
-        assert!(reader.batch_execute(refused).is_err(), "{refused}");
+        // Until 14 the schema public is the superuser's, who alone can close it.
+        if version(sandbox.server) >= 150_000 || !refused.starts_with("CREATE TABLE") {
+            assert!(reader.batch_execute(refused).is_err(), "{refused}");
+        }
     }
     sandbox.server.postgres("postgres").batch_execute("CREATE ROLE stranger LOGIN PASSWORD 'x'").unwrap();
     let refused = sandbox.server.try_connect("place_v1", "stranger", "x").map(drop).unwrap_err();
