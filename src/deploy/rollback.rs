@@ -50,7 +50,7 @@ pub struct Wish {
     pub quarantine: bool,
 }
 
-/// How long a rollback waits for a lock.
+/// How long a rollback waits for a lock, at least.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long it may take to count what would come along: nobody waits for it.
 const COUNTING: Duration = Duration::from_secs(3600);
@@ -401,9 +401,11 @@ fn cross(
         _ => Fresh::LeftBehind,
     };
     let begun = Instant::now();
-    crossing.from.prepare_hold(&Limit::within(PATIENCE))?;
+    // As long as a deploy would: a lock on very many tables takes a while.
+    let patience = PATIENCE.max(settings.max_pause / 2);
+    crossing.from.prepare_hold(&Limit::within(patience))?;
     close()?;
-    let hold = crossing.from.hold(&Limit::within(PATIENCE))?;
+    let hold = crossing.from.hold(&Limit::within(patience))?;
     death::point("rollback-held");
     let limit = Limit::within(settings.max_pause);
     let carried = crossing
