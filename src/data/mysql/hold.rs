@@ -178,8 +178,10 @@ pub(super) fn in_the_way(database: &Mysql, session: &mut Session, limit: &Limit<
     match who {
         Some((id, who)) => Error::new(format!("{says} {who}"))
             .hint(format!("let it end, or end it (KILL {id}), then try again")),
-        None => Error::new(format!("{says} another connection still has a lock"))
-            .hint("SHOW PROCESSLIST and information_schema.INNODB_TRX say who; let it end, then try again"),
+        None => Error::new(format!("{says} there is no lock on all of its tables")).hint(
+            "another connection has one, which SHOW PROCESSLIST shows, or there are too many tables for that time: \
+             a longer max_pause lets more of it pass",
+        ),
     }
 }
 
