@@ -11,7 +11,7 @@ use toml_edit::DocumentMut;
 use super::look::{self, Scene};
 use super::queue::{self, Job, Order};
 use super::verdict::Verdict;
-use super::{found, hand, joblog, joblog::JobLog, preview, spawn, worker};
+use super::{certificate, found, hand, joblog, joblog::JobLog, preview, spawn, worker};
 use crate::app::guard::Guard;
 use crate::app::journal::{Event, Outcome};
 use crate::app::record::DatabaseRecord;
@@ -123,7 +123,7 @@ pub fn claim(
             neighbours.previews.saturating_add(10)
         )));
     }
-    let beginning = beginning(parent, branch, domain.as_ref())?;
+    let beginning = beginning(parent, branch, domain.as_ref(), settings)?;
     neighbours.previews += u32::from(wanted.preview);
     neighbours.domains.extend(domain.map(|domain| (domain, name)));
     Ok(Some(Claim { app, lineage, is_new, beginning }))
@@ -189,7 +189,7 @@ const ITS_OWN: [&str; 6] = ["branch", "domain", "branches", "preview", "versions
 
 /// The server's file of an app that is made for a branch: its parent's, so that the same limits and grants
 /// hold, with what is its own.
-fn beginning(parent: &App, branch: &str, domain: Option<&Domain>) -> Result<String> {
+fn beginning(parent: &App, branch: &str, domain: Option<&Domain>, settings: &Settings) -> Result<String> {
     let text = files::read_text(&parent.server_config())?.unwrap_or_default();
     let mut document: DocumentMut =
         text.parse().context(|| format!("cannot read {}", parent.server_config().display()))?;
@@ -199,6 +199,12 @@ fn beginning(parent: &App, branch: &str, domain: Option<&Domain>) -> Result<Stri
     if let Some(nginx) = document.get_mut("nginx").and_then(toml_edit::Item::as_table_like_mut) {
         // Two apps must not write one file.
         nginx.remove("site");
+        // A certificate that is not for its host would have browsers refuse it: it is served by http then.
+        let chain = settings.nginx.certificate.as_ref().map(|certificate| &certificate.chain);
+        if domain.zip(chain).is_some_and(|(host, chain)| certificate::is_for(chain, host) == Some(false)) {
+            nginx.remove("certificate");
+            nginx.remove("certificate_key");
+        }
     }
     let branch = format!("branch = {}\n", toml::Value::from(branch));
     let domain =

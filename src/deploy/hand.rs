@@ -5,10 +5,12 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::ExitStatus;
 
+use jiff::Timestamp;
+
 use super::environment::Environment;
 use crate::app::settings::{Limits, RelativePath};
 use crate::app::{App, ReleaseId};
-use crate::root::{self, Bounds, Ended, Request, Run, Running};
+use crate::root::{self, Bounds, Ended, Reply, Request, Run, Running};
 use crate::support::{Context, Error, Result, files};
 
 /// The app's user may write in the release: it builds there.
@@ -119,6 +121,14 @@ pub fn wait(running: &mut Running) -> Result<Ended> {
 /// Whether root has to be asked for what it alone can do for the app.
 pub fn must_ask(app: &App) -> bool {
     crate::serve::systemd::must_ask(app)
+}
+
+/// Has root say when the certificate of an app's site ends, which only root may read.
+pub fn certificate_end(app: &App) -> Result<Timestamp> {
+    match root::find_out(&Request::CertificateEnd { app: app.name().clone() })? {
+        Reply::Ends(end) => Ok(end),
+        _ => Err(Error::new("the root service did not say when the certificate ends")),
+    }
 }
 
 /// Has root make the app of a branch; whether anything of it was missing.

@@ -213,7 +213,7 @@ impl AppStatus {
         if !works {
             attention.extend(adoption::attention(app));
         }
-        attention.extend(watching::expiry(&settings).map(|found| match found {
+        attention.extend(watching::expiry(app, &settings).map(|found| match found {
             Ok(expiry) => expiry.words,
             Err(error) => error.one_line(),
         }));

@@ -8,9 +8,9 @@ use std::fmt::Write as _;
 
 use jiff::Timestamp;
 
+use super::certificate;
 use super::listing::AppStatus;
 use super::look::{self, Scene};
-use super::watching;
 use crate::app::App;
 use crate::app::journal::{Entry, Event, Outcome};
 use crate::app::record::Record;
@@ -27,7 +27,7 @@ pub fn write(app: &App) -> Result<()> {
         status: &status,
         entries: scene.history.entries(),
         live: scene.live_record(app)?,
-        certificate: certificate.and_then(|certificate| watching::expires(&certificate.chain).ok()),
+        certificate: certificate.and_then(|one| certificate::expires(app, &one.chain).ok().flatten()),
         now: clock::now(),
     };
     files::write_atomic(file, figures.text().as_bytes(), 0o644)

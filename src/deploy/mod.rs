@@ -11,6 +11,7 @@ pub mod beginning;
 pub mod beside;
 pub mod branches;
 mod cache;
+pub mod certificate;
 pub mod configuring;
 pub mod crew;
 pub mod cron;

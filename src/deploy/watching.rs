@@ -5,17 +5,14 @@
 //! until it is over: what was told stands in `receiver/notices/told`.
 
 use std::collections::BTreeSet;
-use std::io::ErrorKind;
-use std::path::Path;
 
 use jiff::{SignedDuration, Timestamp};
-use x509_cert::Certificate;
 
 use super::notice::{self, Expiring, Looping, Notice};
-use super::{look, metrics, processes};
+use super::{certificate, look, metrics, processes};
 use crate::app::App;
 use crate::app::settings::{Occasion, Settings};
-use crate::support::{Context, Error, Result, clock, files};
+use crate::support::{Result, clock, files};
 
 /// The name that it has among the commands of `[cron]`; none of those can be called so.
 pub const NAME: &str = ".watch";
@@ -86,7 +83,7 @@ fn troubles(app: &App, settings: &Settings) -> Result<Vec<(String, Notice)>> {
             Some(Looping { name: one.name.clone(), restarts: one.restarts, last_end: one.last_end });
         found.push((format!("loop-{}", one.name), notice));
     }
-    if let Some(expiry) = expiry(settings) {
+    if let Some(expiry) = expiry(app, settings) {
         let Expiry { file, expires, words } = expiry?;
         let mut notice = Notice::new(app, Occasion::Certificate, format!("{}: {words}", app.name()));
         let over = if expires <= clock::now() { "over" } else { "soon" };
@@ -106,14 +103,10 @@ pub struct Expiry {
     pub words: String,
 }
 
-/// The app's certificate, where it ends soon. One that is not there, or is none, is an error: nginx needs it. One that
-/// is only root's to read is nobody's business here.
-pub fn expiry(settings: &Settings) -> Option<Result<Expiry>> {
+/// The app's certificate, where it ends soon. One that is not there, or is none, is an error: nginx needs it.
+pub fn expiry(app: &App, settings: &Settings) -> Option<Result<Expiry>> {
     let chain = &settings.nginx.certificate.as_ref()?.chain;
-    if std::fs::File::open(chain).is_err_and(|error| error.kind() == ErrorKind::PermissionDenied) {
-        return None;
-    }
-    let expires = match expires(chain) {
+    let expires = match certificate::expires(app, chain).transpose()? {
         Ok(expires) => expires,
         Err(error) => return Some(Err(error)),
     };
@@ -130,16 +123,4 @@ pub fn expiry(settings: &Settings) -> Option<Result<Expiry>> {
         format!("the certificate {file} ended on {day}: browsers refuse the site")
     };
     Some(Ok(Expiry { file, expires, words }))
-}
-
-/// When the first certificate of a chain, the site's own, ends.
-pub fn expires(chain: &Path) -> Result<Timestamp> {
-    let cannot = || Error::new(format!("{} is no certificate", chain.display()));
-    // It is nginx's and an ACME client's, often behind a symlink: it is read as it is found.
-    let text = std::fs::read(chain).context(|| format!("cannot read the certificate {}", chain.display()))?;
-    let all = Certificate::load_pem_chain(&text).map_err(|error| cannot().caused_by(error))?;
-    let first = all.first().ok_or_else(cannot)?;
-    let end = first.tbs_certificate().validity().not_after.to_unix_duration();
-    let seconds = i64::try_from(end.as_secs()).map_err(|_| cannot())?;
-    Timestamp::from_second(seconds).map_err(|error| cannot().caused_by(error))
 }

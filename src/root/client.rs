@@ -26,9 +26,14 @@ fn answer(stream: &UnixStream) -> Result<Reply> {
 
 /// Asks for something, and waits until it is done; whether anything changed.
 pub fn ask(request: &Request) -> Result<bool> {
+    Ok(matches!(find_out(request)?, Reply::Done(true)))
+}
+
+/// Asks for what is more than done or not.
+pub fn find_out(request: &Request) -> Result<Reply> {
     let stream = connect()?;
     wire::send(&stream, request, &[])?;
-    Ok(matches!(answer(&stream)?, Reply::Done(true)))
+    answer(&stream)
 }
 
 /// Something that lasts as long as this value.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::app::settings::{BranchName, RelativePath};
@@ -99,6 +100,11 @@ pub enum Request {
     },
     /// Have sshd let in whom the file of keys names, and nobody else.
     Keys,
+    /// Say when the certificate of an app's site ends.
+    CertificateEnd {
+        /// The app.
+        app: AppName,
+    },
     /// Bring nginx's site up to date, where it was brought in.
     Site {
         /// The app.
@@ -154,6 +160,8 @@ pub enum Reply {
     Done(bool),
     /// It ran.
     Ended(Ended),
+    /// It ends then.
+    Ends(Timestamp),
     /// It was not done.
     Refused {
         /// Why, with its causes.

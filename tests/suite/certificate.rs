@@ -115,3 +115,60 @@ fn a_certificate_that_nginx_refuses_leaves_the_site_as_it_was() {
     site.sh(&format!("{setup} --email ada@example.org 2>&1")).ok();
     site.until("https", || site.secure("two") == "second\n");
 }
+
+#[test]
+fn the_end_of_a_certificate_that_only_root_may_read_is_told_and_a_preview_is_not_under_one_for_another_host()
+{
+    let site = site();
+    let setup =
+        "receiver setup app --domain app.example --database none --key /root/key.pub --email ada@example.org";
+    site.sh("touch /root/dns; mkdir -m 777 /var/lib/told").ok();
+    site.paste(&site.sh(&format!("{setup} 2>&1")).ok());
+    site.file("receiver.toml", "[database]\nengine = \"none\"\n[web]\ncommand = \"exec python3 web.py\"\n");
+    site.push("one").ok().says("=====> live: 0/");
+    site.until("https", || site.secure("one") == "first\n");
+    site.sh("receiver config app notify.command 'cat >> /var/lib/told/events; echo >> /var/lib/told/events'")
+        .ok();
+    site.sh("receiver config app metrics.file /var/lib/told/app.prom").ok();
+    site.sh("runuser -u receiver -- cat /etc/letsencrypt/live/app.example/fullchain.pem").fails(1);
+    let look = || site.sh("receiver cron app .watch 2>&1").ok();
+    look();
+    site.sh("[ ! -e /var/lib/told/events ] && receiver status app --check").ok();
+    let figure = || site.sh("grep ^receiver_certificate_expiry /var/lib/told/app.prom").ok().stdout;
+    let before = figure();
+    // What is renewed ends in nine days.
+    site.dev(
+        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=app.example \
+         -addext subjectAltName=DNS:app.example -keyout two-privkey.pem -out two-fullchain.pem -days 9 2>&1",
+    )
+    .ok();
+    for name in ["two-fullchain.pem", "two-privkey.pem"] {
+        std::fs::copy(site.laptop.path().join(name), site.server.disk().join("root/certificates").join(name))
+            .unwrap();
+    }
+    site.sh("certbot renew 2>&1").ok();
+    look();
+    look();
+    let events = || site.sh("cat /var/lib/told/events").stdout;
+    site.until("the event", || events().ends_with("\n"));
+    assert_eq!(events().matches("\"event\":\"certificate\"").count(), 1, "{}", events());
+    assert!(events().contains("fullchain.pem ends in "), "{}", events());
+    site.sh("receiver status app --check").fails(1).says("fullchain.pem ends in ");
+    site.ssh("status app --check").fails(1).says("fullchain.pem ends in ");
+    assert_ne!(figure(), before);
+    // What the settings name may be anything: root says nothing of it but when a certificate ends.
+    site.sh("sed -i s,/etc/letsencrypt/live/app.example/fullchain.pem,/etc/shadow, /srv/app/receiver.toml")
+        .ok();
+    site.sh("receiver status app --check")
+        .fails(1)
+        .says("/etc/shadow is no certificate that can be read")
+        .never_says("root:");
+    site.sh("sed -i s,/etc/shadow,/etc/letsencrypt/live/app.example/fullchain.pem, /srv/app/receiver.toml")
+        .ok();
+
+    // It is not for the host of a preview, which is served by http.
+    site.sh("printf '[branches]\\nx = { preview = true }\\n' >> /srv/app/receiver.toml").ok();
+    site.dev("cd app; git push production main:x").ok().says("url: http://x.app.example/");
+    let preview = "curl --silent --max-time 10 --resolve x.app.example:80:192.0.2.2 http://x.app.example/";
+    site.until("the preview", || site.dev(preview).stdout == "first\n");
+}

@@ -42,11 +42,15 @@ const AREA: &str = "from django.db import migrations, models\n\n\n\
 const STAGES: &str = "[stages]\nsyncdb = \"/usr/bin/python3 manage.py migrate --noinput\"\n\
     [web]\ncommand = \"exec gunicorn --bind unix:$RECEIVER_SOCKET site_.wsgi\"\nsettle = \"100ms\"\n";
 
-const SETUP: &str =
+pub const SETUP: &str =
     "receiver setup app --vcs hg --domain app.example --database mysql --key /root/key.pub 2>&1";
 
+/// What the project needs of a server besides receiver.
+pub const NEEDS: &str = "apt-get update -qq; apt-get install -qq -y --no-install-recommends python3-django python3-mysqldb gunicorn \
+     >/dev/null 2>&1";
+
 /// A fresh server, and a laptop with the project in a repository of Mercurial's.
-fn site() -> Site {
+pub fn site() -> Site {
     let site = Site::new();
     site.dev("printf '[ui]\\nusername = Ada <a@b.c>\\nssh = %s\\n' \"$GIT_SSH_COMMAND\" > .hgrc; rm -rf app; hg init app")
         .ok();
@@ -64,27 +68,39 @@ fn site() -> Site {
     ] {
         site.file(name, text);
     }
-    site.sh("apt-get update -qq; apt-get install -qq -y --no-install-recommends python3-django python3-mysqldb gunicorn \
-             >/dev/null 2>&1")
-        .ok();
+    site.sh(NEEDS).ok();
     site
 }
 
 impl Site {
-    fn hg_push(&self, subject: &str) -> Said {
+    pub fn hg_push(&self, subject: &str) -> Said {
         self.dev(&format!(
             "cd app; hg addremove --quiet; hg commit --message '{subject}'; hg push -b default production 2>&1"
         ))
     }
 
+    /// A schema change.
+    pub fn hg_push_area(&self) -> Said {
+        self.file("parcels/models.py", &format!("{MODELS}    area = models.IntegerField(default=7)\n"));
+        self.file("parcels/migrations/0002_area.py", AREA);
+        self.hg_push("the area")
+    }
+
     /// What the application answers through nginx, over the cable.
-    fn parcels(&self, query: &str) -> String {
+    pub fn parcels(&self, query: &str) -> String {
         let resolve = "--resolve app.example:80:192.0.2.2";
         self.dev(&format!("curl --silent --max-time 10 {resolve} 'http://app.example/{query}'")).stdout
     }
 
+    /// Types on the laptop what setup said to type there, as it stands.
+    pub fn hg_paste(&self, said: &Said) {
+        let path =
+            said.stdout.lines().find(|line| line.starts_with("  production = ")).expect("what to type");
+        self.dev(&format!("printf '[paths]\\n%s\\n' '{}' > app/.hg/hgrc", path.trim())).ok();
+    }
+
     #[track_caller]
-    fn shows(&self, wanted: &str) {
+    pub fn shows(&self, wanted: &str) {
         self.until(&format!("{wanted:?}"), || self.parcels("") == wanted);
     }
 }
@@ -105,9 +121,7 @@ fn a_django_project_on_mariadb_is_deployed_by_hg_push_on_a_server_that_setup_mad
     site.sh("receiver setup app --vcs git 2>&1")
         .fails(1)
         .says("app is there already, and is pushed to with hg");
-    // What it says to type, as it stands.
-    let path = said.stdout.lines().find(|line| line.starts_with("  production = ")).expect("what to type");
-    site.dev(&format!("printf '[paths]\\n%s\\n' '{}' > app/.hg/hgrc", path.trim())).ok();
+    site.hg_paste(&said);
 
     site.hg_push("parcels").ok().says("remote: -----> app: default new..").says("remote: =====> live: 0/");
     site.shows("0: ");
@@ -119,9 +133,7 @@ fn a_django_project_on_mariadb_is_deployed_by_hg_push_on_a_server_that_setup_mad
         .says("this was only the plan");
 
     // A schema change opens a version with its data; what is entered there comes along at a rollback.
-    site.file("parcels/models.py", &format!("{MODELS}    area = models.IntegerField(default=7)\n"));
-    site.file("parcels/migrations/0002_area.py", AREA);
-    site.hg_push("the area").ok().says("0002_area.py → version 1").says("remote: =====> live: 1/");
+    site.hg_push_area().ok().says("0002_area.py → version 1").says("remote: =====> live: 1/");
     site.shows("1: a 7");
     site.parcels("?add=b");
     site.shows("1: a 7, b 7");

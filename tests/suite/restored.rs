@@ -1,6 +1,7 @@
 //! An app that setup made, and its backup on a second server: the same app there, with its data, secrets, files and keys.
 
 use crate::booted::Booted;
+use crate::hgsite;
 use crate::setup::Site;
 
 const PYTHON: &str = "apt-get update -qq; apt-get install -qq -y --no-install-recommends python3 python3-mysqldb \
@@ -142,4 +143,47 @@ fn a_restore_whose_first_deploy_fails_goes_on_by_the_same_command() {
 #[test]
 fn an_app_on_sqlite_comes_back_on_a_fresh_server_with_its_data_and_its_keys() {
     comes_back_with("sqlite");
+}
+
+#[test]
+fn an_app_that_is_pushed_to_with_mercurial_comes_back_on_a_fresh_server_and_is_pushed_to_again() {
+    let site = hgsite::site();
+    site.hg_paste(&site.sh(hgsite::SETUP).ok());
+    site.hg_push("parcels").ok().says("remote: =====> live: 0/");
+    site.shows("0: ");
+    site.parcels("?add=a");
+    site.hg_push_area().ok().says("remote: =====> live: 1/");
+    site.shows("1: a 7");
+    site.parcels("?add=b");
+    site.dev("cd app; hg bookmark later; hg push -B later production 2>&1");
+    let heads = |site: &Site| {
+        site.dev("cd app; hg identify --id production -r later; hg heads -q | wc -l").ok().stdout
+    };
+    let before = heads(&site);
+    site.sh("echo hidden | receiver env app set SECRET; echo picture | receiver put app media/a.txt").ok();
+    site.sh("receiver backup app > /root/app.tar").ok();
+
+    let site = elsewhere(site);
+    site.sh(hgsite::NEEDS).ok();
+    let restore = "receiver setup app --restore /root/app.tar --key /root/key.pub";
+    site.sh(&format!("{restore} --dry-run"))
+        .ok()
+        .says("to make   packages   git nginx mariadb-server mariadb-client mercurial");
+    let said = site.sh(&format!("{restore} 2>&1")).ok().says("deploy (repo.hg)").says("=====> live: 1/");
+    said.clone().says("  production = ssh://deploy@app.example/app").says("  hg push -b default production");
+    site.shows("1: a 7, b 7");
+    assert_eq!(heads(&site), before, "what was pushed, and the bookmark");
+    site.sh("receiver env app list").ok().says("SECRET=hidden");
+    site.sh("receiver get app media/a.txt").ok().says("picture");
+    let strange = "find /srv/app ! -user receiver ! -user deploy ! -user app-app -print";
+    assert_eq!(site.sh(strange).ok().stdout, "", "something is root's");
+    site.sh("receiver doctor app 2>&1 && receiver verify app").ok();
+    // It is pushed to as before, by whoever pushed before; both accounts write to the store.
+    site.hg_paste(&said);
+    site.file("more.txt", "more\n");
+    site.hg_push("more").ok().says("remote: =====> live: 1/");
+    site.sh("[ -e /srv/app/current/more.txt ]; receiver verify app").ok();
+    site.ssh("rollback app").ok().says("=====> live: 1/");
+    site.shows("1: a 7, b 7");
+    site.sh(&format!("{restore} 2>&1")).ok().says("nothing was changed");
 }

@@ -78,6 +78,7 @@ fn answer(stream: &UnixStream) -> Result<Reply> {
         Request::EndBranch { app, keep } => branch::end(&app, keep).map(Reply::Done),
         Request::SweepBranches { app } => branch::sweep(&Ground::of(&app)?).map(Reply::Done),
         Request::Keys => keys::put_in_force().map(Reply::Done),
+        Request::CertificateEnd { app } => site::certificate_end(&Ground::of(&app)?).map(Reply::Ends),
         Request::Site { app } => site::refresh(&Ground::of(&app)?).map(Reply::Done),
     }
 }
