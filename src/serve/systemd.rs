@@ -346,7 +346,11 @@ impl Supervisor for Systemd {
     fn stop(&self, start: &Start) -> Result<()> {
         if self.asks_root() {
             let request = Request::Stop { app: self.app.name().clone(), start: start.id.to_string() };
-            let stopped = root::ask(&request).map(drop);
+            // Whoever drains what is retired may have ended it meanwhile, and forgotten it.
+            let stopped = match root::ask(&request) {
+                Err(_) if !files::exists(&self.app.process(start.id.as_str())) => Ok(()),
+                stopped => stopped.map(drop),
+            };
             if let Ok(mut tethers) = TETHERS.lock() {
                 tethers.remove(&start.id);
             }

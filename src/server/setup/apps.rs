@@ -14,6 +14,7 @@ use crate::server::place::Place;
 use crate::server::{carried, identity};
 use crate::support::accounts::Account;
 use crate::support::{Context, Error, Result, acl, death, files};
+use crate::vcs::hg;
 
 /// The app itself.
 pub struct Founded {
@@ -174,6 +175,9 @@ impl Owned {
                 let owner = format!("{}:{}", owner.user, owner.group);
                 run("chown", &["-R", "-h", "--", &owner, &path.display().to_string()])?;
             }
+        }
+        if self.vcs == Vcs::Mercurial {
+            hg::Repository::give_to_group(&self.app.repository_of(self.vcs))?;
         }
         for place in [self.app.queue(), self.app.state("logs")] {
             run("chmod", &["-R", "g+rwX", "--", &place.display().to_string()])?;

@@ -125,6 +125,12 @@ impl Repository {
         files::make_directory(&place(path), 0o755)
     }
 
+    /// Lets a group write to what is kept of its contents, which whoever made it has read already. Only where nobody else
+    /// can write to it yet.
+    pub fn give_to_group(path: &Path) -> Result<()> {
+        store::give_to_group(path)
+    }
+
     /// Where its contents are read from.
     pub fn objects(&self) -> &git::Repository {
         &self.objects

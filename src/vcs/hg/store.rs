@@ -34,6 +34,13 @@ pub(super) fn open(repository: &Path) -> Result<git::Repository> {
     git::Repository::open(&store)
 }
 
+/// Lets the group write to all of a store that was made before the repository was a group's; where there is none, nothing
+/// is made. Only where nobody else can write to the repository yet.
+pub(super) fn give_to_group(repository: &Path) -> Result<()> {
+    let store = super::place(repository).join("objects.git");
+    if store.is_dir() { share(&store) } else { Ok(()) }
+}
+
 fn make(store: &Path) -> std::result::Result<(), git2::Error> {
     let mut options = git2::RepositoryInitOptions::new();
     options.bare(true).external_template(false);
