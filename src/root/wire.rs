@@ -127,6 +127,7 @@ mod tests {
             Just("stop"),
             Just("keys"),
             Just("site"),
+            Just("certificate-end"),
             Just("end-timers"),
             Just("make-branch"),
             Just("end-branch"),

@@ -116,6 +116,7 @@ fn the_root_service_refuses(site: &Site) {
     for app in ["../etc", "nothing", "plain", "", "app--x", "app\\u0000"] {
         bad.push(format!(r#"{{"request":"make-branch","app":"{app}","branch":"feature/x"}}"#));
         bad.push(format!(r#"{{"request":"sweep-branches","app":"{app}"}}"#));
+        bad.push(format!(r#"{{"request":"certificate-end","app":"{app}"}}"#));
     }
     site.sh("printf '[branches]\n\"feature/*\" = { preview = true }\n' >> /srv/app/receiver.toml").ok();
     let branches = [
@@ -134,6 +135,8 @@ fn the_root_service_refuses(site: &Site) {
         branches.map(|branch| format!(r#"{{"request":"make-branch","app":"app","branch":"{branch}"}}"#)),
     );
     bad.push(r#"{"request":"make-branch","app":"app","branch":"feature/x","user":"root"}"#.to_owned());
+    bad.push(r#"{"request":"certificate-end","app":"app"}"#.to_owned());
+    bad.push(r#"{"request":"certificate-end","app":"app","file":"/etc/shadow"}"#.to_owned());
     for app in ["app", "other", "plain", "plain--x", "nothing--x", "receiver", "../app--x", "app--x--y", ""] {
         bad.push(format!(r#"{{"request":"end-branch","app":"{app}","keep":false}}"#));
     }
