@@ -150,7 +150,7 @@ fn the_end_of_a_certificate_that_only_root_may_read_is_told_and_a_preview_is_not
     look();
     look();
     let events = || site.sh("cat /var/lib/told/events").stdout;
-    site.until("the event", || events().ends_with("\n"));
+    site.until("the event", || events().ends_with('\n'));
     assert_eq!(events().matches("\"event\":\"certificate\"").count(), 1, "{}", events());
     assert!(events().contains("fullchain.pem ends in "), "{}", events());
     site.sh("receiver status app --check").fails(1).says("fullchain.pem ends in ");
