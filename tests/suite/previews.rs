@@ -232,6 +232,17 @@ fn a_preview_is_removed_by_hand_and_what_is_kept_of_it_is_closed() {
     let site = Site::with_previews("mysql");
     let databases = || site.sh("mariadb -Ne 'SHOW DATABASES' | grep ^app__").stdout;
     site.push_branch("feature/x", "x").ok().says("=====> live: 0/");
+    // Setup takes it back with its parent, and without its data it is as it was when both are set up again.
+    site.sh("receiver setup app --undo 2>&1").ok();
+    let unit = "'receiver-work@srv-app\\x2d\\x2dfeature\\x2dx.path'";
+    site.sh(&format!("[ -d /srv/{PREVIEW}/versions ] && id app-{PREVIEW} && ! systemctl is-enabled {unit}"))
+        .ok();
+    site.sh("receiver setup app --domain app.example --database mysql 2>&1")
+        .ok()
+        .says("is there  app        /srv/app--feature-x");
+    site.sh(&format!("systemctl is-enabled {unit}; receiver up app 2>&1; receiver up {PREVIEW} 2>&1")).ok();
+    site.until_page_of("feature-x.app.example", "/entries", ENTRIES);
+    site.until_page("/entries", ENTRIES);
     site.sh("receiver remove app 2>&1").fails(2).says("sudo receiver setup app --undo");
     site.ssh(&format!("remove {PREVIEW}")).fails(2);
     site.sh(&format!("receiver remove {PREVIEW} --dry-run")).ok().says("dump the database app__feature_x_v0");

@@ -64,12 +64,18 @@ fn end_processes(uid: u32) -> Result<()> {
     }
 }
 
+/// What runs as the user. A container may give the same number to somebody of its own: what has other numbers for
+/// processes than we have is none of ours.
 fn processes(uid: u32) -> Vec<Pid> {
+    let numbers = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+    let ours = numbers("self");
     let is_theirs = |pid: &i32| {
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        let numbers = status.lines().find_map(|line| line.strip_prefix("Uid:")).unwrap_or_default();
+        let owners = status.lines().find_map(|line| line.strip_prefix("Uid:")).unwrap_or_default();
         let is_over = status.lines().any(|line| line.starts_with("State:\tZ"));
-        !is_over && numbers.split_whitespace().any(|number| number == uid.to_string())
+        !is_over
+            && owners.split_whitespace().any(|owner| owner == uid.to_string())
+            && numbers(&pid.to_string()) == ours
     };
     let all = files::names_in(Path::new("/proc")).unwrap_or_default();
     all.iter().filter_map(|name| name.parse().ok()).filter(is_theirs).filter_map(Pid::from_raw).collect()
