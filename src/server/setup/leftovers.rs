@@ -64,18 +64,20 @@ fn end_processes(uid: u32) -> Result<()> {
     }
 }
 
-/// What runs as the user. A container may give the same number to somebody of its own: what has other numbers for
-/// processes than we have is none of ours.
+/// What runs as the user. A container that root started may give the same number to somebody of its own: what has other
+/// numbers for processes than we have, and the same users, is none of ours. Whoever hides in numbers of his own without
+/// being root needs users of his own for it, and is found.
 fn processes(uid: u32) -> Vec<Pid> {
-    let numbers = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
-    let ours = numbers("self");
+    let space = |pid: &str, kind: &str| std::fs::read_link(format!("/proc/{pid}/ns/{kind}")).ok();
+    let (numbers, users) = (space("self", "pid"), space("self", "user"));
     let is_theirs = |pid: &i32| {
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
         let owners = status.lines().find_map(|line| line.strip_prefix("Uid:")).unwrap_or_default();
         let is_over = status.lines().any(|line| line.starts_with("State:\tZ"));
+        let pid = pid.to_string();
         !is_over
             && owners.split_whitespace().any(|owner| owner == uid.to_string())
-            && numbers(&pid.to_string()) == ours
+            && (space(&pid, "pid") == numbers || space(&pid, "user") != users)
     };
     let all = files::names_in(Path::new("/proc")).unwrap_or_default();
     all.iter().filter_map(|name| name.parse().ok()).filter(is_theirs).filter_map(Pid::from_raw).collect()
@@ -115,4 +117,39 @@ fn sweep(place: &str, uid: u32) -> Result<()> {
         log::warn!("something of user {uid} is left in {place}: {}", error.one_line());
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Child, Command, Stdio};
+
+    use super::*;
+
+    /// A number that nobody has.
+    const USER: u32 = 61_234;
+
+    /// Runs a command that says `there` and waits for its input to end.
+    fn waiting(words: &[&str]) -> Child {
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]).args(["sh", "-c", "echo there; read line"]);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut said = [0; 6];
+        std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut said).unwrap();
+        child
+    }
+
+    #[test]
+    fn nobody_hides_in_numbers_of_his_own_and_nobody_elses_container_is_touched() {
+        let user = format!("--reuid={USER}");
+        let theirs = ["setpriv", &user, "--regid=65534", "--clear-groups"];
+        let mut of_root = waiting(&[&["unshare", "--pid", "--fork"], &theirs[..]].concat());
+        assert_eq!(processes(USER), []);
+        let mut hidden = waiting(&[&theirs[..], &["unshare", "--user", "--pid", "--fork"]].concat());
+        assert!(processes(USER).len() >= 2, "who started it, and what is in there");
+        end_processes(USER).unwrap();
+        assert!(!hidden.wait().unwrap().success());
+        assert!(of_root.try_wait().unwrap().is_none());
+        drop(of_root.stdin.take());
+        of_root.wait().unwrap();
+    }
 }
