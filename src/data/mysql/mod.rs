@@ -2,7 +2,7 @@
 //! connect on this machine: one of its name that may do everything in it, one that can only read.
 //!
 //! Spoken to over the server's unix socket alone, by one code for both: MariaDB from 10.5, MySQL from 8.0. What is said of
-//! MySQL is as its manual is known to say, and was not tried here; what is said of MariaDB was tried, on 10.11.
+//! MariaDB was tried on 10.11, what is said of MySQL on 9.7, but where it says otherwise.
 //!
 //! - **Whose it is**: a file of passwords in [`Ground::secrets`](super::Ground) says so. It is written before anything is
 //!   made, and goes when all else is gone.

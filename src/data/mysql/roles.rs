@@ -42,7 +42,7 @@ pub(super) fn make(session: &mut Session, database: &str, credentials: &Credenti
         let by = if session.is_mariadb() {
             format!("IDENTIFIED VIA mysql_native_password USING '{}'", native_hash(password))
         } else {
-            // As its manual is known to say (not tried here), MySQL 8.4 has no mysql_native_password, and keeps passwords out of its logs.
+            // MySQL has no mysql_native_password since 9.0, and keeps passwords out of its logs.
             format!("IDENTIFIED BY '{password}'")
         };
         for verb in ["CREATE USER IF NOT EXISTS", "ALTER USER"] {

