@@ -5,6 +5,7 @@ mod copy;
 mod dump;
 mod fence;
 mod hold;
+mod lookout;
 mod place;
 mod proof;
 mod script;

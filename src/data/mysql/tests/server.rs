@@ -54,7 +54,15 @@ impl TestServer {
 
     /// One of its own.
     pub(super) fn start(options: &[&str]) -> TestServer {
-        let directory = tempfile::Builder::new().prefix("receiver-mariadb-").tempdir().unwrap().keep();
+        TestServer::start_in(
+            tempfile::Builder::new().prefix("receiver-mariadb-").tempdir().unwrap().keep(),
+            options,
+        )
+    }
+
+    /// One of its own, in this directory.
+    pub(super) fn start_in(directory: PathBuf, options: &[&str]) -> TestServer {
+        std::fs::create_dir_all(&directory).unwrap();
         let mut keeper = Command::new("sh")
             .args(["-c", KEEPER, "keeper"])
             .arg(&directory)
