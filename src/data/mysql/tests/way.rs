@@ -262,6 +262,9 @@ fn a_way_that_was_not_noted_whole_or_for_another_is_not_gone() {
     let refused = |ending: &str| {
         let error = two.try_back(&down(), OnConflict::Quarantine).unwrap_err();
         assert!(error.one_line().ends_with(ending), "{}", error.one_line());
+        let error = two.new.foresee(two.old.spot(), &two.way(&down()), &soon()).unwrap_err();
+        assert!(error.one_line().starts_with("cannot foresee what goes from "), "{}", error.one_line());
+        assert!(error.one_line().ends_with(ending), "{}", error.one_line());
         assert_eq!(two.content(&two.old, "SELECT n FROM user"), ["1", "2", "3"]);
     };
     two.run(&two.new, "CREATE TABLE fresh (id int PRIMARY KEY)");
