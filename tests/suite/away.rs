@@ -11,7 +11,13 @@ use crate::world::World;
 
 /// A push in a process group of its own, with what it prints thrown away or never read.
 fn push_in_a_group(world: &World, output: impl Fn() -> Stdio, remote: &str) -> Child {
-    let mut command = world.push_command(&[remote, "main"]);
+    let push = world.push_command(&[remote, "main"]);
+    // Whoever runs the tests in the background of a shell ignores INT, and so would what they start.
+    let mut command = world.command("env", push.get_current_dir().unwrap());
+    command.arg("--default-signal").arg(push.get_program()).args(push.get_args());
+    for (name, value) in push.get_envs() {
+        value.map(|value| command.env(name, value));
+    }
     command.process_group(0).stdout(output()).stderr(output());
     command.spawn().unwrap()
 }
