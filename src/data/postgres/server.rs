@@ -213,7 +213,10 @@ pub(super) fn told(error: &postgres::Error, socket: &Path) -> Error {
             .hint("make room, then try again"),
         &SqlState::OUT_OF_MEMORY if said.hint().is_some_and(|hint| hint.contains("max_locks_per")) => {
             Error::new(format!("{server} has no room for so many locks: {message}"))
-                .hint("`ALTER SYSTEM SET max_locks_per_transaction = 1024`, then restart the server")
+                .hint(
+                    "`ALTER SYSTEM SET max_locks_per_transaction = 1024`, or to twice of what it is, then restart the \
+                     server",
+                )
         }
         &SqlState::INSUFFICIENT_PRIVILEGE => Error::new(format!("a right is missing: {message}")),
         _ => match said.detail() {
