@@ -405,9 +405,12 @@ fn cross(
     let patience = PATIENCE.max(settings.max_pause / 2);
     crossing.from.prepare_hold(&Limit::within(patience))?;
     close()?;
+    let closed = Instant::now();
     let hold = crossing.from.hold(&Limit::within(patience))?;
     death::point("rollback-held");
-    let limit = Limit::within(settings.max_pause);
+    // However long that took, nobody waits longer for both than for the usual wait and max_pause.
+    let left = (PATIENCE + settings.max_pause).saturating_sub(closed.elapsed());
+    let limit = Limit::within(settings.max_pause.min(left));
     let carried = crossing
         .open(&*hold, fresh, !settings.rollback_window.is_zero(), &limit)
         .map_err(|error| refused(app, plan, error))?;
