@@ -233,6 +233,9 @@ enum Command {
     /// Becomes an app's user, and a command
     #[command(hide = true)]
     Become(root_service::Become),
+    /// What works on an app's databases in files, as its user
+    #[command(hide = true)]
+    DatabaseAgent(root_service::DatabaseAgent),
     /// What does what is queued
     #[command(hide = true)]
     Work(work::Work),
@@ -301,6 +304,7 @@ impl Command {
             Command::Setup(args) => args.run(global),
             Command::RootService(root_service::RootService {}) => root_service::RootService::run(),
             Command::Become(args) => args.run(),
+            Command::DatabaseAgent(root_service::DatabaseAgent {}) => root_service::DatabaseAgent::run(),
             Command::Create(args) => args.run(global),
             Command::Init(args) => args.run(global),
             Command::Deploy(args) => args.run(global),

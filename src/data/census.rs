@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use super::Schema;
 
 /// How many rows each table has, the framework's bookkeeping included, receiver's own left out.
 pub type Rows = BTreeMap<String, u64>;
 
 /// A database at one moment, to be compared with the same one later.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Census {
     /// All of the schema, the framework's bookkeeping included.
     pub schema: Schema,

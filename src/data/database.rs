@@ -5,12 +5,14 @@ use std::fmt;
 use std::io::{BufRead, Write};
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 use super::way::{Capture, Carried, Changes, OnConflict, Table, Way};
 use super::{Census, Limit, Progress, Rows, Schema};
 use crate::support::Result;
 
 /// Where a database is: its name, and the directory of an engine that keeps it in a file of its own.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spot {
     /// The directory, which is the database's alone. Engines that are servers make nothing there.
     pub directory: PathBuf,
@@ -19,7 +21,7 @@ pub struct Spot {
 }
 
 /// How somebody may use a database.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Access {
     /// Look.
     Read,
@@ -28,7 +30,7 @@ pub enum Access {
 }
 
 /// How far a database is fenced.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Fence {
     /// Not at all.
     Open,

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::{Database, Spot};
+use crate::app::AppName;
 use crate::support::{Error, Result};
 
 /// What the server grants: which database server, and as whom.
@@ -10,9 +11,10 @@ use crate::support::{Error, Result};
 pub struct Ground {
     /// The directory (0700) of [`Credentials`](super::Credentials), a file (0600) for each database on a server.
     pub secrets: PathBuf,
-    /// Where the passwords of databases are that are another app's, and only read here: those that a preview
-    /// begins with.
-    pub lender: Option<PathBuf>,
+    /// The app whose user works on databases in files, where it has one of its own; `None` where we are that user.
+    pub agent: Option<AppName>,
+    /// Whose databases are only read here, where they are not the app's own.
+    pub lender: Option<Lender>,
     /// The server's socket (MySQL, MariaDB) or the directory of it (PostgreSQL); the engine's usual place where
     /// nothing is said.
     pub server: Option<PathBuf>,
@@ -20,6 +22,15 @@ pub struct Ground {
     pub admin: Option<String>,
     /// The file with its password, where the socket does not tell who somebody is.
     pub password_file: Option<PathBuf>,
+}
+
+/// Another app, of whose databases one is read: that which a preview begins with.
+#[derive(Clone, Debug)]
+pub struct Lender {
+    /// The directory of its passwords.
+    pub secrets: PathBuf,
+    /// The app, where its own user works on its databases in files.
+    pub agent: Option<AppName>,
 }
 
 /// The engines that a receiver can have: the name, what people call it, and whether this one has it.
@@ -51,7 +62,7 @@ impl Ground {
         require(engine)?;
         match engine {
             #[cfg(feature = "sqlite")]
-            "sqlite" => Ok(Box::new(super::sqlite::Sqlite::at(spot))),
+            "sqlite" => Ok(super::sqlite::at(self, spot)),
             #[cfg(feature = "mysql")]
             "mysql" => Ok(Box::new(super::mysql::Mysql::at(self, spot))),
             #[cfg(feature = "postgres")]

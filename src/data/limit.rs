@@ -3,10 +3,12 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 use crate::support::{Error, Result};
 
 /// How far a copy has come, in bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
     /// What is copied.
     pub done: u64,
@@ -45,13 +47,19 @@ impl<'a> Limit<'a> {
         Ok(())
     }
 
+    /// Whether somebody raised the flag.
+    #[cfg(feature = "sqlite")]
+    pub fn is_cancelled(&self) -> bool {
+        self.cancelled.is_some_and(|flag| flag.load(Ordering::Relaxed))
+    }
+
     /// Whether the time is over.
     pub fn is_over(&self) -> bool {
         self.began.elapsed() >= self.allowed
     }
 
     /// How much time there is left.
-    #[cfg(feature = "mysql")]
+    #[cfg(any(feature = "mysql", feature = "sqlite"))]
     pub fn left(&self) -> Duration {
         self.allowed.saturating_sub(self.began.elapsed())
     }

@@ -30,9 +30,11 @@ pub mod way;
 pub use census::{Census, Rows};
 pub use credentials::Credentials;
 pub use database::{Access, Database, Fence, Finding, Hold, Script, Spot, Talk};
-pub use ground::{Ground, require};
+pub use ground::{Ground, Lender, require};
 pub use limit::{Limit, Progress};
 pub use schema::Schema;
+
+use std::os::fd::OwnedFd;
 
 use git2::{ObjectType, Oid};
 
@@ -45,6 +47,15 @@ pub fn administrator_rights() -> Vec<&'static str> {
     return mysql::administrator_rights();
     #[cfg(not(feature = "mysql"))]
     return Vec::new();
+}
+
+/// Works on databases in files as this user, for whoever is at the other end of `socket`, until that is closed.
+#[cfg_attr(not(feature = "sqlite"), expect(unused_variables, reason = "there is nothing to work on"))]
+pub fn serve_agent(socket: OwnedFd) -> Result<()> {
+    #[cfg(feature = "sqlite")]
+    return sqlite::serve_agent(socket.into());
+    #[cfg(not(feature = "sqlite"))]
+    return require("sqlite");
 }
 
 /// The group on PostgreSQL of the roles that receiver makes, where setup made one: `pg_hba.conf` knows them by it.

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use super::digest;
 use crate::support::Result;
 
@@ -22,7 +24,7 @@ pub(super) const BOOKKEEPING: &[&str] = &[
 ];
 
 /// A schema as sorted facts, each a key and what it says.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Schema {
     /// For each table its facts: columns, keys, checks, indexes, triggers.
     tables: BTreeMap<String, BTreeMap<String, String>>,

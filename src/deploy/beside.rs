@@ -127,10 +127,11 @@ pub fn sweep(app: &App) -> Result<()> {
     Ok(())
 }
 
-/// Whether a directory is that of a copy whose process is dead.
+/// Whether a directory is that of a copy whose process is dead, and which was that process's alone.
 fn is_left(directory: &Path) -> bool {
     let name = directory.file_name().unwrap_or_default().to_string_lossy();
-    let pid = name.split_once(".beside-").and_then(|(_, pid)| pid.parse::<u32>().ok());
+    let after = |what: &str| name.split_once(what).and_then(|(_, pid)| pid.parse::<u32>().ok());
+    let pid = after(".beside-").or_else(|| after(".handing-out-"));
     pid.is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists())
 }
 

@@ -6,8 +6,8 @@
 
 use super::{hand, look};
 use crate::app::record::{DatabaseRecord, Record};
-use crate::app::{App, Version};
-use crate::data::{Credentials, Database, Ground, Spot, database_name, derived_name};
+use crate::app::{App, AppName, Version};
+use crate::data::{Credentials, Database, Ground, Lender, Spot, database_name, derived_name};
 use crate::support::{Error, Result, files};
 
 /// The database of a version, as its record has it.
@@ -25,7 +25,8 @@ pub fn of(app: &App, database: &DatabaseRecord) -> Result<Box<dyn Database>> {
 pub fn of_parent(app: &App, database: &DatabaseRecord) -> Result<Box<dyn Database>> {
     let parent = app.name().parent().ok_or_else(|| Error::new("only a preview has a parent"))?;
     let parent = app.sibling(&parent);
-    let ground = Ground { lender: Some(parent.database_secrets()), ..ground(app)? };
+    let lender = Lender { secrets: parent.database_secrets(), agent: agent(&parent) };
+    let ground = Ground { lender: Some(lender), ..ground(app)? };
     ground.database(&database.engine, spot_of(&parent, database))
 }
 
@@ -45,11 +46,17 @@ fn ground(app: &App) -> Result<Ground> {
     let server = look::server_settings(app)?.database_server;
     Ok(Ground {
         secrets: app.database_secrets(),
+        agent: agent(app),
         lender: None,
         server: server.socket,
         admin: server.admin,
         password_file: server.password_file,
     })
+}
+
+/// The app itself, where it has a user of its own: who works on its databases in files.
+fn agent(app: &App) -> Option<AppName> {
+    app.user().map(|_| app.name().clone())
 }
 
 fn spot_of(app: &App, database: &DatabaseRecord) -> Spot {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::request::{Ended, Reply, Request, Run};
 use super::wire;
+use crate::app::AppName;
 use crate::app::server::ROOT_SOCKET;
 use crate::support::{Context, Error, Result};
 
@@ -58,6 +59,13 @@ pub struct Running {
 pub fn run(run: Run, beside: [BorrowedFd<'_>; 3]) -> Result<Running> {
     let stream = connect()?;
     wire::send(&stream, &Request::Run(run), &beside)?;
+    Ok(Running { stream, heard: Vec::new() })
+}
+
+/// Runs what works on an app's databases in files, as its user, which is asked over `socket`.
+pub fn agent(app: &AppName, socket: BorrowedFd<'_>) -> Result<Running> {
+    let stream = connect()?;
+    wire::send(&stream, &Request::Agent { app: app.clone() }, &[socket])?;
     Ok(Running { stream, heard: Vec::new() })
 }
 

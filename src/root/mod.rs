@@ -10,6 +10,6 @@ mod client;
 mod request;
 mod wire;
 
-pub use client::{Running, Tether, ask, find_out, run, tether};
+pub use client::{Running, Tether, agent, ask, find_out, run, tether};
 pub use request::{Bounds, Ended, Reply, Request, Run};
 pub use wire::{MOST, receive, send};

@@ -1,6 +1,7 @@
 //! The requests and replies. Both are a line of JSON.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,12 @@ pub enum Request {
     /// Run something in a release as the app's user. Its input, output and errors go beside the request, as
     /// descriptors. When the connection ends, it and all that it started are ended.
     Run(Run),
+    /// Run what works on the app's databases in files, as the app's user. The socket over which that is asked for goes
+    /// beside the request. When the connection ends, it is ended.
+    Agent {
+        /// The app.
+        app: AppName,
+    },
     /// A release becomes the app's user's, who builds it.
     Give {
         /// The app.
@@ -150,6 +157,15 @@ pub enum Ended {
     Exited(i32),
     /// By this signal.
     Signalled(i32),
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Ended::Exited(status) => write!(f, "it ended with status {status}"),
+            Ended::Signalled(signal) => write!(f, "it was ended by signal {signal}"),
+        }
+    }
 }
 
 /// What became of a request.

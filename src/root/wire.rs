@@ -125,6 +125,7 @@ mod tests {
             Just("remove"),
             Just("start"),
             Just("stop"),
+            Just("agent"),
             Just("keys"),
             Just("site"),
             Just("certificate-end"),

@@ -296,6 +296,24 @@ fn open_up(path: &Path) {
 ///
 /// `Ok(None)` where nothing is there. A FIFO or a device is refused without waiting for it.
 pub fn read_limited(path: &Path, limit: u64) -> Result<Option<Vec<u8>>> {
+    let Some(file) = open_regular(path)? else { return Ok(None) };
+    let about = file.metadata().context(|| format!("cannot read {}", path.display()))?;
+    if about.len() > limit {
+        return Err(Error::new(format!(
+            "{} has {} bytes; at most {limit} are read",
+            path.display(),
+            about.len()
+        )));
+    }
+    let mut bytes = Vec::new();
+    file.take(limit).read_to_end(&mut bytes).context(|| format!("cannot read {}", path.display()))?;
+    Ok(Some(bytes))
+}
+
+/// Opens a regular file to read it; no symlink.
+///
+/// `Ok(None)` where nothing is there. A FIFO or a device is refused without waiting for it.
+pub fn open_regular(path: &Path) -> Result<Option<File>> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = match rustix::fs::open(path, flags, Mode::empty()) {
         Ok(descriptor) => File::from(descriptor),
@@ -309,16 +327,7 @@ pub fn read_limited(path: &Path, limit: u64) -> Result<Option<Vec<u8>>> {
     if !about.is_file() {
         return Err(Error::new(format!("{} is not a regular file", path.display())));
     }
-    if about.len() > limit {
-        return Err(Error::new(format!(
-            "{} has {} bytes; at most {limit} are read",
-            path.display(),
-            about.len()
-        )));
-    }
-    let mut bytes = Vec::new();
-    file.take(limit).read_to_end(&mut bytes).context(|| format!("cannot read {}", path.display()))?;
-    Ok(Some(bytes))
+    Ok(Some(file))
 }
 
 /// The regular-file text of a state file, at most 64 MiB, as UTF-8.

@@ -172,3 +172,71 @@ fn the_root_service_refuses(site: &Site) {
     assert!(ask("receiver", &[linked]).contains("refused"));
     site.sh("rm /srv/app/versions/7; receiver doctor app 2>&1").ok();
 }
+
+/// The database of a version, and what it holds.
+const FILE: &str = "/srv/app/receiver/databases";
+
+#[test]
+fn receiver_opens_no_database_in_a_file_of_an_app_with_a_user_of_its_own() {
+    let site = Site::new();
+    site.paste(
+        &site.sh("receiver setup app --domain app.example --database sqlite --key /root/key.pub 2>&1").ok(),
+    );
+    site.sh("apt-get install -qq -y --no-install-recommends python3 >/dev/null 2>&1").ok();
+    site.for_engine("sqlite");
+    site.push("one").ok().says("=====> live: 0/");
+    let whose =
+        |version: u32| site.sh(&format!("stat -c %U:%a {FILE}/{version}/app_v{version}.sqlite3")).ok().stdout;
+    assert_eq!(whose(0), "app-app:600\n");
+    site.sh(&format!("runuser -u receiver -- cat {FILE}/0/app_v0.sqlite3")).fails(1);
+    let sql =
+        |sql: &str| site.dev(&format!("echo \"{sql}\" | $GIT_SSH_COMMAND deploy@app.example 'db shell app'"));
+    sql("INSERT INTO entry (id, number, text) VALUES (1, 1, 'one');").ok();
+
+    // A version that opens, a way back with what was written, and out and in again.
+    site.file("steps/2.sql", "ALTER TABLE entry ADD COLUMN note VARCHAR(100)");
+    site.push("two").ok().says("=====> live: 1/");
+    assert_eq!((whose(0), whose(1)), ("app-app:600\n".into(), "app-app:600\n".into()));
+    sql("INSERT INTO entry (id, number, text, note) VALUES (2, 2, 'two', 'stays');").ok();
+    site.ssh("rollback app --dry-run").ok().says("entry").says("note");
+    site.ssh("rollback app").ok().says("=====> live: 0/");
+    sql("SELECT count(*) FROM entry;").ok().says("2");
+    site.dev("$GIT_SSH_COMMAND deploy@app.example 'db dump app' > dump && sqlite3 dump 'SELECT count(*) FROM entry'")
+        .ok()
+        .says("2");
+    sql("DELETE FROM entry;").ok();
+    site.dev("$GIT_SSH_COMMAND deploy@app.example 'db load app' < dump").ok().says("is loaded");
+    sql("SELECT count(*) FROM entry;").ok().says("2");
+    site.sh("receiver serve app --version 1 --copy --port 8001 >/tmp/served 2>&1 & serve=$!
+         for i in $(seq 100); do sleep 0.1; [ $(ls /srv/app/receiver/databases | grep -c beside) = 1 ] && break; done
+         stat -c %U:%a /srv/app/receiver/databases/*beside*/*.sqlite3; kill $serve; wait $serve; true")
+        .ok()
+        .says("app-app:600");
+    site.sh("receiver doctor app; receiver verify app").ok();
+    what_an_apps_code_does_to_it_hurts_only_the_app(&site);
+    let left = site.sh(&format!("ls {FILE}")).ok().stdout;
+    assert_eq!(left, "0\n1\n2\n", "something is left that was on its way");
+    let strange = "find /srv/app/receiver -user app-app ! -path '*/databases/*' ! -path '*/run/app*'";
+    assert_eq!(site.sh(strange).ok().stdout, "");
+}
+
+/// Its user can end what works for it, and stop it; the deploy fails, and what is live goes on.
+fn what_an_apps_code_does_to_it_hurts_only_the_app(site: &Site) {
+    let toml = site.read("receiver.toml");
+    let stage = "syncdb = \"python3 migrate.py\"";
+    for (signal, why) in [("KILL", "has ended"), ("STOP", "does not answer")] {
+        let hostile = format!("{stage}\nmigration = \"pkill -{signal} -f database-agen[t]; true\"");
+        site.file("receiver.toml", &toml.replace(stage, &hostile));
+        site.file("steps/3.sql", "ALTER TABLE entry ADD COLUMN other VARCHAR(100)");
+        site.dev("cd app; git add .; git commit --quiet -m hostile; git push production main")
+            .says("NOT LIVE")
+            .says(why);
+        site.until_page("/version", "0");
+        let write = "python3 database.py";
+        let write = format!("echo \"UPDATE entry SET number = number\" | receiver run app -- {write}");
+        site.sh(&write).ok();
+    }
+    site.dev("cd app; git rm -q steps/3.sql").ok();
+    site.file("receiver.toml", &toml);
+    site.push("kind again").ok().says("=====> live: 2/");
+}

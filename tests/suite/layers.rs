@@ -31,7 +31,7 @@ fn arrows_between_rooms_only_point_downward() {
             "deploy" => &["deploy", "vcs", "schema", "data", "serve", "root", "app", "support"],
             "vcs" => &["vcs", "app", "support"],
             "schema" => &["schema", "support"],
-            "data" => &["data", "app", "support"],
+            "data" => &["data", "root", "app", "support"],
             "serve" => &["serve", "root", "app", "support"],
             "root" => &["root", "app", "support"],
             "app" => &["app", "support"],

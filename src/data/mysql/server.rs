@@ -31,7 +31,7 @@ impl Server {
         Server {
             socket: ground.server.clone().unwrap_or_else(|| PathBuf::from(SOCKET)),
             secrets: ground.secrets.clone(),
-            lender: ground.lender.clone(),
+            lender: ground.lender.as_ref().map(|lender| lender.secrets.clone()),
             admin: ground.admin.clone().unwrap_or_else(user_name),
             password_file: ground.password_file.clone(),
         }

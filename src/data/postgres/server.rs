@@ -60,7 +60,7 @@ impl Server {
             admin: ground.admin.clone().unwrap_or_else(support::user_name),
             password_file: ground.password_file.clone(),
             secrets: ground.secrets.clone(),
-            lender: ground.lender.clone(),
+            lender: ground.lender.as_ref().map(|lender| lender.secrets.clone()),
         }
     }
 

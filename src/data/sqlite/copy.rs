@@ -24,8 +24,7 @@ use crate::support::{Context, Result, death};
 /// Makes a copy one that is only read: in one file, which its owner may not write either.
 pub fn freeze(copy: &Path) -> Result<()> {
     open::journal_mode(&open::writer(copy)?, copy, "delete")?;
-    let mode = if copy.parent().is_some_and(place::is_shared) { 0o440 } else { 0o400 };
-    std::fs::set_permissions(copy, std::fs::Permissions::from_mode(mode))
+    std::fs::set_permissions(copy, std::fs::Permissions::from_mode(0o400))
         .context(|| format!("cannot make {} read-only", copy.display()))
 }
 
@@ -43,16 +42,25 @@ pub fn snapshot(
     limit: &Limit<'_>,
     on_progress: &mut dyn FnMut(Progress),
 ) -> Result<()> {
+    place::make_directory(to)?;
+    snapshot_into(from, to, limit, on_progress).inspect_err(|_| place::abandon(to))
+}
+
+/// The same, in a directory that is there, and stays where it fails.
+pub(super) fn snapshot_into(
+    from: &Path,
+    to: &Path,
+    limit: &Limit<'_>,
+    on_progress: &mut dyn FnMut(Progress),
+) -> Result<()> {
     let source = open::reader(from)?;
-    place::make(to)?;
+    place::make_file(to)?;
     let mut copy = || {
         at_one_moment(&source, from, || fill(&source, to, limit, on_progress))?;
         death::point("copying");
         open::write_ahead(to)
     };
-    copy()
-        .inspect_err(|_| place::abandon(to))
-        .context(|| format!("cannot copy the database {}", from.display()))
+    copy().context(|| format!("cannot copy the database {}", from.display()))
 }
 
 /// Runs `work` while `source` sees one moment of its database.
@@ -117,11 +125,17 @@ pub(super) fn pages(
 
 /// Brings everything that is committed into the database's own file, and the file and its names onto the disk.
 pub fn checkpoint_and_sync(path: &Path) -> Result<()> {
+    checkpoint(path)?;
+    place::sync_directory(path)
+}
+
+/// The same, but for the name of its directory.
+pub(super) fn checkpoint(path: &Path) -> Result<()> {
     let connection = open::writer(path)?;
     touch(&connection)
         .and_then(|()| connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())))
         .context(|| format!("cannot sync the database {}", path.display()))?;
-    place::sync_directory(path)
+    place::sync_names(path)
 }
 
 /// A commit that changes nothing. It makes SQLite itself sync the file, whatever was written to it

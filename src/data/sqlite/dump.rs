@@ -33,7 +33,7 @@ pub fn dump(
         open::journal_mode(&open::writer(to)?, to, "delete")?;
         fence::strip(to)?;
         copy::touch(&open::writer(to)?).context(|| format!("cannot sync the dump {}", to.display()))?;
-        place::sync_directory(to)?;
+        place::sync_names(to)?;
         read_back(to, &rows, limit)?;
         Ok(rows)
     };
@@ -55,20 +55,40 @@ pub fn read_back(dump: &Path, rows: &Rows, limit: &Limit<'_>) -> Result<()> {
 /// gone afterwards), then copied over in one transaction: readers see the old content or the new one,
 /// writers wait. A retired database is refused.
 pub fn load(from: &Path, into: &Path, scratch: &Path, limit: &Limit<'_>) -> Result<()> {
-    let cannot = || format!("cannot load {} into {}", from.display(), into.display());
-    if fence(into)? != Fence::Open {
-        return Err(Error::new(format!("{}: it is retired, and takes no writes", cannot())));
-    }
-    place::make(scratch)?;
-    let result = prepare(from, scratch, limit).and_then(|()| replace(scratch, into, limit));
+    refuse_retired(into)?;
+    place::make_directory(scratch)?;
+    let called = from.display().to_string();
+    let result = load_through(from, &called, into, scratch, limit);
     place::abandon(scratch);
-    result.context(cannot)
+    result
+}
+
+/// The same, of a file that people know as `called`, in a directory of `scratch` that is there, and stays.
+pub(super) fn load_through(
+    from: &Path,
+    called: &str,
+    into: &Path,
+    scratch: &Path,
+    limit: &Limit<'_>,
+) -> Result<()> {
+    refuse_retired(into)?;
+    place::make_file(scratch)?;
+    prepare(from, called, scratch, limit)
+        .and_then(|()| replace(scratch, into, limit))
+        .context(|| format!("cannot load {called} into {}", into.display()))
+}
+
+fn refuse_retired(into: &Path) -> Result<()> {
+    if fence(into)? == Fence::Open {
+        return Ok(());
+    }
+    Err(Error::new(format!("cannot load into {}: it is retired, and takes no writes", into.display())))
 }
 
 /// Makes the new content at `scratch`, and proves it.
-fn prepare(from: &Path, scratch: &Path, limit: &Limit<'_>) -> Result<()> {
+fn prepare(from: &Path, called: &str, scratch: &Path, limit: &Limit<'_>) -> Result<()> {
     let file = place::existing(from)?;
-    let cannot = || format!("cannot read {}", from.display());
+    let cannot = || format!("cannot read {called}");
     let mut start = Vec::new();
     File::open(&file).context(cannot)?.take(16).read_to_end(&mut start).context(cannot)?;
     if start == MAGIC {
@@ -76,8 +96,7 @@ fn prepare(from: &Path, scratch: &Path, limit: &Limit<'_>) -> Result<()> {
         copy::at_one_moment(&source, &file, || copy::fill(&source, scratch, limit, &mut |_| {}))?;
     } else {
         let text = fs::read(&file).context(cannot)?;
-        let name = from.display().to_string();
-        script::run_sql(scratch, &[Script { name: &name, text: &text }], None, limit, &mut |_| {})?;
+        script::run_sql(scratch, &[Script { name: called, text: &text }], None, limit, &mut |_| {})?;
     }
     fence::strip(scratch)?;
     proof::sound(scratch, "integrity_check", limit)

@@ -10,6 +10,7 @@
 //! and close a descriptor of its own on a live database: that would drop every POSIX lock of this
 //! process on it, a [`Hold`]'s as well.
 
+mod agent;
 mod canon;
 mod copy;
 mod database;
@@ -25,6 +26,7 @@ mod shell;
 mod triggers;
 mod way;
 
+pub use agent::serve as serve_agent;
 pub use canon::schema;
 pub use copy::{checkpoint_and_sync, freeze, snapshot};
 pub use database::Sqlite;
@@ -36,6 +38,15 @@ pub use proof::{census, examine, is_empty, rows, verify};
 pub use script::run_sql;
 pub use shell::shell;
 pub use way::{capture, captured, carry, changes, end_capture, foresee, merge, tables};
+
+use super::{Database, Ground, Spot};
+
+/// The database at `spot`: ours to open, or an app's user's.
+pub fn at(ground: &Ground, spot: Spot) -> Box<dyn Database> {
+    let Some(own) = &ground.agent else { return Box::new(Sqlite::at(spot)) };
+    let lender = ground.lender.as_ref().and_then(|lender| lender.agent.as_ref());
+    Box::new(agent::Theirs::at(spot, lender.unwrap_or(own).clone(), own.clone()))
+}
 
 #[cfg(test)]
 mod tests;

@@ -13,8 +13,11 @@ use crate::app::{AppName, Version};
 use crate::data::database_name;
 use crate::support::{Context, Error, Result};
 
-/// What SQLite keeps beside a database, by what it adds to the name.
-const SIDE_FILES: [&str; 3] = ["-wal", "-shm", "-journal"];
+/// What comes to be beside a database, by what it adds to the name: what SQLite keeps, and [`INCOMING`].
+const SIDE_FILES: [&str; 4] = ["-wal", "-shm", "-journal", INCOMING];
+
+/// What is to be loaded, where it came from another user.
+pub(super) const INCOMING: &str = "-incoming";
 
 /// The name of a version's database file: `agroguia_v4.sqlite3`.
 pub fn file_name(app: &AppName, version: Version) -> Result<String> {
@@ -42,39 +45,33 @@ pub(super) fn percent_encoded(path: &Path) -> String {
 
 /// Makes a new, empty database in WAL mode, in a directory that must not be there yet.
 pub fn create(path: &Path) -> Result<()> {
-    make(path)?;
-    open::write_ahead(path).inspect_err(|_| abandon(path))
+    make_directory(path)?;
+    begin(path).inspect_err(|_| abandon(path))
 }
 
-/// Makes the directory (0700) and in it an empty file (0600); neither may be there already.
-pub(super) fn make(path: &Path) -> Result<()> {
+/// Makes a new, empty database in WAL mode, in a directory that is there.
+pub(super) fn begin(path: &Path) -> Result<()> {
+    make_file(path)?;
+    open::write_ahead(path)
+}
+
+/// Makes the directory of a database (0700), which must not be there already. Where its parent hands its group
+/// down (set-group-ID), it is that group's as well, an app's user's, who keeps its databases there.
+pub(super) fn make_directory(path: &Path) -> Result<()> {
     let dir = directory(path)?;
     let cannot = || format!("cannot make the database directory {}", dir.display());
     DirBuilder::new().mode(0o700).create(dir).context(cannot)?;
-    if is_shared(dir) {
+    let made = fs::symlink_metadata(dir).context(cannot)?.permissions().mode();
+    if made & 0o2000 != 0 {
         fs::set_permissions(dir, Permissions::from_mode(0o2770)).context(cannot)?;
     }
-    make_file(path).inspect_err(|_| abandon(path))
+    Ok(())
 }
 
 /// Makes an empty file (0600) that must not be there yet, in a directory that is.
-pub(super) fn make_file(path: &Path) -> Result<()> {
-    OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)
-        .and_then(|file| {
-            let shared = path.parent().is_some_and(is_shared);
-            // SQLite gives what it keeps beside a database the database's own mode.
-            if shared { file.set_permissions(Permissions::from_mode(0o660)) } else { Ok(()) }
-        })
-        .context(|| format!("cannot make the database {}", path.display()))
-}
-
-/// Whether what is made here is for the directory's group as well, an app's user, as its set-group-ID bit says.
-pub(super) fn is_shared(directory: &Path) -> bool {
-    fs::symlink_metadata(directory).is_ok_and(|about| about.permissions().mode() & 0o2000 != 0)
+pub(super) fn make_file(path: &Path) -> Result<File> {
+    let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    made.context(|| format!("cannot make the database {}", path.display()))
 }
 
 /// Takes back what [`make`] made, after a failure that is the one to report.
@@ -84,7 +81,7 @@ pub(super) fn abandon(path: &Path) {
     }
 }
 
-/// Removes a version's database: its directory, and there only the database and what SQLite keeps
+/// Removes a version's database: its directory, and there only the database and what comes to be
 /// beside it. A directory that is not there is removed already; one that holds anything else stays as it is.
 pub fn remove(path: &Path) -> Result<()> {
     let dir = directory(path)?;
@@ -169,13 +166,19 @@ pub(super) fn existing(path: &Path) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Makes the names in a database's directory, and the directory's own, survive a loss of power.
+/// Makes the names in a database's directory survive a loss of power.
+pub(super) fn sync_names(path: &Path) -> Result<()> {
+    sync(directory(path)?)
+}
+
+/// Makes the name of a database's directory survive a loss of power.
 pub(super) fn sync_directory(path: &Path) -> Result<()> {
-    let dir = directory(path)?;
-    let sync = |dir: &Path| -> io::Result<()> { File::open(dir)?.sync_all() };
-    sync(dir)
-        .and_then(|()| dir.parent().map_or(Ok(()), sync))
-        .context(|| format!("cannot sync the directory {}", dir.display()))
+    directory(path)?.parent().map_or(Ok(()), sync)
+}
+
+fn sync(dir: &Path) -> Result<()> {
+    let sync = || -> io::Result<()> { File::open(dir)?.sync_all() };
+    sync().context(|| format!("cannot sync the directory {}", dir.display()))
 }
 
 /// The file that SQLite keeps beside a database.
@@ -185,7 +188,7 @@ pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// The database, then what SQLite keeps beside it.
+/// The database, then what comes to be beside it.
 fn files(path: &Path) -> Vec<PathBuf> {
     let side = SIDE_FILES.iter().map(|suffix| beside(path, suffix));
     std::iter::once(path.to_owned()).chain(side).collect()

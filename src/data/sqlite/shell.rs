@@ -15,21 +15,56 @@ use crate::support::{Context, Error, Result};
 /// Runs what `input` says, statement by statement, each ended by `;`. Rows go to `output`, separated by
 /// tabs, under the names of their columns; what fails goes to `errors`, and the rest is run all the same.
 /// Answers whether everything succeeded.
-///
-/// It stays within the one database: other files are neither attached nor written.
 pub fn shell(
     path: &Path,
     access: Access,
-    mut input: impl BufRead,
+    input: impl BufRead,
     output: &mut dyn Write,
     errors: &mut dyn Write,
 ) -> Result<bool> {
-    let mut connection = match access {
-        Access::Read => open::reader(path)?,
-        Access::Write => open::writer(path)?,
-    };
-    let refusal = script::fetter(&mut connection, Transactions::Allowed)
-        .context(|| format!("cannot open a shell on {}", path.display()))?;
+    let shell = Shell::open(path, access)?;
+    let succeeded = each(input, errors, &mut |sql| shell.run(sql, output))?;
+    Ok(told(shell.close(), errors)? && succeeded)
+}
+
+/// A connection on which statements are run one by one. It stays within the one database: other files are neither
+/// attached nor written.
+pub(super) struct Shell {
+    connection: Connection,
+    refusal: Refusal,
+}
+
+impl Shell {
+    pub(super) fn open(path: &Path, access: Access) -> Result<Shell> {
+        let mut connection = match access {
+            Access::Read => open::reader(path)?,
+            Access::Write => open::writer(path)?,
+        };
+        let refusal = script::fetter(&mut connection, Transactions::Allowed)
+            .context(|| format!("cannot open a shell on {}", path.display()))?;
+        Ok(Shell { connection, refusal })
+    }
+
+    /// Runs one statement.
+    pub(super) fn run(&self, sql: &str, output: &mut dyn Write) -> Result<()> {
+        answer(&self.connection, sql, &self.refusal, output)
+    }
+
+    /// Ends it; an error where a transaction was left open.
+    pub(super) fn close(self) -> Result<()> {
+        if self.connection.is_autocommit() {
+            return Ok(());
+        }
+        Err(Error::new("the transaction was not committed, and is undone"))
+    }
+}
+
+/// Gives each statement of `input` to `run`, and tells what fails; whether nothing did.
+pub(super) fn each(
+    mut input: impl BufRead,
+    errors: &mut dyn Write,
+    run: &mut dyn FnMut(&str) -> Result<()>,
+) -> Result<bool> {
     let mut succeeded = true;
     let mut text = String::new();
     loop {
@@ -39,22 +74,20 @@ pub fn shell(
             continue;
         }
         for range in split.statements {
-            if let Err(error) = answer(&connection, &text[range], &refusal, output) {
-                succeeded = false;
-                writeln!(errors, "error: {}", error.one_line()).context(|| "cannot write an error")?;
-            }
+            succeeded &= told(run(&text[range]), errors)?;
         }
         text.clear();
         if read == 0 {
-            break;
+            return Ok(succeeded);
         }
     }
-    if !connection.is_autocommit() {
-        succeeded = false;
-        writeln!(errors, "error: the transaction was not committed, and is undone")
-            .context(|| "cannot write an error")?;
-    }
-    Ok(succeeded)
+}
+
+/// Whether it succeeded; else why not is written.
+pub(super) fn told(done: Result<()>, errors: &mut dyn Write) -> Result<bool> {
+    let Err(error) = done else { return Ok(true) };
+    writeln!(errors, "error: {}", error.one_line()).context(|| "cannot write an error")?;
+    Ok(false)
 }
 
 fn answer(connection: &Connection, sql: &str, refusal: &Refusal, output: &mut dyn Write) -> Result<()> {

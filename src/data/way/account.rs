@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::error::Error as _;
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use super::Left;
 use crate::support::Error;
 use crate::support::text::printable;
 
 /// The state of a capture: which rows changed is noted, for the way to `peer`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Capture {
     /// The name of the database that the changes can be carried to.
     pub peer: String,
@@ -28,7 +30,7 @@ impl Capture {
 }
 
 /// How many rows of one table were noted, each once.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Changes {
     /// That are there: inserted or changed.
     pub written: u64,
@@ -37,7 +39,7 @@ pub struct Changes {
 }
 
 /// What to do with rows that the target refuses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OnConflict {
     /// Carry nothing at all; the error names the first one.
     Abort,
@@ -46,7 +48,7 @@ pub enum OnConflict {
 }
 
 /// What was carried, or would be.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Carried {
     /// For each table in which something moved.
     pub moved: BTreeMap<String, Moved>,
@@ -59,7 +61,7 @@ pub struct Carried {
 }
 
 /// What moved in one table of the target.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Moved {
     /// Rows that were written.
     pub written: u64,
@@ -70,7 +72,7 @@ pub struct Moved {
 }
 
 /// Rows of one table that were left out.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refused {
     /// How many.
     pub rows: u64,
@@ -92,7 +94,7 @@ impl Refused {
 }
 
 /// The row at which a way ended that was to carry all or nothing: among the causes of the error.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
     /// The table of the target.
     pub table: String,

@@ -2,14 +2,16 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::support::text::printable;
 
 /// Everything that stays behind in the source, in order of tables.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Left(pub Vec<Stay>);
 
 /// One thing that stays behind.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stay {
     /// The table of the source.
     pub table: String,
@@ -20,7 +22,7 @@ pub struct Stay {
 }
 
 /// What of a table stays behind, and which of its rows count.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum What {
     /// All of it, as the target has no such table: the rows that were written since.
     Table,

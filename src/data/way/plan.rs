@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Serialize};
+
 use super::{Left, Order, Reference, Table, What, expression, order};
 use crate::data::schema::BOOKKEEPING;
 
@@ -10,7 +12,7 @@ use crate::data::schema::BOOKKEEPING;
 pub type Expressions = BTreeMap<String, BTreeMap<String, String>>;
 
 /// The way of all rows from one schema into another.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Way {
     /// The tables whose rows can go, parents before children. Rows are deleted in the opposite order.
     pub passages: Vec<Passage>,
@@ -23,7 +25,7 @@ pub struct Way {
 }
 
 /// The way of the rows of one table into the one of the same name.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Passage {
     /// The name.
     pub table: String,
@@ -40,7 +42,7 @@ pub struct Passage {
 }
 
 /// What a column of the target becomes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Value {
     /// The source's column of this name.
     Column(String),
@@ -50,7 +52,7 @@ pub enum Value {
 }
 
 /// A reference of the target, seen from outside.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Link {
     /// The table that refers.
     pub table: String,

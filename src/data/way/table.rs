@@ -1,10 +1,12 @@
 //! A table, as far as the way of its rows depends on it.
 
+use serde::{Deserialize, Serialize};
+
 /// A table that is the app's (or its framework's), never receiver's own.
 ///
 /// Names are as the engine compares them: in lower case where case does not count (SQLite, columns of MySQL),
 /// else as they are.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Table {
     /// The name. On PostgreSQL a table outside `public` has its schema before it: `geo.parcel`.
     pub name: String,
@@ -19,7 +21,7 @@ pub struct Table {
 }
 
 /// A column of a table.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Column {
     /// The name.
     pub name: String,
@@ -36,7 +38,7 @@ pub struct Column {
 }
 
 /// A foreign key.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reference {
     /// The columns that refer.
     pub columns: Vec<String>,
@@ -51,7 +53,7 @@ pub struct Reference {
 }
 
 /// What a foreign key does by itself.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Action {
     /// Nothing, or it refuses.
     #[default]

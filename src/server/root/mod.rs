@@ -52,11 +52,12 @@ fn answer(stream: &UnixStream) -> Result<Reply> {
     refuse_strangers(stream)?;
     let heard = root::receive::<Request>(stream)?;
     let (request, beside) = heard.ok_or_else(|| Error::new("nothing was asked"))?;
-    if !beside.is_empty() && !matches!(request, Request::Run(_)) {
+    if !beside.is_empty() && !matches!(request, Request::Run(_) | Request::Agent { .. }) {
         return Err(Error::new("nothing belongs beside this request"));
     }
     match request {
         Request::Run(run) => run::run(&Ground::of(&run.app)?, &run, &beside, stream).map(Reply::Ended),
+        Request::Agent { app } => run::agent(&Ground::of(&app)?, &beside, stream).map(Reply::Ended),
         Request::Give { app, release } => hand::give(&Ground::of(&app)?, &release).map(Reply::Done),
         Request::TakeBack { app, release } => hand::take_back(&Ground::of(&app)?, &release).map(Reply::Done),
         Request::RemoveRelease { app, release } => {

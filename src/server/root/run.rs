@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{Read, Seek, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
@@ -48,19 +48,53 @@ pub(super) fn run(ground: &Ground, run: &Run, beside: &[OwnedFd], stream: &UnixS
     limit(run.bounds)?;
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
         .context(|| "cannot look after what a command leaves")?;
-    let orders = orders(ground, run)?;
-    for kept in [release.as_fd(), orders.as_fd()] {
-        rustix::io::fcntl_setfd(kept, rustix::io::FdFlags::empty()).context(|| "cannot hand a lock down")?;
+    let mut words = run.words.clone();
+    if run.terminal {
+        // It gets a session of its own, and its input as the terminal that controls it.
+        words.splice(0..0, ["/usr/bin/setsid", "--ctty", "--wait"].map(str::to_owned));
     }
-    let cannot = || "cannot start a command";
-    let mut command = Command::new(program::program()?);
-    command.arg("become").arg(orders.as_raw_fd().to_string()).env_clear();
-    command.current_dir(format!("/proc/self/fd/{}", release.as_raw_fd()));
-    let copy = |of: &OwnedFd| of.try_clone().context(cannot);
-    command.stdin(copy(input)?).stdout(copy(output)?).stderr(copy(errors)?).process_group(0);
-    let child = command.spawn().context(cannot)?;
-    drop((command, orders));
+    let orders = Orders { user: ground.user.name.clone(), words, environment: run.environment.clone() };
+    rustix::io::fcntl_setfd(&release, rustix::io::FdFlags::empty()).context(|| "cannot hand a lock down")?;
+    let place = format!("/proc/self/fd/{}", release.as_raw_fd());
+    let child = orders.start(Path::new(&place), [input, output, errors])?;
     wait(child, stream)
+}
+
+/// Runs what works on the app's databases in files, as its user, who asks for that work over `beside`.
+pub(super) fn agent(ground: &Ground, beside: &[OwnedFd], stream: &UnixStream) -> Result<Ended> {
+    let [socket] = beside else { return Err(Error::new("one socket belongs beside this request")) };
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
+        .context(|| "cannot look after what a command leaves")?;
+    let program = program::program()?;
+    let program = program.to_str().ok_or_else(|| Error::new("this program has a name that is not UTF-8"))?;
+    let words = [program, "database-agent"].map(str::to_owned).to_vec();
+    let orders = Orders { user: ground.user.name.clone(), words, environment: BTreeMap::new() };
+    let nothing = OwnedFd::from(std::fs::File::open("/dev/null").context(|| "cannot open /dev/null")?);
+    wait(orders.start(Path::new("/"), [socket, &nothing, &nothing])?, stream)
+}
+
+impl Orders {
+    /// Starts what they say in `place`, with input, output and errors.
+    fn start(&self, place: &Path, [input, output, errors]: [&OwnedFd; 3]) -> Result<Child> {
+        let cannot = || "cannot start a command";
+        let orders = self.write_down()?;
+        rustix::io::fcntl_setfd(&orders, rustix::io::FdFlags::empty()).context(cannot)?;
+        let mut command = Command::new(program::program()?);
+        command.arg("become").arg(orders.as_raw_fd().to_string()).env_clear().current_dir(place);
+        let copy = |of: &OwnedFd| of.try_clone().context(cannot);
+        command.stdin(copy(input)?).stdout(copy(output)?).stderr(copy(errors)?).process_group(0);
+        command.spawn().context(cannot)
+    }
+
+    /// A file without a name that holds them.
+    fn write_down(&self) -> Result<OwnedFd> {
+        let cannot = || "cannot write down a command";
+        let descriptor = rustix::fs::memfd_create("orders", MemfdFlags::CLOEXEC).context(cannot)?;
+        let mut file = std::fs::File::from(descriptor);
+        serde_json::to_writer(&mut file, self).context(cannot)?;
+        file.flush().and_then(|()| file.rewind()).context(cannot)?;
+        Ok(file.into())
+    }
 }
 
 /// Nothing that the kernel would cut or refuse halfway.
@@ -70,22 +104,6 @@ fn refuse_strange(run: &Run) -> Result<()> {
     let names = |name: &String| !name.is_empty() && !name.contains('=') && text(name);
     let environment = run.environment.iter().all(|(name, value)| names(name) && text(value));
     if words && environment { Ok(()) } else { Err(Error::new("that is no command, or no environment")) }
-}
-
-/// A file without a name that holds what is to become of a process.
-fn orders(ground: &Ground, run: &Run) -> Result<OwnedFd> {
-    let cannot = || "cannot write down a command";
-    let mut words = run.words.clone();
-    if run.terminal {
-        // It gets a session of its own, and its input as the terminal that controls it.
-        words.splice(0..0, ["/usr/bin/setsid", "--ctty", "--wait"].map(str::to_owned));
-    }
-    let orders = Orders { user: ground.user.name.clone(), words, environment: run.environment.clone() };
-    let descriptor = rustix::fs::memfd_create("orders", MemfdFlags::CLOEXEC).context(cannot)?;
-    let mut file = std::fs::File::from(descriptor);
-    serde_json::to_writer(&mut file, &orders).context(cannot)?;
-    file.flush().and_then(|()| file.rewind()).context(cannot)?;
-    Ok(file.into())
 }
 
 /// Has the limits hold for the unit that this process is in, which is the command's alone.

@@ -297,6 +297,7 @@ fn copies_until_it_is_killed() {
     let words: Vec<&str> = told.split(' ').collect();
     let [socket, secrets, name] = words[..] else { panic!("{told}") };
     let ground = Ground {
+        agent: None,
         lender: None,
         secrets: secrets.into(),
         server: Some(socket.into()),

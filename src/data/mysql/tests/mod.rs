@@ -36,6 +36,7 @@ impl World {
 
     fn ground(&self) -> Ground {
         Ground {
+            agent: None,
             lender: None,
             secrets: self.place.path().join("secrets"),
             server: Some(self.server.socket.clone()),

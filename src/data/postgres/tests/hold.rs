@@ -79,6 +79,7 @@ pub(super) fn as_told(value: &std::ffi::OsStr, name: &str) -> Postgres {
     let value = value.to_string_lossy().into_owned();
     let (server, secrets) = value.split_once('|').unwrap();
     let ground = Ground {
+        agent: None,
         lender: None,
         server: Some(server.into()),
         secrets: secrets.into(),

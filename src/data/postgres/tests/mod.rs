@@ -134,6 +134,7 @@ impl Sandbox {
     pub(super) fn on(server: &'static Server) -> Sandbox {
         let secrets = tempfile::tempdir().unwrap();
         let ground = Ground {
+            agent: None,
             lender: None,
             secrets: secrets.path().join("databases"),
             server: Some(server.directory.clone()),

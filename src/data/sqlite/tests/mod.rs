@@ -1,5 +1,6 @@
 //! Real databases in a temporary directory, with other connections and other processes on them.
 
+mod agent;
 mod canon;
 mod capture;
 mod carry;
