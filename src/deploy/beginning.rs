@@ -5,6 +5,7 @@
 //! attempt that fails leaves it there for the next. So a restore that needs a package first, or a push that
 //! mends what does not build on this server, is one deploy after the other, and no data is at stake.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -53,10 +54,21 @@ impl Beginning {
         Beginning { format: FORMAT, from, version, revision, data }
     }
 
+    /// Makes the directory for it. What a push is judged by is the account's to read that is pushed to; the dump is not.
+    pub fn make_place(app: &App) -> Result<()> {
+        let place = app.beginning();
+        files::make_directory(&place, 0o700)?;
+        if app.user().is_none() {
+            return Ok(());
+        }
+        let read_by_door = std::fs::Permissions::from_mode(0o2750);
+        std::fs::set_permissions(&place, read_by_door).context(|| format!("cannot open {}", place.display()))
+    }
+
     /// Writes it down in an app that is being made, its dump being there.
     pub fn write(&self, app: &App) -> Result<()> {
         let text = toml::to_string(self).context(|| "cannot write down what the app begins with")?;
-        files::write_atomic(&Beginning::file(app), text.as_bytes(), 0o600)
+        files::write_atomic(&Beginning::file(app), text.as_bytes(), app.state_mode())
     }
 
     /// What the next release begins with; `None` where something is live, or nothing was brought.

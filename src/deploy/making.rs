@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
+use super::adoption::attended::Old;
 use super::cache::Carrying;
 use super::crew::{Crew, Upbringing};
 use super::environment::{Environment, Subject};
@@ -69,6 +70,8 @@ pub struct Attempt<'a> {
     pub scene: &'a Scene,
     /// When to end early.
     pub stopper: &'a Stopper<'a>,
+    /// The old application that it takes over, where it does.
+    pub old: Option<&'a Old>,
 }
 
 impl<'a> Making<'a> {
@@ -79,7 +82,7 @@ impl<'a> Making<'a> {
         attempt: Attempt<'a>,
         hold: &'a mut Option<Hold>,
     ) -> Result<Making<'a>> {
-        let Attempt { job, log, look, scene, stopper } = attempt;
+        let Attempt { job, log, look, scene, stopper, .. } = attempt;
         let app = guard.app().clone();
         let revision = job.revision().ok_or_else(|| Error::new("this job deploys nothing"))?;
         let branch = job.branch().unwrap_or_default();

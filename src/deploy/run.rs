@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::adoption;
+use super::adoption::attended::Old;
 use super::beginning::Beginning;
 use super::databases::{self, Passing};
 use super::joblog::JobLog;
@@ -104,7 +104,8 @@ fn attempt(
     }
     announce(log, &look);
     let mut hold = None;
-    let attempt = Attempt { job, log, look: &look, scene: &scene, stopper };
+    let old = job.options.adopts.then(|| Old::of(&app));
+    let attempt = Attempt { job, log, look: &look, scene: &scene, stopper, old: old.as_ref() };
     let made = make(guard, underway, attempt, &mut hold);
     let ended = conclude(guard, underway, attempt, made);
     // The door is open again by now, whatever happened: those who were held go on.
@@ -145,8 +146,8 @@ fn conclude(
         Err(error) => {
             let reason = stopper.reason().map_or_else(|| error.one_line(), str::to_owned);
             recovery::undo_or_remember(guard, underway, log, &reason)?;
-            if job.options.adopts {
-                adoption::resume(&app, log);
+            if let Some(old) = attempt.old {
+                old.start(log);
             }
             Err(error)
         }
@@ -231,8 +232,8 @@ fn make(
     opening.prepare(making.app())?;
     making.use_database(&opening)?;
     making.build()?;
-    if attempt.job.options.adopts {
-        adoption::fetch(making.app(), log)?;
+    if let Some(old) = attempt.old {
+        old.stop(attempt.stopper, log)?;
     }
     if is_pending(&mut making, look, &opening)? {
         return Ok(Made::Pending);
@@ -247,6 +248,7 @@ fn make(
         making.bring_up(&environment, &processes::before_the_switch(&look.settings))?;
     }
     making.stopper.check()?;
+    attempt.old.map_or(Ok(()), Old::refuse_unattended)?;
     making.seal()?;
     let id = making.id().clone();
     switch::to(making.guard, &id)?;

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use super::look::{self, Scene};
-use super::{hand, shown};
+use super::{adoption, hand, shown};
 use crate::app::App;
 use crate::app::settings::Settings;
 use crate::serve::nginx::check::Machine;
@@ -78,8 +78,9 @@ pub fn bring(app: &App, settings: &Settings) -> Result<Installed> {
 /// Brings a site up to date that was brought in before; `None` where there is none. For after a switch:
 /// whatever it says, the release is live.
 pub fn refresh(app: &App, settings: &Settings) -> Result<Option<Installed>> {
-    // Where setup made the app, nginx is its to bring the site to, as soon as there is something to serve.
-    let ours = app.user().is_some() && settings.domain.is_some();
+    // Where setup made the app, nginx is its to bring the site to, as soon as there is something to serve; but the
+    // site of an old application stays as long as that one has not been taken over.
+    let ours = app.user().is_some() && settings.domain.is_some() && !adoption::is_pending(app);
     if !ours && !is_in(app, settings)? {
         return Ok(None);
     }

@@ -7,6 +7,7 @@
 //! account for ssh and one for receiver, [`ask`] hands the words and the three streams over a socket to [`answer`],
 //! which looks the key up again and trusts nothing that it is told.
 
+pub mod adoption;
 pub mod answer;
 pub mod ask;
 pub mod authorized;
@@ -21,6 +22,7 @@ pub mod place;
 pub mod pubkey;
 pub mod root;
 pub mod setup;
+pub mod takeover;
 pub mod visitor;
 pub mod wire;
 pub mod wish;

@@ -87,6 +87,7 @@ mod stages;
 mod streams;
 mod submodules;
 mod system;
+mod takeover;
 mod together;
 mod tree;
 mod versions;

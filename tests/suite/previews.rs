@@ -314,7 +314,7 @@ fn there_are_as_many_previews_as_the_server_says_and_root_says_too() {
 
 impl Site {
     /// From now on every process of this unit dies at a point; with `once` only the first.
-    fn dies_at(&self, unit: &str, point: &str, once: bool) {
+    pub fn dies_at(&self, unit: &str, point: &str, once: bool) {
         let ticket = if once { "Environment=RECEIVER_TEST_DIE_ONCE=/var/lib/ticket/it" } else { "" };
         self.sh(&format!(
             "mkdir -p -m 777 /var/lib/ticket /run/systemd/system/{unit}.d; touch /var/lib/ticket/it; chmod 666 /var/lib/ticket/it
@@ -324,7 +324,7 @@ impl Site {
         .ok();
     }
 
-    fn lives_on(&self) {
+    pub fn lives_on(&self) {
         self.sh("rm -rf /var/lib/ticket /run/systemd/system/receiver-*.d; systemctl daemon-reload").ok();
     }
 

@@ -121,6 +121,12 @@ fn a_restore_whose_first_deploy_fails_goes_on_by_the_same_command() {
     // Its application needs Python, which is not there yet.
     site.sh(restore).fails(1).says("NOT LIVE").says("the same command goes on");
     site.sh("receiver status app").ok().says("app");
+    // Whoever pushes meanwhile is heard, too, and does not read the dump.
+    let pushed =
+        site.dev("cd app; git commit --quiet --allow-empty -m meanwhile; git push -o plan production main");
+    pushed.fails(1).says("this was only the plan").never_says("Permission denied");
+    site.sh("[ -e /srv/app/receiver/beginning/dump ] && ! runuser -u deploy -- cat /srv/app/receiver/beginning/dump >/dev/null")
+        .ok();
     site.sh(PYTHON).ok();
     site.sh(restore).ok().says("is there  app ").says("=====> live: 1/");
     site.until_page("/entries", ENTRIES);

@@ -194,7 +194,7 @@ fn begin(made: &App, incoming: &Path, head: &Head, by: &str) -> Result<Option<St
             return Err(Error::new(format!("the backup says that {} is a dump", dump.display())));
         }
     }
-    files::make_directory(&made.beginning(), 0o700)?;
+    Beginning::make_place(made)?;
     let database = head.databases.iter().find(|database| database.live);
     if let Some(database) = database {
         files::move_new(&incoming.join(&database.dump), &Beginning::dump(made))?;

@@ -11,7 +11,7 @@ use crate::app::{App, AppName, Root, Vcs};
 use crate::deploy::{self, found};
 use crate::serve::systemd;
 use crate::server::place::Place;
-use crate::server::{carried, identity};
+use crate::server::{adoption, carried, identity};
 use crate::support::accounts::Account;
 use crate::support::{Context, Error, Result, acl, death, files};
 use crate::vcs::hg;
@@ -78,6 +78,7 @@ impl Act for Founded {
             }
             Ok(())
         })?;
+        adoption::forget(&self.name)?;
         files::remove_tree(app.directory()).map(|()| true)
     }
 

@@ -5,12 +5,17 @@
 //! and is looked at beside what is live. Then, with `--go`, a deploy of the same revision opens a version with fresh
 //! data: when all is built the old application is stopped, the data is copied once more, and goes live with it. Where
 //! that fails what was tried stays live, and the old application is started again.
+//!
+//! Where the app has a user of its own nothing that stands in its state is run, or read, by root: there the original is
+//! stopped, copied and started by the process of whoever takes over ([`attended`]), out of what that one was told.
+
+pub mod attended;
+mod files_of;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::fs::FileType;
 use serde::{Deserialize, Serialize};
 
 use super::beginning::{Beginning, Dumped};
@@ -21,8 +26,9 @@ use crate::app::guard::Guard;
 use crate::app::journal::{Event, refuse_newer};
 use crate::app::layout::FORMAT;
 use crate::app::settings::BranchName;
-use crate::app::{App, AppName, Root, Vcs, Version};
+use crate::app::{App, AppName, Root, Vcs, Version, record};
 use crate::data::{Limit, foreign};
+use crate::support::accounts::Account;
 use crate::support::text::{self, grouped};
 use crate::support::{Context, Error, Result, beneath, clock, death, files};
 
@@ -131,16 +137,78 @@ pub fn begin(
             ..Adoption::default()
         };
         adoption.write(made)?;
-        files::make_directory(&made.beginning(), 0o700)?;
+        Beginning::make_place(made)?;
         copy(made, &adoption, say)?;
-        let engine = wanted.database.as_ref().map(foreign::Foreign::engine);
-        let data = engine.map(|engine| Dumped { engine: engine.to_owned(), home: Version(0) });
-        let from = wanted.database.as_ref().map_or_else(|| "nothing".to_owned(), ToString::to_string);
-        Beginning::new(from, Version(0), None, data).write(made)?;
+        begin_with(made, wanted.database.as_ref())?;
         found::write_marker(made, Vcs::Git, clock::now(), root.path(), "")?;
-        let what = format!("adopted: {}", words(&adoption));
-        Guard::wait(made, "an adoption", |_| {})?.append(Some(by), Event::Change { what }).map(drop)
+        let mut guard = Guard::wait(made, "an adoption", |_| {})?;
+        guard.append(Some(by), adopted(&adoption)).map(drop)
     })
+}
+
+/// The first release begins with the dump that was made.
+fn begin_with(app: &App, database: Option<&foreign::Foreign>) -> Result<()> {
+    let engine = database.map(foreign::Foreign::engine);
+    let data = engine.map(|engine| Dumped { engine: engine.to_owned(), home: Version(0) });
+    let from = database.map_or_else(|| "nothing".to_owned(), ToString::to_string);
+    Beginning::new(from, Version(0), None, data).write(app)
+}
+
+fn adopted(adoption: &Adoption) -> Event {
+    Event::Change { what: format!("adopted: {}", words(adoption)) }
+}
+
+/// Refuses an app that has something already, which its data could not replace.
+pub fn refuse_begun(app: &App) -> Result<()> {
+    let name = app.name();
+    if Adoption::read(app)?.is_some() {
+        return Err(Error::new(format!("{name} adopts something already"))
+            .hint(format!("push to it, try it, then `sudo receiver adopt {name} --go --stop CMD`")));
+    }
+    if Beginning::read(app)?.is_some() {
+        return Err(Error::new(format!("{name} was restored, and begins with the data of its backup")));
+    }
+    if record::live(app)?.is_none() {
+        return Ok(());
+    }
+    Err(Error::new(format!(
+        "something is live in {name} already: what is adopted is there before the first push"
+    ))
+    .hint("make another app with `sudo receiver setup`, and adopt with that one"))
+}
+
+/// An app that is there, and has a user of its own, begins with a dump that lies in its place.
+pub fn begin_there(
+    app: &App,
+    database: Option<&foreign::Foreign>,
+    shared: Option<&Path>,
+    by: &str,
+) -> Result<()> {
+    let mut guard = Guard::wait(app, "an adoption", |_| {})?;
+    refuse_begun(app)?;
+    let adoption = Adoption {
+        format: FORMAT,
+        database: database.map(foreign::Foreign::url),
+        shared: shared.map(Path::to_owned),
+        ..Adoption::default()
+    };
+    Beginning::make_place(app)?;
+    begin_with(app, database)?;
+    adoption.write(app)?;
+    guard.append(Some(by), adopted(&adoption)).map(drop)
+}
+
+/// A dump takes the place that the next version reads it in.
+pub fn place_dump(app: &App, dump: &mut dyn std::io::Read) -> Result<()> {
+    Beginning::make_place(app)?;
+    let (place, name) = (app.beginning(), Beginning::dump(app));
+    let name = name.strip_prefix(&place).unwrap_or(&name);
+    beneath::write(&place, name, dump, 0o600).map(drop)
+}
+
+/// Whether something is adopted that has not taken over yet: until then another site of nginx is left alone.
+pub fn is_pending(app: &App) -> bool {
+    files::exists(&file(app))
 }
 
 /// What is adopted, without a secret.
@@ -154,82 +222,43 @@ fn words(adoption: &Adoption) -> String {
 /// Copies all that is adopted: the database to the dump that the next version begins with, files to `shared/`.
 fn copy(app: &App, adoption: &Adoption, say: &mut dyn FnMut(&str)) -> Result<()> {
     if let Some(url) = &adoption.database {
-        let database: foreign::Foreign = url.parse()?;
-        let begun = Instant::now();
-        files::make_directory(&app.beginning(), 0o700)?;
-        let desk = app.beginning().join("desk");
-        files::remove_tree(&desk)?;
-        files::make_directory(&desk, 0o700)?;
-        let dump = Beginning::dump(app);
-        files::remove_file(&dump)?;
+        Beginning::make_place(app)?;
         let password = files::read_text(&secret(app))?;
-        let dumped = database.dump(password.as_deref(), &desk, &dump, &Limit::within(PATIENT));
-        files::remove_tree(&desk)?;
-        dumped?;
-        let length = std::fs::metadata(&dump).map_or(0, |about| about.len());
-        say(&format!(
-            "{database}: copied, {} in {:.1} s",
-            text::bytes(length),
-            begun.elapsed().as_secs_f32()
-        ));
+        let desk = app.beginning().join("desk");
+        copy_database(&url.parse()?, password.as_deref(), &desk, &Beginning::dump(app), say)?;
     }
-    if let Some(from) = &adoption.shared {
-        let (count, bytes) = copy_files(from, &app.shared())?;
-        let noun = text::plural(usize::try_from(count).unwrap_or(usize::MAX), "file", "files");
-        say(&format!("{}: {} {noun} copied, {}", from.display(), grouped(count), text::bytes(bytes)));
+    match &adoption.shared {
+        Some(from) => copy_files(from, &app.shared(), None, say),
+        None => Ok(()),
     }
+}
+
+/// Copies a database, as it is at one moment, to a new dump. `desk` is made meanwhile, for us alone.
+pub fn copy_database(
+    database: &foreign::Foreign,
+    password: Option<&str>,
+    desk: &Path,
+    dump: &Path,
+    say: &mut dyn FnMut(&str),
+) -> Result<()> {
+    let begun = Instant::now();
+    files::remove_tree(desk)?;
+    files::make_directory(desk, 0o700)?;
+    files::remove_file(dump)?;
+    let dumped = database.dump(password, desk, dump, &Limit::within(PATIENT));
+    files::remove_tree(desk)?;
+    dumped?;
+    let length = std::fs::metadata(dump).map_or(0, |about| about.len());
+    say(&format!("{database}: copied, {} in {:.1} s", text::bytes(length), begun.elapsed().as_secs_f32()));
     Ok(())
 }
 
-/// Copies what is new or has changed, links as links. Nothing is deleted; a link that leads out is refused, before
-/// anything is copied. Answers how many files, and bytes, were copied.
-fn copy_files(from: &Path, to: &Path) -> Result<(u64, u64)> {
-    let mut all = Vec::new();
-    let mut waiting = vec![PathBuf::new()];
-    while let Some(directory) = waiting.pop() {
-        for found in beneath::list(from, &directory)? {
-            if found.kind == FileType::Directory {
-                waiting.push(found.path.clone());
-            }
-            all.push(found);
-        }
-    }
-    let mut outside = Vec::new();
-    for found in &all {
-        let depth = found.path.components().count() - 1;
-        match found.kind {
-            FileType::Symlink if !beneath::stays_within(depth, &beneath::target(from, &found.path)?) => {
-                outside.push(format!("{} leads out of it", found.path.display()));
-            }
-            FileType::Directory | FileType::RegularFile | FileType::Symlink => {}
-            _ => outside.push(format!("{} is neither a file nor a directory", found.path.display())),
-        }
-    }
-    if !outside.is_empty() {
-        let more = if outside.len() > 5 { format!(" and {} more", outside.len() - 5) } else { String::new() };
-        outside.truncate(5);
-        return Err(Error::new(format!("{} cannot be copied: {}{more}", from.display(), outside.join("; ")))
-            .hint("take such things out, or copy the rest by hand to shared/ afterwards"));
-    }
-    let (mut count, mut bytes) = (0, 0);
-    for found in &all {
-        match found.kind {
-            FileType::Directory => beneath::make_directory(to, &found.path, found.mode | 0o700)?,
-            FileType::Symlink => {
-                if !files::exists(&to.join(&found.path)) {
-                    files::link_new(&beneath::target(from, &found.path)?, &to.join(&found.path))?;
-                }
-            }
-            _ if beneath::size_and_time(to, &found.path)? == Some((found.size, found.mtime)) => {}
-            _ => {
-                let mut file = beneath::read(from, &found.path)?;
-                bytes += beneath::replace(to, &found.path, &mut file, found.mode, found.mtime)?;
-                count += 1;
-            }
-        }
-    }
-    files::sync_filesystem(to)?;
-    Ok((count, bytes))
+/// Copies the files of `from` that are new or have changed, as this user or as ourselves.
+pub fn copy_files(from: &Path, to: &Path, by: Option<&Account>, say: &mut dyn FnMut(&str)) -> Result<()> {
+    let (count, bytes) = files_of::copy(from, to, by)?;
+    let noun = text::plural(usize::try_from(count).unwrap_or(usize::MAX), "file", "files");
+    say(&format!("{}: {} {noun} copied, {}", from.display(), grouped(count), text::bytes(bytes)));
+    Ok(())
 }
 
 /// The data that the version begins with which the adoption opens.
@@ -239,11 +268,12 @@ pub fn brought(app: &App, version: Version) -> Result<Option<Brought>> {
     Ok(Some(Brought { database: databases::record_for(app, engine, version)?, fits: false }))
 }
 
-/// Writes down how the old application is stopped, and started again.
-pub fn prepare(app: &App, by: &str, stop: &str, start: Option<&str>) -> Result<()> {
+/// Writes down how the old application is stopped, and started again; nothing of it where somebody else does that.
+pub fn prepare(app: &App, by: &str, stop: Option<&str>, start: Option<&str>) -> Result<()> {
     let mut adoption = of(app)?;
-    adoption.stop = Some(stop.to_owned());
+    adoption.stop = stop.map(str::to_owned);
     adoption.start = start.map(str::to_owned);
+    adoption.stopped = false;
     let mut guard = Guard::wait(app, "an adoption", |_| {})?;
     adoption.write(app)?;
     guard.append(Some(by), Event::Change { what: "adoption: it goes live with fresh data".to_owned() })?;
@@ -264,37 +294,33 @@ pub fn of(app: &App) -> Result<Adoption> {
     Adoption::read(app)?.ok_or_else(nothing)
 }
 
-/// Stops the old application and copies its data once more: what is built goes live with it.
-pub fn fetch(app: &App, log: &JobLog) -> Result<()> {
-    let mut adoption = of(app)?;
-    if let Some(stop) = adoption.stop.clone() {
+/// Stops the old application and copies its data once more.
+fn fetch(app: &App, log: &JobLog) -> Result<()> {
+    let adoption = of(app)?;
+    if let Some(stop) = &adoption.stop {
         let begun = Instant::now();
-        adoption.stopped = true;
-        adoption.write(app)?;
-        run(&stop, log).context(|| "the old application cannot be stopped")?;
+        note_stopped(app, true)?;
+        run(stop, log).context(|| "the old application cannot be stopped")?;
         log.timed("stop", "the old application is stopped", begun);
     }
     death::point("adoption-stopped");
     copy(app, &adoption, &mut |line| log.step("copy", line))
 }
 
-/// The deploy failed: the old application is started again, where somebody said how.
-pub fn resume(app: &App, log: &JobLog) {
-    let Ok(Some(mut adoption)) = Adoption::read(app) else { return };
+/// The deploy failed: what was copied for it goes. Answers what is adopted, where the old application was stopped.
+fn give_up(app: &App, log: &JobLog) -> Option<Adoption> {
+    let adoption = Adoption::read(app).ok()??;
     if let Err(error) = files::remove_tree(&app.beginning()) {
         log.note(error.one_line());
     }
-    if !adoption.stopped {
-        return;
-    }
-    let started = match &adoption.start {
-        Some(start) => run(start, log),
-        None => Err(Error::new("nobody said how (--start)")),
-    };
+    adoption.stopped.then_some(adoption)
+}
+
+/// The old application is started again, or it is said that it is not.
+fn started(app: &App, adoption: &Adoption, started: Result<()>, log: &JobLog) {
     match started {
         Ok(()) => {
-            adoption.stopped = false;
-            if let Err(error) = adoption.write(app) {
+            if let Err(error) = note_stopped(app, false) {
                 log.note(error.one_line());
             }
             log.note("the old application is started again");
@@ -303,6 +329,13 @@ pub fn resume(app: &App, log: &JobLog) {
             log.note(format!("THE OLD APPLICATION IS STOPPED: {}; {}", adoption.way_back(), error.one_line()))
         }
     }
+}
+
+/// Writes down whether the old application is stopped, for `status` and for whoever comes after a death.
+pub fn note_stopped(app: &App, stopped: bool) -> Result<()> {
+    let mut adoption = of(app)?;
+    adoption.stopped = stopped;
+    adoption.write(app)
 }
 
 /// It is live with its data: nothing is left to be adopted.
