@@ -208,7 +208,7 @@ fn receiver_opens_no_database_in_a_file_of_an_app_with_a_user_of_its_own() {
     site.dev("$GIT_SSH_COMMAND deploy@app.example 'db load app' < dump").ok().says("is loaded");
     sql("SELECT count(*) FROM entry;").ok().says("2");
     site.sh("receiver serve app --version 1 --copy --port 8001 >/tmp/served 2>&1 & serve=$!
-         for i in $(seq 100); do sleep 0.1; [ $(ls /srv/app/receiver/databases | grep -c beside) = 1 ] && break; done
+         for i in $(seq 600); do sleep 0.1; [ -e /srv/app/receiver/databases/*beside*/*.sqlite3 ] && break; done
          stat -c %U:%a /srv/app/receiver/databases/*beside*/*.sqlite3; kill $serve; wait $serve; true")
         .ok()
         .says("app-app:600");
