@@ -214,8 +214,10 @@ fn receiver_opens_no_database_in_a_file_of_an_app_with_a_user_of_its_own() {
         .says("app-app:600");
     site.sh("receiver doctor app; receiver verify app").ok();
     what_an_apps_code_does_to_it_hurts_only_the_app(&site);
+    a_hold_ends_with_its_worker(&site);
+    sql("SELECT count(*) FROM entry;").ok().says("2");
     let left = site.sh(&format!("ls {FILE}")).ok().stdout;
-    assert_eq!(left, "0\n1\n2\n", "something is left that was on its way");
+    assert_eq!(left, "0\n1\n2\n3\n", "something is left that was on its way");
     let strange = "find /srv/app/receiver -user app-app ! -path '*/databases/*' ! -path '*/run/app*'";
     assert_eq!(site.sh(strange).ok().stdout, "");
 }
@@ -239,4 +241,25 @@ fn what_an_apps_code_does_to_it_hurts_only_the_app(site: &Site) {
     site.dev("cd app; git rm -q steps/3.sql").ok();
     site.file("receiver.toml", &toml);
     site.push("kind again").ok().says("=====> live: 2/");
+}
+
+/// The worker is killed while writers are held: they go on, and the deploy is begun again.
+fn a_hold_ends_with_its_worker(site: &Site) {
+    let toml = site.read("receiver.toml");
+    let stage = "syncdb = \"python3 migrate.py\"";
+    // The second time is the one in which writers wait.
+    let waits = "echo >> /srv/app/shared/times; [ $(wc -l < /srv/app/shared/times) != 2 ] || sleep 60";
+    site.file("receiver.toml", &toml.replace(stage, &format!("{stage}\nmigration = \"{waits}\"")));
+    site.file("steps/3.sql", "ALTER TABLE entry ADD COLUMN third VARCHAR(100)");
+    site.dev("cd app; git add .; git commit --quiet -m dies; git push production main >/dev/null 2>&1 &")
+        .ok();
+    let write = || {
+        site.sh("echo \"UPDATE entry SET number = number\" | receiver run app -- env PATIENCE=0.1 python3 database.py")
+    };
+    site.until("writers to be held", || {
+        site.sh("[ $(wc -l < /srv/app/shared/times) = 2 ]").code == 0 && write().code != 0
+    });
+    site.sh("pkill -KILL -u receiver -f 'receiver work'").ok();
+    site.until("writers to go on", || write().code == 0);
+    site.until_page("/version", "3");
 }
