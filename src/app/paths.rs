@@ -51,6 +51,11 @@ impl App {
         self.state("run").join("cron")
     }
 
+    /// Locked for as long as one of the app's previews is deployed: the others wait.
+    pub fn turn(&self) -> PathBuf {
+        self.state("run").join("previews")
+    }
+
     /// The symlink in a version to its newest good release.
     pub fn last(&self, version: Version) -> PathBuf {
         self.version(version).join("last")

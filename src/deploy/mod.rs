@@ -60,6 +60,7 @@ pub mod stop;
 pub mod switch;
 pub mod transaction;
 pub mod trial;
+pub mod turn;
 pub mod underway;
 pub mod verdict;
 pub mod verify;

@@ -12,6 +12,7 @@ use super::opening::{self, Opening};
 use super::plan::{Action, Data, SchemaChanged};
 use super::queue::{Job, Options, Order, SchemaSaid};
 use super::stop::Stopper;
+use super::turn::{self, Turn};
 use super::underway::Underway;
 use super::verdict::Verdict;
 use super::{doorway, exporting, processes, recovery, switch};
@@ -46,6 +47,20 @@ enum Ended {
 pub fn deploy(guard: &mut Guard, job: &Job, log: &JobLog, underway: &mut Underway) -> Verdict {
     let app = guard.app().clone();
     let stopper = Stopper::new(&app);
+    let not_live = |outcome, error: &Error| {
+        Verdict::not_live(&app, crate::app::record::live(&app).ok().flatten().as_ref(), outcome, error)
+    };
+    let failed = |error: &Error| match stopper.reason() {
+        Some(reason) => not_live(Outcome::Cancelled, &Error::new(reason)),
+        None => not_live(Outcome::Failed, error),
+    };
+    let _turn = match turn::wait(&app, job, &stopper, log) {
+        Ok(Turn::Ours(turn)) => turn,
+        Ok(Turn::Overtaken) => {
+            return not_live(Outcome::Superseded, &Error::new("a newer push took its place"));
+        }
+        Err(error) => return failed(&error),
+    };
     let mut options = job.options.clone();
     loop {
         match attempt(guard, job, &options, log, underway, &stopper) {
@@ -65,15 +80,7 @@ pub fn deploy(guard: &mut Guard, job: &Job, log: &JobLog, underway: &mut Underwa
                 log.step("schema", "something is pending: the deploy begins again, in a version that opens");
                 options.schema = Some(SchemaSaid::New);
             }
-            Err(error) => {
-                let live = crate::app::record::live(&app).ok().flatten();
-                return match stopper.reason() {
-                    Some(reason) => {
-                        Verdict::not_live(&app, live.as_ref(), Outcome::Cancelled, &Error::new(reason))
-                    }
-                    None => Verdict::not_live(&app, live.as_ref(), Outcome::Failed, &error),
-                };
-            }
+            Err(error) => return failed(&error),
         }
     }
 }

@@ -237,6 +237,48 @@ fn a_connection_that_was_open_before_a_preview_was_made_pushes_to_it_too() {
 }
 
 #[test]
+fn previews_that_are_pushed_at_once_are_built_one_after_the_other_whoever_dies() {
+    let site = Site::with_previews("sqlite");
+    // A build that finds another one at work fails; the first waits until it may go on.
+    let build =
+        "flock -n /tmp/turn sh -c 'touch /tmp/turn/$RECEIVER_APP; until [ -e /tmp/go ]; do sleep 0.05; done'";
+    site.sh("mkdir -m 1777 /tmp/turn").ok();
+    let toml = site.read("receiver.toml");
+    site.file("receiver.toml", &toml.replace("id -un; touch built", build));
+    let branches = ["feature/a", "feature/b", "feature/c"];
+    let push = "cd app; git add .; git commit --quiet --allow-empty -m many; \
+                git push production HEAD:feature/a HEAD:feature/b HEAD:feature/c >../pushed 2>&1; echo $? > ../end";
+    std::fs::write(site.laptop.path().join("push"), push).unwrap();
+    site.dev("setsid sh push >/dev/null 2>&1 </dev/null &").ok();
+    let all = || site.sh("cd /srv; ls -d app--*; cat app--*/receiver/logs/*.jsonl").stdout;
+    site.until("two to wait", || all().matches("another preview of app is deployed first").count() == 2);
+    let built = || site.sh("ls /tmp/turn").stdout.lines().map(str::to_owned).collect::<Vec<_>>();
+    let [first] = &built()[..] else { panic!("not one is built: {:?}", built()) };
+    // A newer push of a branch that waits takes its place.
+    let waits = branches.iter().find(|branch| !first.ends_with(&branch.replace('/', "-"))).unwrap();
+    let newer = format!(
+        "cd app; git commit --quiet --allow-empty -m newer; git push production HEAD:{waits} >../newer 2>&1; echo $? > ../newer-end"
+    );
+    std::fs::write(site.laptop.path().join("newer-push"), newer).unwrap();
+    site.dev("setsid sh newer-push >/dev/null 2>&1 </dev/null &").ok();
+    site.until("the older push to be overtaken", || all().contains("a newer push took its place"));
+    // Its worker dies: another one's turn has come, or its own again.
+    let unit = format!("'receiver-work@srv-{}.service'", first.replace('-', "\\x2d"));
+    let died = || site.sh("journalctl --no-pager -u 'receiver-work@*' | grep -c status=9/KILL").stdout;
+    site.sh(&format!("systemctl kill --kill-whom=main --signal=KILL {unit}")).ok();
+    site.until("it to be dead", || died().trim() != "0");
+    site.sh("touch /tmp/go").ok();
+    for branch in branches {
+        let host = format!("{}.app.example", branch.replace('/', "-"));
+        site.until_page_of(&host, "/entries", ENTRIES);
+    }
+    site.until("both pushes to end", || site.dev("cat end newer-end").stdout.lines().count() == 2);
+    let said = all();
+    assert!(said.contains("begins again") && !said.contains("stopped at stage"), "{said}");
+    assert_eq!(site.dev("cat newer-end").stdout, "0\n", "{}", site.dev("cat newer").stdout);
+}
+
+#[test]
 fn a_preview_is_removed_by_hand_and_what_is_kept_of_it_is_closed() {
     let site = Site::with_previews("mysql");
     let databases = || site.sh("mariadb -Ne 'SHOW DATABASES' | grep ^app__").stdout;
