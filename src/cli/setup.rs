@@ -75,13 +75,14 @@ impl Setup {
         }
         let possible = wanted.refuse_impossible();
         if self.dry_run {
-            let account = setup::run(&acts, true, tell)?;
+            let account = setup::run(&acts, true, tell, &|_| {})?;
             self.sum(global, &account)?;
             // What would stop the run is said after the list, which may be of use all the same.
             return possible.map(|()| 0);
         }
         possible?;
-        let account = setup::run(&acts, false, tell)?;
+        let slow = |what: &str| talk::say(global, &format!("{:<9} {what}", "making"));
+        let account = setup::run(&acts, false, tell, &slow)?;
         self.sum(global, &account)?;
         if account.count(State::Made) == 0 {
             talk::say(global, "everything is there already: nothing was changed");
@@ -118,7 +119,11 @@ impl Setup {
             setup::refuse_strange_address(email)?;
         }
         let backup = match (&self.restore, &app) {
-            (Some(from), Some(app)) => Some(Rc::new(setup::Backup::of(app, incoming(from)?)?)),
+            (Some(from), Some(app)) => {
+                let said = global.clone();
+                let say = Box::new(move |line: &str| talk::say(&said, line));
+                Some(Rc::new(setup::Backup::of(app, incoming(from)?, say)?))
+            }
             _ => None,
         };
         Ok(Wanted {

@@ -170,3 +170,64 @@ fn the_store_is_of_both(site: &Site) {
     site.hg_push("another of them").ok().says("remote: =====> live: 1/");
     assert_eq!(owner(), "deploy\n");
 }
+
+#[test]
+fn a_named_branch_and_a_bookmark_are_previews_with_users_of_their_own_and_go_when_they_end() {
+    let site = site();
+    let said = site.sh(SETUP).ok();
+    site.hg_paste(&said);
+    site.sh("printf '[branches]\n\"feature/*\" = { preview = true, data = \"copy\" }\n' >> /srv/app/receiver.toml").ok();
+    site.hg_push("parcels").ok().says("remote: =====> live: 0/");
+    site.shows("0: ");
+    site.parcels("?add=a");
+    let of =
+        |slug: &str, wanted: &str| site.until_page_of(&format!("feature-{slug}.app.example"), "/", wanted);
+
+    // A named branch, and a schema change there, which opens a version there alone.
+    let push = |arguments: &str| site.dev(&format!("cd app; hg addremove --quiet; {arguments} 2>&1"));
+    let pushed =
+        push("hg branch --quiet feature/x; hg commit -m x; hg push --new-branch -b feature/x production")
+            .ok();
+    pushed
+        .says("app--feature-x, with a user of its own, for feature/x")
+        .says("url: http://feature-x.app.example/")
+        .says("=====> live: 0/");
+    of("x", "0: a");
+    site.file("parcels/models.py", &format!("{MODELS}    area = models.IntegerField(default=7)\n"));
+    site.file("parcels/migrations/0002_area.py", AREA);
+    push("hg commit -m area; hg push -b feature/x production").ok().says("=====> live: 1/");
+    of("x", "1: a 7");
+    site.shows("0: a");
+    // The deployed branch goes on beside it, and a bookmark on a head of its own begins where it was before.
+    push("hg update --quiet --clean default; echo z > z.txt; hg add --quiet z.txt; hg commit -m z; hg push -b default production")
+        .ok()
+        .says("=====> live: 0/");
+    let bookmark = "hg update --quiet --clean '.^'; hg bookmark feature/y; echo y > y.txt; hg add --quiet y.txt; hg commit -m y; \
+                    hg push -B feature/y production";
+    push(bookmark).ok().says("app--feature-y, with a user of its own").says("=====> live: 0/");
+    of("y", "0: a");
+    site.sh("[ -e /srv/app--feature-y/current/y.txt ] && [ -e /srv/app/current/z.txt ] && [ ! -e /srv/app/current/y.txt ]").ok();
+    site.sh(
+        "receiver verify app--feature-x; receiver verify app--feature-y; receiver doctor app--feature-x 2>&1",
+    )
+    .ok();
+    let strange = "find /srv/app--* ! -user receiver ! -user deploy ! -user app-app--feature-x ! -user app-app--feature-y";
+    assert_eq!(site.sh(strange).ok().stdout, "", "something is root's, or its parent's");
+    site.ssh("rollback app--feature-x").ok().says("=====> live: 0/");
+    // Each goes as its branch does.
+    push("hg update --quiet --clean feature/x; hg commit --close-branch -m end; hg push -b feature/x production")
+        .ok()
+        .says("removed: app--feature-x with its data");
+    site.until_nothing_of("app--feature-x");
+    // The head of a bookmark that is gone counts for its branch again.
+    push("hg update --quiet --clean feature/y; hg bookmark --delete feature/y; hg push -B feature/y production")
+        .fails(255)
+        .says("refused: default: default has 2 heads");
+    push("hg commit --close-branch -m end; hg push -b default -B feature/y production")
+        .ok()
+        .says("removed: app--feature-y with its data");
+    site.until_nothing_of("app--feature-y");
+    assert_eq!(site.sh("mariadb -Ne 'SHOW DATABASES' | grep ^app__").stdout, "");
+    site.shows("0: a");
+    site.sh("receiver doctor app 2>&1; receiver verify app").ok();
+}

@@ -47,12 +47,12 @@ impl Site {
     }
 
     /// What nginx answers for a host, over the cable.
-    fn page_of(&self, host: &str, path: &str) -> String {
+    pub fn page_of(&self, host: &str, path: &str) -> String {
         let ask = format!("curl --silent --max-time 10 --resolve {host}:80:192.0.2.2 http://{host}{path}");
         self.dev(&ask).stdout
     }
 
-    fn until_page_of(&self, host: &str, path: &str, wanted: &str) {
+    pub fn until_page_of(&self, host: &str, path: &str, wanted: &str) {
         self.until(&format!("{host}{path} to be {wanted:?}"), || self.page_of(host, path) == wanted);
     }
 
@@ -71,12 +71,12 @@ impl Site {
     }
 
     #[track_caller]
-    fn has_nothing_of(&self, app: &str) {
+    pub fn has_nothing_of(&self, app: &str) {
         assert_eq!(self.left_of(app), "", "something of {app} is left");
     }
 
     /// The same where nobody waits for its end: the user goes before its groups.
-    fn until_nothing_of(&self, app: &str) {
+    pub fn until_nothing_of(&self, app: &str) {
         self.until(&format!("nothing of {app} to be left"), || self.left_of(app).is_empty());
     }
 }

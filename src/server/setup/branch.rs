@@ -117,7 +117,8 @@ pub fn make(server: &Server, parent: &App, branch: &str) -> Result<bool> {
             .hint("delete branches that have one, of this or of another app"));
     }
     let all = acts(server, &app, Some(claim), Box::new(queue(&app)));
-    Ok(run(&all, false, &mut |_, _| {})?.count(State::Made) > 0)
+    let slow = |what: &str| log::info!("making {what}");
+    Ok(run(&all, false, &mut |_, _| {}, &slow)?.count(State::Made) > 0)
 }
 
 /// Takes the app of a branch back, whose processes have ended and whose databases are gone; whether anything was there.

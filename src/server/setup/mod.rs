@@ -23,6 +23,9 @@ pub use keys::of_administrator;
 pub use plan::{Engine, Wanted, made, plan};
 pub use restored::{Backup, first_deploy};
 
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
+
 use crate::app::server::Server;
 use crate::support::{Error, Result, death};
 
@@ -60,15 +63,25 @@ impl Account {
     }
 }
 
-/// Goes through the list, and tells each thing as it stands. With `look` nothing is made.
+/// How long something may be made in silence.
+const SILENCE: Duration = Duration::from_secs(1);
+
+/// Goes through the list, and tells each thing as it stands. With `look` nothing is made. `slow` is told of a thing whose
+/// making takes its time, before that is over.
 ///
 /// # Errors
 /// At the first thing that cannot be made.
-pub fn run(acts: &[Box<dyn Act>], look: bool, tell: &mut dyn FnMut(State, &str)) -> Result<Account> {
+pub fn run(
+    acts: &[Box<dyn Act>],
+    look: bool,
+    tell: &mut dyn FnMut(State, &str),
+    slow: &(dyn Fn(&str) + Sync),
+) -> Result<Account> {
     let mut account = Account::default();
     for act in acts {
         let what = act.what();
-        let state = stand(&**act, look).map_err(|error| stopped(&what, account.count(State::Made), error))?;
+        let state = stand(&**act, look, &|| slow(&what))
+            .map_err(|error| stopped(&what, account.count(State::Made), error))?;
         tell(state, &what);
         account.lines.push((state, what));
     }
@@ -87,17 +100,31 @@ pub fn bring_units_up(server: &Server) -> Result<()> {
     if written { act::run("systemctl", &["daemon-reload"]).map(drop) } else { Ok(()) }
 }
 
-fn stand(act: &dyn Act, look: bool) -> Result<State> {
+fn stand(act: &dyn Act, look: bool, slow: &(dyn Fn() + Sync)) -> Result<State> {
     if act.is_done()? {
         return Ok(State::There);
     }
     if look {
         return Ok(State::Missing);
     }
-    act.perform()?;
+    perform(act, slow)?;
     death::point("act-made");
     // What was made and is not there would be made again and again.
     if act.is_done()? { Ok(State::Made) } else { Err(Error::new("it was made, and is not as it should be")) }
+}
+
+fn perform(act: &dyn Act, slow: &(dyn Fn() + Sync)) -> Result<()> {
+    std::thread::scope(|scope| {
+        let (made, is_made) = mpsc::channel::<()>();
+        scope.spawn(move || {
+            if is_made.recv_timeout(SILENCE) == Err(RecvTimeoutError::Timeout) {
+                slow();
+            }
+        });
+        let performed = act.perform();
+        drop(made);
+        performed
+    })
 }
 
 fn stopped(what: &str, made: usize, error: Error) -> Error {
@@ -139,4 +166,47 @@ pub fn undo(
         act::run("systemctl", &["daemon-reload"])?;
     }
     Ok(account)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::sync::Mutex;
+
+    use super::*;
+
+    /// Made as soon as somebody was told that it takes its time.
+    struct Slow {
+        told: Mutex<mpsc::Receiver<()>>,
+        made: Cell<bool>,
+    }
+
+    impl Act for Slow {
+        fn what(&self) -> String {
+            "something large".to_owned()
+        }
+
+        fn is_done(&self) -> Result<bool> {
+            Ok(self.made.get())
+        }
+
+        fn perform(&self) -> Result<()> {
+            self.made.set(self.told.lock().unwrap().recv_timeout(Duration::from_secs(60)).is_ok());
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_takes_its_time_is_said_before_it_is_over() {
+        let (sender, told) = mpsc::channel();
+        let sender = Mutex::new(sender);
+        let acts: Vec<Box<dyn Act>> = vec![Box::new(Slow { told: Mutex::new(told), made: Cell::new(false) })];
+        let slow = |what: &str| {
+            assert_eq!(what, "something large");
+            sender.lock().unwrap().send(()).unwrap();
+        };
+        assert_eq!(run(&acts, true, &mut |_, _| {}, &slow).unwrap().count(State::Missing), 1);
+        assert_eq!(run(&acts, false, &mut |_, _| {}, &slow).unwrap().count(State::Made), 1);
+        assert_eq!(run(&acts, false, &mut |_, _| {}, &slow).unwrap().count(State::There), 1);
+    }
 }

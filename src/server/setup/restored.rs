@@ -1,6 +1,7 @@
 //! An app out of a backup, on a server that setup makes: the same as anywhere, and then whose each part is.
 
 use std::cell::RefCell;
+use std::fmt;
 use std::path::Path;
 use std::rc::Rc;
 
@@ -18,18 +19,24 @@ use crate::server::{carried, identity};
 use crate::support::{Error, Result, files};
 
 /// A backup that an app is made of.
-#[derive(Debug)]
 pub struct Backup {
     head: Head,
     stream: RefCell<Incoming>,
+    say: Box<dyn Fn(&str)>,
+}
+
+impl fmt::Debug for Backup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Backup").field("head", &self.head).finish_non_exhaustive()
+    }
 }
 
 impl Backup {
-    /// That of an app; one of another is refused.
-    pub fn of(name: &AppName, stream: Incoming) -> Result<Backup> {
+    /// That of an app; one of another is refused. `say` is told how far it is read.
+    pub fn of(name: &AppName, stream: Incoming, say: Box<dyn Fn(&str)>) -> Result<Backup> {
         backup::refuse_other(stream.head(), name)
             .map_err(|error| error.hint("it is made by the name that it has in the backup"))?;
-        Ok(Backup { head: stream.head().clone(), stream: RefCell::new(stream) })
+        Ok(Backup { head: stream.head().clone(), stream: RefCell::new(stream), say })
     }
 
     /// What the app is pushed to with.
@@ -95,7 +102,7 @@ impl Act for Restored {
     fn perform(&self) -> Result<()> {
         let server = &self.server;
         let stream = &mut *self.backup.stream.borrow_mut();
-        let say = &mut |line: &str| log::info!("{line}");
+        let say = &mut |line: &str| (self.backup.say)(line);
         let own = &mut |made: &App| {
             without_lost_certificate(made)?;
             Owned::new(made.clone(), made.vcs(), server).own_contents()
