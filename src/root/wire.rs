@@ -141,10 +141,19 @@ mod tests {
             "[./a-z-]{0,12}",
             "\\PC{0,12}"
         ];
-        let branch = prop_oneof!["feature/[a-z]{1,8}", "[-./a-z@{~^: ]{0,12}", "\\PC{0,12}"];
+        let branch = prop_oneof![
+            "feature/[a-z]{1,8}",
+            "[-./a-z@{~^: ]{0,12}",
+            "[-/.]?[a-z]{1,2}(\\.\\.?|/|@\\{)[a-z]{1,2}",
+            "\\PC{0,12}"
+        ];
         let release =
             prop_oneof![Just("0/20260101T000000Z-0123456789ab".to_owned()), "[0-9]/[0-9A-Za-z./-]{0,30}"];
-        let path = prop_oneof!["[a-z]{1,6}(/[a-z.]{1,6}){0,3}", "[./a-z]{0,12}"];
+        let path = prop_oneof![
+            "[a-z]{1,6}(/[a-z.]{1,6}){0,3}",
+            "[./a-z]{0,12}",
+            "/?(\\.{1,2}/|[a-z]/){0,2}(\\.{1,2}|[a-z])"
+        ];
         let fields = (kind, app, branch, release, path, any::<bool>(), any::<[bool; 6]>());
         let whole = fields.prop_map(|(kind, app, branch, release, path, flag, has)| {
             let all = serde_json::json!({
