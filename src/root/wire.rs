@@ -94,6 +94,9 @@ mod tests {
     }
 
     proptest! {
+        // Few of them are of the kind that has a path, or a branch, and that one unsound and all else sound.
+        #![proptest_config(ProptestConfig::with_cases(4096))]
+
         /// Whatever a request says, an app, a branch and a path in it are sound names, and it is the same when it is sent on.
         #[test]
         fn a_request_that_is_understood_names_sound_things(text in spoilt()) {

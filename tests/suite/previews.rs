@@ -135,7 +135,7 @@ fn lives_and_dies_on(engine: &str, databases: &str) {
     site.has_nothing_of(PREVIEW);
     assert_eq!(databases(), before);
     let left = format!(
-        "find / -xdev \\( -path /proc -o -path /sys \\) -prune -o \\( -uid {uid} -o -nouser \\) -print; find /dev/shm -uid {uid}; \
+        "find / -xdev \\( -path /proc -o -path /sys \\) -prune -o \\( -uid {uid} -o -nouser \\) -print; find /tmp /dev/shm -uid {uid}; \
          pgrep -u {uid}; grep -w {uid} /proc/sysvipc/shm"
     );
     assert_eq!(site.sh(&left).stdout, "", "something is left for who gets the number {uid} next");

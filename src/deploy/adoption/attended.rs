@@ -219,6 +219,7 @@ mod tests {
         std::thread::scope(|scope| {
             scope.spawn(move || (&here).write_all(&vec![b'x'; 1 << 20]));
             assert_eq!(there.hear::<Moment>(&|| Ok(())).unwrap(), None);
+            assert_eq!(there.heard.len() as u64, LONGEST);
             there.end();
             drop(there);
         });

@@ -75,7 +75,7 @@ mod tests {
         let dump = "# configuration file /etc/nginx/nginx.conf:\nhttp { include conf.d/*.conf; }\n\n\
                     # configuration file /etc/nginx/conf.d/receiver-shop.conf:\nserver { server_name shop.example; }\n\n\
                     # configuration file /etc/nginx/sites-enabled/shop:\nserver {\n  listen 80; server_name  Shop.Example\n\
-                    \twww.shop.example; # server_name c.example;\n  ssl_certificate /a/b.pem;\n  ssl_certificate_key '/a/c.pem';\n}\n\n\
+                    \twww.shop.example; # listen 81; server_name c.example;\n  ssl_certificate /a/b.pem;\n  ssl_certificate_key '/a/c.pem';\n}\n\n\
                     # configuration file /etc/nginx/sites-enabled/other:\nserver { server_name my-shop.example; }\n";
         let own = Path::new("/etc/nginx/conf.d/receiver-shop.conf");
         let rival = Rival {
