@@ -1,32 +1,40 @@
 //! The journal, read: what happened, and what follows from that.
+//!
+//! Most questions are answered by what follows from the entries ([`Gist`]), which lies beside a long journal: then only
+//! what was appended since is read. Whoever wants the entries themselves reads all of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
 use rustix::fs::{Mode, OFlags};
 
+use super::gist::{Gist, Seal};
 use super::journal::{Entry, Event, Header, Outcome, refuse_newer};
 use super::layout::App;
-use super::names::{ReleaseId, Revision};
+use super::names::{ReleaseId, ReleaseName, Revision, Version};
 use super::record::versions;
 use crate::support::{Context, Result, files};
 
 /// The journal as it was read.
 #[derive(Clone, Debug, Default)]
 pub struct History {
+    gist: Arc<Gist>,
+    /// Those that were read: all, or those that came after a gist.
     entries: Arc<Vec<Entry>>,
+    /// The number that the gist ended with which was read instead of its entries.
+    after: Option<u64>,
     junk: Vec<usize>,
     torn: bool,
     headless: bool,
     missing: bool,
-    /// How far it was read, and of which file.
-    inode: u64,
+    /// How far it was read, and how it looked then.
     length: u64,
     lines: usize,
+    seal: Option<Seal>,
 }
 
 /// What this process has read of a journal.
@@ -38,19 +46,43 @@ const MOST: u64 = 1 << 30;
 impl History {
     /// Reads the journal of an app. Junk in it is left out and counted, a newer format refused.
     ///
-    /// It only ever grows: what this process has read of it is not read again.
+    /// It only ever grows: what this process has read of it is not read again, nor is what a gist beside it says.
     pub fn read(app: &App) -> Result<History> {
-        let path = app.journal();
-        let Ok(mut known) = KNOWN.lock() else { return History::default().go_on(&path) };
+        History::recall(app, false)
+    }
+
+    /// Reads all lines of it.
+    pub fn read_whole(app: &App) -> Result<History> {
+        History::recall(app, true)
+    }
+
+    /// Reads it without what this process remembers of it.
+    pub(super) fn read_afresh(app: &App) -> Result<History> {
+        if let Ok(mut known) = KNOWN.lock() {
+            *known = None;
+        }
+        History::read(app)
+    }
+
+    /// Reads it so that it can be asked of these releases.
+    pub fn read_about<'a>(app: &App, mut releases: impl Iterator<Item = &'a ReleaseId>) -> Result<History> {
+        let history = History::read(app)?;
+        if releases.all(|id| history.gist.knows(id)) { Ok(history) } else { History::read_whole(app) }
+    }
+
+    fn recall(app: &App, whole: bool) -> Result<History> {
+        let place = Place { journal: app.journal(), gist: app.gist() };
+        let Ok(mut known) = KNOWN.lock() else { return History::default().go_on(&place, whole) };
         // Another app's is forgotten: one is enough for a worker.
-        let begin = known.take().filter(|(of, _)| *of == path).map(|(_, history)| history);
-        let history = begin.unwrap_or_default().go_on(&path)?;
-        *known = Some((path, history.clone()));
+        let begin = known.take().filter(|(of, _)| *of == place.journal).map(|(_, history)| history);
+        let history = begin.unwrap_or_default().go_on(&place, whole)?;
+        *known = Some((place.journal, history.clone()));
         Ok(history)
     }
 
     /// Reads what was appended since.
-    fn go_on(self, path: &Path) -> Result<History> {
+    fn go_on(self, place: &Place, whole: bool) -> Result<History> {
+        let path = place.journal.as_path();
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = match rustix::fs::open(path, flags, Mode::empty()) {
             Ok(opened) => File::from(opened),
@@ -61,20 +93,29 @@ impl History {
             Err(_) => return files::read_limited(path, MOST).map(|_| History::default()),
         };
         let about = file.metadata().context(|| format!("cannot read {}", path.display()))?;
-        let same = about.ino() == self.inode && about.len() >= self.length && self.is_sound();
-        let mut history =
-            if same && self.length > 0 { self } else { History { headless: true, ..History::default() } };
-        let text = if history.length == 0 {
-            files::read_limited(path, MOST)?.unwrap_or_default()
-        } else {
+        let seal = Seal::of(&about);
+        let goes_on = self.is_sound() && self.seal.as_ref().is_some_and(|before| before.may_become(&seal));
+        let begin = if goes_on { Some(self) } else { History::of_gist(place, &seal) };
+        if let Some(mut history) = begin.filter(|begin| !whole || begin.after.is_none()) {
             let mut text = vec![0; usize::try_from(about.len() - history.length).unwrap_or(0)];
             file.read_exact_at(&mut text, history.length)
                 .context(|| format!("cannot read {}", path.display()))?;
-            text
-        };
-        history.inode = about.ino();
-        history.take_up(&text, path)?;
+            if history.take_up(&text, path)? {
+                history.seal = Some(seal);
+                return Ok(history);
+            }
+        }
+        let text = files::read_limited(path, MOST)?.unwrap_or_default();
+        let mut history = History::parse(&text, path)?;
+        history.seal = Some(seal).filter(|seal| seal.length() == history.length);
         Ok(history)
+    }
+
+    /// What the gist of a journal says that looks like this.
+    fn of_gist(place: &Place, seal: &Seal) -> Option<History> {
+        let gist = Gist::read(&place.gist, seal)?;
+        let (after, length, seal) = (Some(gist.last), seal.length(), Some(seal.clone()));
+        Some(History { gist: Arc::new(gist), after, length, seal, ..History::default() })
     }
 
     fn is_sound(&self) -> bool {
@@ -88,10 +129,11 @@ impl History {
         Ok(history)
     }
 
-    fn take_up(&mut self, bytes: &[u8], path: &Path) -> Result<()> {
+    /// Takes lines up. Answers false where one of them cannot be understood without what a gist left out.
+    fn take_up(&mut self, bytes: &[u8], path: &Path) -> Result<bool> {
         let begins = self.length == 0;
         self.length += bytes.len() as u64;
-        let entries = Arc::make_mut(&mut self.entries);
+        let (entries, gist) = (Arc::make_mut(&mut self.entries), Arc::make_mut(&mut self.gist));
         for line in bytes.split_inclusive(|b| *b == b'\n') {
             self.lines += 1;
             if line.last() != Some(&b'\n') {
@@ -107,19 +149,37 @@ impl History {
                 continue;
             }
             match Entry::read(line) {
+                Ok(entry) if !gist.take(&entry) => return Ok(false),
                 Ok(entry) => entries.push(entry),
+                // Which line it is says only who has read all of them.
+                Err(_) if self.after.is_some() => return Ok(false),
                 Err(_) => self.junk.push(self.lines),
             }
         }
-        Ok(())
+        Ok(true)
     }
 
-    /// All entries, oldest first.
+    /// What follows from it, and how it looked when that was all; `None` where it is not sound.
+    pub(super) fn gist(&self) -> Option<(&Gist, &Seal)> {
+        Some((&self.gist, self.seal.as_ref().filter(|_| self.is_sound())?))
+    }
+
+    /// Reads it with the entries from a number on, at least.
+    pub fn read_since(app: &App, number: u64) -> Result<History> {
+        let history = History::read(app)?;
+        if history.after.is_none_or(|after| after < number) {
+            return Ok(history);
+        }
+        History::read_whole(app)
+    }
+
+    /// The entries that were read, oldest first: all, where [`History::read_whole`] did.
     pub fn entries(&self) -> &[Entry] {
         &self.entries
     }
 
-    /// What is wrong with the file itself, as a sentence; `None` where it is sound.
+    /// What is wrong with the file itself, as a sentence; `None` where it is sound. One that a gist stands for was
+    /// sound.
     pub fn damage(&self, app: &App) -> Option<String> {
         let lines = self.junk.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
         let name = app.journal().display().to_string();
@@ -139,105 +199,97 @@ impl History {
 
     /// The number that the next entry gets.
     pub fn next_seq(&self) -> u64 {
-        self.entries.iter().map(|entry| entry.seq).max().unwrap_or(0) + 1
+        self.gist.last + 1
     }
 
-    /// The releases that became live, in order, with those that are there several times.
-    pub fn lives(&self) -> impl DoubleEndedIterator<Item = &ReleaseId> {
-        self.entries.iter().filter_map(|entry| match &entry.event {
-            Event::Live { release, .. } => Some(release),
-            _ => None,
-        })
+    /// The releases that became live, by the last time that each did.
+    pub fn lives(&self) -> Vec<&ReleaseId> {
+        let lived = self.gist.releases.iter().filter_map(|(id, fate)| Some((fate.lived?.0, id)));
+        let by_time: BTreeMap<u64, &ReleaseId> = lived.collect();
+        by_time.into_values().collect()
+    }
+
+    /// When a release became live the last time.
+    pub fn live_since(&self, release: &ReleaseId) -> Option<Timestamp> {
+        self.gist.releases.get(release)?.lived.map(|(_, time)| time)
+    }
+
+    /// Whether a release of this name was ever live.
+    pub fn was_live(&self, app: &App, name: &ReleaseName) -> Result<bool> {
+        if let Some(known) = self.gist.was_live(name) {
+            return Ok(known);
+        }
+        Ok(History::read_whole(app)?.gist.was_live(name) == Some(true))
     }
 
     /// The release of another version that a rollback left, while the version that it went back to is live.
     pub fn left_version(&self) -> Option<&ReleaseId> {
-        let mut left = None;
-        for entry in self.entries.iter() {
-            if let Event::Live { release, before, rollback } = &entry.event
-                && let Some(before) = before
-                && before.version != release.version
-            {
-                left = rollback.then_some(before);
-            }
-        }
-        left
+        self.gist.left_version.as_ref()
     }
 
-    /// When each release was last left by something that became live after it.
-    pub fn left_at(&self) -> BTreeMap<ReleaseId, Timestamp> {
-        let mut left = BTreeMap::new();
-        for entry in self.entries.iter() {
-            if let Event::Live { release, before, .. } = &entry.event {
-                left.remove(release);
-                if let Some(before) = before {
-                    left.insert(before.clone(), entry.time);
-                }
-            }
-        }
-        left
+    /// When a release was left by something that became live after it, and is not live again.
+    pub fn left_at(&self, release: &ReleaseId) -> Option<Timestamp> {
+        self.gist.releases.get(release)?.left
+    }
+
+    /// When each version was last left, release by release.
+    pub fn versions_left(&self) -> BTreeMap<Version, Timestamp> {
+        self.gist.versions_left()
     }
 
     /// The releases that rollbacks left, and that did not become live again since.
     pub fn withdrawn(&self) -> BTreeSet<ReleaseId> {
-        let mut withdrawn = BTreeSet::new();
-        for entry in self.entries.iter() {
-            match &entry.event {
-                Event::Withdraw { release } => withdrawn.insert(release.clone()),
-                Event::Live { release, .. } => withdrawn.remove(release),
-                _ => continue,
-            };
-        }
-        withdrawn
+        self.gist.releases.iter().filter(|(_, fate)| fate.withdrawn).map(|(id, _)| id.clone()).collect()
     }
 
     /// The releases that are pinned.
     pub fn pinned(&self) -> BTreeSet<ReleaseId> {
-        let mut pinned = BTreeSet::new();
-        for entry in self.entries.iter() {
-            match &entry.event {
-                Event::Pin { release } => pinned.insert(release.clone()),
-                Event::Unpin { release } => pinned.remove(release),
-                _ => continue,
-            };
-        }
-        pinned
+        self.gist.releases.iter().filter(|(_, fate)| fate.pinned).map(|(id, _)| id.clone()).collect()
     }
 
     /// Why there are no deploys, where `receiver lock` said so.
     pub fn locked(&self) -> Option<&str> {
-        self.entries.iter().rev().find_map(|entry| match &entry.event {
-            Event::Lock { why } => Some(Some(why.as_str())),
-            Event::Unlock => Some(None),
-            _ => None,
-        })?
+        self.gist.locked.as_deref()
+    }
+
+    /// How many deploys ended in which way.
+    pub fn outcomes(&self) -> &BTreeMap<Outcome, u64> {
+        &self.gist.outcomes
     }
 
     /// Whether there ever was a verdict about this tip of this branch. That a push was superseded is
     /// none: it says nothing about the revision.
-    pub fn has_verdict(&self, tip: &Revision, on: &str) -> bool {
-        self.entries.iter().any(|entry| {
+    pub fn has_verdict(&self, app: &App, tip: &Revision, on: &str) -> Result<bool> {
+        if self.gist.is_last_verdict(tip, on) {
+            return Ok(true);
+        }
+        Ok(History::read_whole(app)?.entries().iter().any(|entry| {
             matches!(&entry.event, Event::Verdict { outcome, revision: Some(revision), branch, .. }
                 if *outcome != Outcome::Superseded && revision == tip && branch.as_deref() == Some(on))
-        })
+        }))
     }
 
     /// The last deploy that ended; orders like `lock` and rollbacks are none.
     pub fn last_deploy(&self) -> Option<&str> {
-        self.entries.iter().rev().find_map(|entry| match &entry.event {
-            Event::Verdict { job, revision: Some(_), .. } => Some(job.as_str()),
-            _ => None,
-        })
+        self.gist.deploy.as_deref()
     }
 
     /// Whether the push that became this job is written down already.
-    pub fn has_push(&self, wanted: &str) -> bool {
-        self.entries.iter().any(|entry| matches!(&entry.event, Event::Push { job, .. } if job == wanted))
+    pub fn has_push(app: &App, wanted: &str) -> Result<bool> {
+        let is_it = |entry: &Entry| matches!(&entry.event, Event::Push { job, .. } if job == wanted);
+        Ok(History::read_whole(app)?.entries().iter().any(is_it))
     }
+}
+
+/// Where a journal lies, and its gist.
+struct Place {
+    journal: PathBuf,
+    gist: PathBuf,
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::gist::LONG;
     use super::*;
     use crate::support::clock;
 
@@ -246,13 +298,13 @@ mod tests {
     }
 
     fn history(events: Vec<Event>) -> History {
-        let entries = events.into_iter().enumerate().map(|(at, event)| Entry {
-            seq: at as u64 + 1,
-            time: clock::now(),
-            by: None,
-            event,
-        });
-        History { entries: Arc::new(entries.collect()), ..History::default() }
+        let mut history = History::default();
+        for (at, event) in events.into_iter().enumerate() {
+            let entry = Entry { seq: at as u64 + 1, time: clock::now(), by: None, event };
+            assert!(Arc::make_mut(&mut history.gist).take(&entry));
+            Arc::make_mut(&mut history.entries).push(entry);
+        }
+        history
     }
 
     fn live(n: u32) -> Event {
@@ -326,19 +378,127 @@ mod tests {
     fn what_was_read_is_not_read_again_and_another_file_is() {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("j");
+        let place = &Place { journal: path.clone(), gist: place.path().join("g") };
         let header = "{\"format\":1,\"app\":\"app\"}\n";
         let line =
             |seq: u32| format!("{{\"seq\":{seq},\"time\":\"2026-11-28T14:00:00Z\",\"event\":\"unlock\"}}\n");
         std::fs::write(&path, format!("{header}{}", line(1))).unwrap();
-        let one = History::default().go_on(&path).unwrap();
+        let one = History::default().go_on(place, false).unwrap();
         assert_eq!((one.entries.len(), one.is_sound()), (1, true));
         std::fs::write(&path, format!("{header}{}{}junk\n", line(1), line(2))).unwrap();
-        let two = one.clone().go_on(&path).unwrap();
+        let two = one.clone().go_on(place, false).unwrap();
         assert_eq!((two.next_seq(), two.junk.as_slice()), (3, &[4][..]));
         // One that is not sound is read anew, and so is one that is shorter or another file.
         std::fs::write(&path, format!("{header}{}", line(7))).unwrap();
-        assert_eq!(two.go_on(&path).unwrap().next_seq(), 8);
+        assert_eq!(two.go_on(place, false).unwrap().next_seq(), 8);
         std::fs::remove_file(&path).unwrap();
-        assert_eq!(one.go_on(&path).unwrap().next_seq(), 1);
+        assert_eq!(one.go_on(place, false).unwrap().next_seq(), 1);
+    }
+    /// A journal that is so long that its gist is read, with a gist of its first half.
+    struct Long {
+        _directory: tempfile::TempDir,
+        place: Place,
+        entries: Vec<Entry>,
+    }
+
+    impl Long {
+        fn new() -> Long {
+            let directory = tempfile::tempdir().unwrap();
+            let place =
+                Place { journal: directory.path().join("j"), gist: directory.path().join("journal.gist") };
+            let what = "x".repeat(usize::try_from(LONG).unwrap());
+            let events = vec![
+                live(1),
+                Event::Change { what },
+                Event::Live { release: release(2), before: Some(release(1)), rollback: false },
+                Event::Pin { release: release(2) },
+                Event::Prune { releases: vec![release(1)], versions: vec![] },
+            ];
+            let entries = Arc::unwrap_or_clone(history(events).entries);
+            let long = Long { _directory: directory, place, entries };
+            let lines = long.entries.iter().map(|entry| serde_json::to_string(entry).unwrap() + "\n");
+            let text = "{\"format\":1,\"app\":\"a\"}\n".to_owned() + &lines.collect::<String>();
+            std::fs::write(&long.place.journal, text).unwrap();
+            long.write_gist();
+            long
+        }
+
+        fn write_gist(&self) {
+            let whole = self.read(true);
+            let (gist, seal) = whole.gist().unwrap();
+            gist.without_pruned().write(&self.place.gist, seal, 0o600);
+        }
+
+        fn read(&self, whole: bool) -> History {
+            History::default().go_on(&self.place, whole).unwrap()
+        }
+
+        fn append(&self, event: Event) {
+            use std::io::Write;
+            let entry = Entry { seq: 6, time: clock::now(), by: None, event };
+            let mut file = std::fs::OpenOptions::new().append(true).open(&self.place.journal).unwrap();
+            writeln!(file, "{}", serde_json::to_string(&entry).unwrap()).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_gist_is_read_instead_of_a_long_journal() {
+        let long = Long::new();
+        let read = long.read(false);
+        assert_eq!((read.after, read.entries.len(), read.next_seq()), (Some(5), 0, 6));
+        assert_eq!((read.pinned(), read.lives()), (BTreeSet::from([release(2)]), vec![&release(2)]));
+        assert!(read.is_sound());
+        // What this process read is gone on with, and what the gist left out makes it read all.
+        long.append(Event::Unpin { release: release(2) });
+        let more = read.clone().go_on(&long.place, false).unwrap();
+        assert_eq!((more.after, more.entries.len(), more.pinned()), (Some(5), 1, BTreeSet::new()));
+        long.append(Event::Pin { release: release(1) });
+        let all = more.go_on(&long.place, false).unwrap();
+        assert_eq!((all.after, all.entries.len(), all.pinned()), (None, 7, BTreeSet::from([release(1)])));
+        assert!(long.read(true).entries.len() == 7);
+    }
+
+    #[test]
+    fn a_gist_that_is_torn_or_changed_is_as_none() {
+        let long = Long::new();
+        let sound = std::fs::read(&long.place.gist).unwrap();
+        let truth = long.read(true);
+        for at in 0..sound.len() {
+            for damaged in [sound[..at].to_vec(), {
+                let mut flipped = sound.clone();
+                flipped[at] ^= 1;
+                flipped
+            }] {
+                std::fs::write(&long.place.gist, damaged).unwrap();
+                let read = long.read(false);
+                assert_eq!((read.after, &read.gist), (None, &truth.gist), "at byte {at}");
+            }
+        }
+        std::fs::remove_file(&long.place.gist).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", &long.place.gist).unwrap();
+        assert_eq!(long.read(false).gist, truth.gist);
+    }
+
+    #[test]
+    fn a_gist_of_a_journal_that_was_written_to_is_as_none() {
+        let long = Long::new();
+        let (seal, text) = (std::fs::metadata(&long.place.journal), std::fs::read(&long.place.journal));
+        let (seal, mut text) = (seal.unwrap(), text.unwrap());
+        assert!(long.read(false).after.is_some());
+        // In place, as long as it was, and with its modification time set back.
+        let at = memchr::memmem::find(&text, b"\"pin\"").unwrap();
+        text.splice(at..at + 5, *b"\"pxn\"");
+        std::fs::write(&long.place.journal, &text).unwrap();
+        let file = File::options().write(true).open(&long.place.journal).unwrap();
+        file.set_modified(seal.modified().unwrap()).unwrap();
+        let read = long.read(false);
+        assert_eq!((read.after, read.pinned()), (None, BTreeSet::new()));
+        // Another file in its place.
+        long.write_gist();
+        assert!(long.read(false).after.is_some());
+        let copy = long.place.journal.with_extension("copy");
+        std::fs::copy(&long.place.journal, &copy).unwrap();
+        std::fs::rename(&copy, &long.place.journal).unwrap();
+        assert_eq!(long.read(false).after, None);
     }
 }

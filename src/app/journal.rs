@@ -5,7 +5,7 @@
 //! it tells of is told to anybody. A death in mid-line leaves a last line without its end: the next
 //! writer moves it aside and goes on. Lines that are junk are moved aside too, and said.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::gist::{Gist, LONG, Seal};
 pub use super::history::History;
 use super::layout::{App, FORMAT};
 use super::names::{ReleaseId, Revision};
@@ -87,7 +88,7 @@ impl Line<'_> {
 }
 
 /// How a job ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
     /// Its release is live.
@@ -220,6 +221,17 @@ pub fn refuse_newer(format: u32, path: &Path) -> Result<()> {
 pub struct Journal {
     path: PathBuf,
     next: u64,
+    gist: Option<Kept>,
+}
+
+/// What follows from the journal, kept up to date beside it.
+#[derive(Debug)]
+struct Kept {
+    path: PathBuf,
+    mode: u32,
+    gist: Gist,
+    /// How the journal looked when that was all of it.
+    seal: Seal,
 }
 
 impl Journal {
@@ -228,7 +240,7 @@ impl Journal {
     /// Returns what was moved aside, as a sentence.
     pub(super) fn open(app: &App) -> Result<(Journal, Option<String>)> {
         let path = app.journal();
-        let history = History::read(app)?;
+        let history = History::read_afresh(app)?;
         let damage = history.damage(app).filter(|_| files::exists(&path));
         if damage.is_some() {
             let stamp = clock::now().strftime("%Y%m%dT%H%M%SZ").to_string();
@@ -256,7 +268,8 @@ impl Journal {
                 told = Some(format!("{} was lost: a new one is begun", path.display()));
             }
         }
-        Ok((Journal { path, next }, told))
+        let gist = if told.is_none() { Kept::begin(app, &history) } else { None };
+        Ok((Journal { path, next, gist }, told))
     }
 
     /// Appends one entry and forces it to disk, with all that was noted before; returns its number.
@@ -280,22 +293,46 @@ impl Journal {
         let text = line(&entry)?;
         let written = (|| {
             let mut file = OpenOptions::new().append(true).custom_flags(libc_nofollow()).open(&self.path)?;
-            let length = file.metadata()?.len();
+            let before = file.metadata()?;
             let written = file.write_all(text.as_bytes()).and_then(|()| sync(&file));
             if written.is_err() {
                 // Half a line (a full disk) must not be the beginning of the next one.
-                let _ = file.set_len(length);
+                let _ = file.set_len(before.len());
             }
-            written
+            written.and_then(|()| Ok((before, file.metadata()?)))
         })();
-        written.context(|| format!("cannot append to {}", self.path.display()))?;
+        let (before, after) = written.context(|| format!("cannot append to {}", self.path.display()))?;
         self.next += 1;
+        self.gist = self.gist.take().and_then(|kept| kept.follow(&entry, text.len(), &before, &after));
         Ok(seq)
     }
 
     /// The number that the next entry gets.
     pub fn next_seq(&self) -> u64 {
         self.next
+    }
+}
+
+impl Kept {
+    fn begin(app: &App, history: &History) -> Option<Kept> {
+        let (gist, seal) = history.gist()?;
+        let (gist, seal) = (gist.without_pruned(), seal.clone());
+        Some(Kept { path: app.gist(), mode: app.state_mode(), gist, seal })
+    }
+
+    /// Goes on with an entry that was appended. Only where nobody else wrote meanwhile: else nothing is written any
+    /// more, and whoever reads next reads all.
+    fn follow(mut self, entry: &Entry, length: usize, before: &Metadata, after: &Metadata) -> Option<Kept> {
+        let grown = before.len() + length as u64 == after.len();
+        if !grown || Seal::of(before) != self.seal || !self.gist.take(entry) {
+            return None;
+        }
+        self.gist = self.gist.without_pruned();
+        self.seal = Seal::of(after);
+        if after.len() >= LONG {
+            self.gist.write(&self.path, &self.seal, self.mode);
+        }
+        Some(self)
     }
 }
 

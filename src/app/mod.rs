@@ -1,5 +1,6 @@
 //! An app on this server: its names, its place on disk, and the only way to write there.
 
+mod gist;
 pub mod guard;
 mod history;
 pub mod init;

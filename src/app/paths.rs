@@ -86,6 +86,11 @@ impl App {
         self.state("journal.jsonl")
     }
 
+    /// What follows from a long journal: only so that it need not be read.
+    pub fn gist(&self) -> PathBuf {
+        self.state("journal.gist")
+    }
+
     /// Jobs that wait.
     pub fn queue(&self) -> PathBuf {
         self.state("queue")

@@ -22,7 +22,7 @@ impl History {
     /// Prints the journal, oldest first.
     pub fn run(self, global: &Global) -> Result<u8> {
         let app = app::pick(global, self.app.as_deref())?;
-        let journal = Journal::read(&app)?;
+        let journal = Journal::read_whole(&app)?;
         let entries = journal.entries();
         let entries = &entries[entries.len().saturating_sub(self.last.unwrap_or(usize::MAX))..];
         if let Some(damage) = journal.damage(&app) {

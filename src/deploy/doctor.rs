@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::environment::Kept;
 use super::look::{self, Scene};
 use super::{branches, databases, hooked, plan, processes, queue, recovery, worker};
+use crate::app::journal::History;
 use crate::app::{App, Version, guard};
 use crate::data::{Database, Fence};
 use crate::serve::door;
@@ -112,7 +113,8 @@ fn state(app: &App) -> Vec<Finding> {
     };
     let mut findings = files_of_state(app);
     let next = format!("the next push or command mends it; or now: `receiver deploy {}`", app.name());
-    if let Some(damage) = scene.history.damage(app) {
+    // All of it, whatever a gist says.
+    if let Some(damage) = History::read_whole(app).ok().and_then(|history| history.damage(app)) {
         findings.push(Finding::trouble("journal", damage, next.clone()));
     }
     for what in &scene.releases.unknown {

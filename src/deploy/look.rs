@@ -41,7 +41,9 @@ impl Scene {
     pub fn read(app: &App) -> Result<Scene> {
         // What is live first: its record was sealed before, so that it is among those that are read then.
         let live = record::live(app)?;
-        Ok(Scene { releases: Releases::read(app)?, history: History::read(app)?, live })
+        let releases = Releases::read(app)?;
+        let history = History::read_about(app, releases.standing.iter().map(|record| &record.id))?;
+        Ok(Scene { releases, history, live })
     }
 
     /// The record of what is live.

@@ -422,8 +422,7 @@ fn free_name(app: &App, revision: &crate::app::Revision, scene: &Scene) -> Resul
         let name = ReleaseName::new(second, revision);
         let known =
             scene.releases.standing.iter().chain(&scene.releases.failed).any(|record| record.id.name == name);
-        let told = scene.history.lives().any(|id| id.name == name);
-        if !known && !told && !on_disk(app, &name)? {
+        if !known && !scene.history.was_live(app, &name)? && !on_disk(app, &name)? {
             return Ok(name);
         }
         second = second

@@ -12,7 +12,7 @@ use super::certificate;
 use super::listing::AppStatus;
 use super::look::{self, Scene};
 use crate::app::App;
-use crate::app::journal::{Entry, Event, Outcome};
+use crate::app::journal::{History, Outcome};
 use crate::app::record::Record;
 use crate::support::{Result, clock, files};
 
@@ -25,7 +25,7 @@ pub fn write(app: &App) -> Result<()> {
     let certificate = settings.nginx.certificate.as_ref();
     let figures = Figures {
         status: &status,
-        entries: scene.history.entries(),
+        history: &scene.history,
         live: scene.live_record(app)?,
         certificate: certificate.and_then(|one| certificate::expires(app, &one.chain).ok().flatten()),
         now: clock::now(),
@@ -36,7 +36,7 @@ pub fn write(app: &App) -> Result<()> {
 /// All that is written, as values.
 struct Figures<'a> {
     status: &'a AppStatus,
-    entries: &'a [Entry],
+    history: &'a History,
     live: Option<&'a Record>,
     certificate: Option<Timestamp>,
     now: Timestamp,
@@ -76,9 +76,7 @@ impl Figures<'_> {
     }
 
     fn live_since(&self) -> Option<u64> {
-        let live = self.status.current.as_ref()?;
-        let is_it = |entry: &&Entry| matches!(&entry.event, Event::Live { release, .. } if release == live);
-        self.entries.iter().rev().find(is_it).map(|entry| seconds(entry.time))
+        self.history.live_since(self.status.current.as_ref()?).map(seconds)
     }
 
     fn took(&self) -> Option<u64> {
@@ -91,17 +89,15 @@ impl Figures<'_> {
             .into_iter()
             .map(|one| (one, 0))
             .collect();
-        for entry in self.entries {
-            if let Event::Verdict { outcome, revision: Some(_), .. } = &entry.event {
-                let word = match outcome {
-                    Outcome::Live => "live",
-                    Outcome::Failed => "failed",
-                    Outcome::Cancelled => "cancelled",
-                    Outcome::Superseded => "superseded",
-                    Outcome::Skipped => "skipped",
-                };
-                *counts.entry(word).or_default() += 1;
-            }
+        for (outcome, count) in self.history.outcomes() {
+            let word = match outcome {
+                Outcome::Live => "live",
+                Outcome::Failed => "failed",
+                Outcome::Cancelled => "cancelled",
+                Outcome::Superseded => "superseded",
+                Outcome::Skipped => "skipped",
+            };
+            counts.insert(word, *count);
         }
         page.head("deploys_total", "counter", "Deploys that ended, by how they did.");
         for (outcome, count) in counts {

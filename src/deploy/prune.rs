@@ -28,8 +28,8 @@ pub struct Facts<'a> {
     pub live: Option<&'a ReleaseId>,
     /// What became live, in order.
     pub lives: Vec<&'a ReleaseId>,
-    /// When each was left.
-    pub left_at: BTreeMap<ReleaseId, Timestamp>,
+    /// When a release of each version was last left.
+    pub left: BTreeMap<Version, Timestamp>,
     /// Withdrawn by rollbacks.
     pub withdrawn: BTreeSet<ReleaseId>,
     /// Pinned.
@@ -115,8 +115,8 @@ fn kept_versions(
 fn recent_versions(facts: &Facts) -> BTreeSet<Version> {
     let window = jiff::SignedDuration::try_from(facts.window).unwrap_or(jiff::SignedDuration::MAX);
     // A clock that was set back makes `now` earlier than `left`: then the window is not over.
-    let lately = facts.left_at.iter().filter(|(_, left)| facts.now.duration_since(**left) < window);
-    lately.map(|(id, _)| id.version).collect()
+    let lately = facts.left.iter().filter(|(_, left)| facts.now.duration_since(**left) < window);
+    lately.map(|(version, _)| *version).collect()
 }
 
 /// What would go now.
@@ -135,8 +135,8 @@ pub fn selection(app: &App, keep: &Keep, window: Duration) -> Result<(Selection,
     }
     let mut selection = select(&Facts {
         live: scene.live.as_ref(),
-        lives: scene.history.lives().collect(),
-        left_at: scene.history.left_at(),
+        lives: scene.history.lives(),
+        left: scene.history.versions_left(),
         withdrawn: scene.history.withdrawn(),
         pinned: scene.history.pinned(),
         in_use,

@@ -160,10 +160,10 @@ pub fn finish(guard: &mut Guard, by: &str, id: &ReleaseId, rollback: bool) -> Re
     let adopts = underway.as_ref().is_some_and(|underway| underway.job.options.adopts);
     let (since, before) =
         underway.map_or((guard.next_seq(), None), |underway| (underway.seq, underway.before));
+    let history = History::read_since(&app, since)?;
     let told = |history: &History, wanted: &dyn Fn(&Event) -> bool| {
         history.entries().iter().any(|entry| entry.seq >= since && wanted(&entry.event))
     };
-    let history = History::read(&app)?;
     if rollback {
         let left = before.clone().filter(|before| before != id);
         if let Some(left) = &left

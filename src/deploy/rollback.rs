@@ -108,7 +108,7 @@ pub fn plan(app: &App, scene: &Scene, target: &Target) -> Result<RollbackPlan> {
         Target::Release(id) => (*id).clone(),
         Target::Before => {
             let withdrawn = scene.history.withdrawn();
-            let mut before = scene.history.lives().rev();
+            let mut before = scene.history.lives().into_iter().rev();
             let found = before
                 .find(|id| **id != from && !withdrawn.contains(id) && scene.releases.sealed(id).is_some());
             let nothing = || {
@@ -192,7 +192,7 @@ impl RollbackPlan {
             self.stays_behind = crossing::words_of_left(&carried);
             return Ok(());
         }
-        let left = scene.history.left_at().get(&self.to).map(ToString::to_string);
+        let left = scene.history.left_at(&self.to).map(|time| time.to_string());
         let left = left.unwrap_or_else(|| "it was left".to_owned());
         self.stays_behind.push(format!(
             "{} is as it was at {left}; what was written since stays in {}",

@@ -91,7 +91,7 @@ impl Verdict {
     /// The verdict on a job that the journal has already, for who did not get to hear it.
     pub fn written(app: &App, job: &str) -> Result<Option<Verdict>> {
         let live = record::live(app)?;
-        let history = History::read(app)?;
+        let history = History::read_whole(app)?;
         Ok(history.entries().iter().find_map(|entry| match &entry.event {
             Event::Verdict { job: ended, outcome, release, why, .. } if *ended == job => {
                 Some(Verdict::told(app, live.as_ref(), *outcome, release.as_ref(), why.as_deref()))

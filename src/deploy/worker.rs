@@ -164,7 +164,7 @@ fn lost_tip(app: &App) -> Result<Option<Job>> {
     let Some(tip) = Repository::open(&app.repository())?.tip(branch)? else { return Ok(None) };
     let scene = Scene::read(app)?;
     let live = scene.live_record(app)?.is_some_and(|live| live.revision == tip);
-    if live || scene.history.has_verdict(&tip, branch) || scene.history.locked().is_some() {
+    if live || scene.history.locked().is_some() || scene.history.has_verdict(app, &tip, branch)? {
         return Ok(None);
     }
     let order = Order::Deploy { branch: branch.to_owned(), revision: tip, reconcile: true };
@@ -269,7 +269,7 @@ fn headline(app: &App, job: &Job, log: &JobLog) -> Result<()> {
 fn journal_push(guard: &mut Guard, job: &Job) -> Result<()> {
     let Order::Push { branch, old, new, forced } = &job.order else { return Ok(()) };
     // Once for each push, however often it is begun.
-    if job.deaths > 0 && History::read(guard.app())?.has_push(&job.id) {
+    if job.deaths > 0 && History::has_push(guard.app(), &job.id)? {
         return Ok(());
     }
     let event = Event::Push {
@@ -339,7 +339,7 @@ fn cancel_waiting(guard: &mut Guard) -> Result<Verdict> {
         )?;
         cancelled += 1;
     }
-    let ran = History::read(&app)?
+    let ran = History::read_whole(&app)?
         .entries()
         .iter()
         .rev()

@@ -69,6 +69,16 @@ pub fn write_unsynced(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     written.context(|| format!("cannot write {}", path.display()))
 }
 
+/// Writes over the file at `path`, or makes it: for what whoever reads it can tell half of. Nothing waits for the room
+/// of another file, as a rename over this one would.
+pub fn overwrite(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let written = rustix::fs::open(path, flags, Mode::from_raw_mode(mode)).and_then(|opened| {
+        rustix::io::pwrite(&opened, bytes, 0).and_then(|count| rustix::fs::ftruncate(&opened, count as u64))
+    });
+    written.context(|| format!("cannot write {}", path.display()))
+}
+
 /// A file that is written beside its place, and not in it yet. Dropped, it is gone.
 #[derive(Debug)]
 pub struct Prepared {

@@ -9,6 +9,7 @@
 )]
 
 mod adoption;
+mod aged;
 mod apart;
 mod away;
 mod back;

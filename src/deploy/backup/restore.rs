@@ -162,7 +162,7 @@ fn assemble(made: &App, incoming: &Path, head: &Head) -> Result<()> {
     repository(made, incoming, head)?;
     look::server_settings(made)?;
     Kept::read(made)?;
-    History::read(made).map(drop)
+    History::read_whole(made).map(drop)
 }
 
 /// Makes the repository of what the backup has of it.
