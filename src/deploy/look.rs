@@ -23,7 +23,7 @@ use crate::support::{Context, Error, Result, files};
 use crate::vcs::export::{self, Size};
 use crate::vcs::manifest::Manifest;
 use crate::vcs::submodules::{self, Part};
-use crate::vcs::{AtTop, Kind, Objects, Repository, Tree};
+use crate::vcs::{self, AtTop, Kind, Objects, Repository, Tree};
 
 /// What is there of an app.
 #[derive(Debug)]
@@ -102,14 +102,7 @@ pub struct Request<'a> {
 
 /// Looks at a revision. What cannot be deployed is an error that names every reason.
 pub fn at(app: &App, repository: &Repository, scene: &Scene, request: &Request) -> Result<Look> {
-    let live = scene.live_record(app);
-    let (tree, exported) = std::thread::scope(|threads| {
-        // With many files both take a while.
-        let exported =
-            threads.spawn(|| live.as_ref().ok().copied().flatten().and_then(|live| exported(app, live)));
-        (repository.tree(request.revision), exported.join().ok().flatten())
-    });
-    let tree = tree?;
+    let tree = repository.tree(request.revision)?;
     refuse(&tree.complaints)?;
     let lineage = lineage(app, request.unborn)?;
     let settings = settings(app, repository, request.revision, request.unborn)?;
@@ -135,7 +128,8 @@ pub fn at(app: &App, repository: &Repository, scene: &Scene, request: &Request) 
         refuse_links(&tree, &links, &settings)?;
     }
     parts.insert(0, Part::new(repository.objects().path().to_owned(), tree));
-    let live = live?;
+    let live = scene.live_record(app)?;
+    let exported = live.and_then(|live| exported(app, live));
     let size = export::measure(repository.objects(), &mut parts, exported.as_ref())?;
     let difference =
         live.map(|live| difference(repository.objects(), live, &fingerprint, &said)).transpose()?;
@@ -295,9 +289,17 @@ impl Words {
 }
 
 fn fingerprint(tree: &Tree, words: &Words) -> Result<Fingerprint> {
-    let files = tree.entries.iter().filter(|entry| entry.kind != Kind::Submodule);
-    let files =
-        files.map(|entry| TreeFile { path: &entry.path, oid: &entry.id, is_link: entry.kind == Kind::Link });
+    let files: Vec<(&vcs::Entry, String)> = tree
+        .entries
+        .iter()
+        .filter(|entry| entry.kind != Kind::Submodule)
+        .map(|entry| (entry, entry.id.to_string()))
+        .collect();
+    let files = files.iter().map(|(entry, id)| TreeFile {
+        path: &entry.path,
+        oid: id,
+        is_link: entry.kind == Kind::Link,
+    });
     schema::fingerprint(files, &words.said())
 }
 

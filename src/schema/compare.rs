@@ -135,12 +135,8 @@ mod tests {
     use super::*;
 
     /// A tree of paths and texts; a text is its own object id.
-    fn print<'t>(tree: &'t [(&'t str, &'t str)], said: &Said) -> Fingerprint {
-        let file = |(path, text): &'t (&'t str, &'t str)| TreeFile {
-            path: path.as_bytes(),
-            oid: text,
-            is_link: false,
-        };
+    fn print(tree: &[(&str, &str)], said: &Said) -> Fingerprint {
+        let file = |&(path, text)| TreeFile { path: str::as_bytes(path), oid: text, is_link: false };
         fingerprint(tree.iter().map(file), said).unwrap()
     }
 
@@ -194,12 +190,8 @@ mod tests {
     fn a_symlink_is_what_it_points_to_and_no_text() {
         let link = |oid: &'static str, is_link| {
             let tree = [("manage.py", "", false), ("shop/migrations/0001.py", oid, is_link)];
-            let files = tree.iter().map(|(path, oid, is_link)| TreeFile {
-                path: str::as_bytes(path),
-                oid,
-                is_link: *is_link,
-            });
-            fingerprint(files, &MIGRATES).unwrap()
+            let file = |(path, oid, is_link)| TreeFile { path: str::as_bytes(path), oid, is_link };
+            fingerprint(tree.into_iter().map(file), &MIGRATES).unwrap()
         };
         let mut read = |_: &str| -> Result<Vec<u8>> { panic!("a link was read") };
         for new in [link("a  b", true), link("a b", false)] {

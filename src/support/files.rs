@@ -56,20 +56,11 @@ pub fn write_atomic_for(path: &Path, bytes: &[u8], mode: u32, group: Option<u32>
 /// Replaces, or makes, the file at `path` whole or not at all for whoever reads it, but not synced: for
 /// what means nothing after a power cut.
 pub fn write_unsynced(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
-    write_unsynced_by(path, mode, |file| file.write_all(bytes))
-}
-
-/// The same for what `write` writes little by little.
-pub fn write_unsynced_by(
-    path: &Path,
-    mode: u32,
-    write: impl FnOnce(&mut File) -> std::io::Result<()>,
-) -> Result<()> {
     let (_, temporary) = beside(path)?;
     let written = (|| {
         let _ = std::fs::remove_file(&temporary);
         let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
-        write(&mut file)?;
+        file.write_all(bytes)?;
         std::fs::rename(&temporary, path)
     })();
     if written.is_err() {
@@ -315,14 +306,6 @@ fn open_up(path: &Path) {
 ///
 /// `Ok(None)` where nothing is there. A FIFO or a device is refused without waiting for it.
 pub fn read_limited(path: &Path, limit: u64) -> Result<Option<Vec<u8>>> {
-    let Some((file, length)) = open_limited(path, limit)? else { return Ok(None) };
-    let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
-    file.take(limit).read_to_end(&mut bytes).context(|| format!("cannot read {}", path.display()))?;
-    Ok(Some(bytes))
-}
-
-/// The same, opened, with its length.
-pub fn open_limited(path: &Path, limit: u64) -> Result<Option<(File, u64)>> {
     let Some(file) = open_regular(path)? else { return Ok(None) };
     let about = file.metadata().context(|| format!("cannot read {}", path.display()))?;
     if about.len() > limit {
@@ -332,7 +315,9 @@ pub fn open_limited(path: &Path, limit: u64) -> Result<Option<(File, u64)>> {
             about.len()
         )));
     }
-    Ok(Some((file, about.len())))
+    let mut bytes = Vec::new();
+    file.take(limit).read_to_end(&mut bytes).context(|| format!("cannot read {}", path.display()))?;
+    Ok(Some(bytes))
 }
 
 /// Opens a regular file to read it; no symlink.

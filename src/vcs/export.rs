@@ -4,7 +4,6 @@
 //! descriptor of the file's directory and with `O_EXCL`: nothing that is there is followed or written over. In a
 //! directory that holds a spare, what is exactly what an earlier export wrote stays, and all else is replaced.
 
-use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -17,7 +16,7 @@ use super::reuse::Wanted;
 use super::submodules::Part;
 use super::times::Older;
 use super::tree::{Entry, Kind};
-use super::writer::{Done, LARGE, Way, Writer};
+use super::writer::{Done, Way, Writer};
 use crate::support::{Context, Error, Result, clock, files};
 
 /// What an export will write, or wrote.
@@ -131,10 +130,11 @@ pub fn export(
         Some(spare) => wanted.bring_about(&top, spare, given.trash)?,
         None => wanted.make(&top)?,
     };
-    let written: Vec<Vec<Share>> =
-        parts.iter().map(|part| write_files(part, &top, given, stop)).collect::<Result<_>>()?;
-    let done: Vec<&[Done]> = written.iter().flat_map(|shares| in_order(shares)).collect();
-    let mut exported = account(&done, &wanted, &top, given.older)?;
+    let mut done = Vec::new();
+    for part in parts {
+        done.append(&mut write_files(part, &top, given, stop)?);
+    }
+    let mut exported = account(done, &wanted, &top, given.older)?;
     if let Some(few) = &mut exported.few {
         few.extend(changed);
     }
@@ -142,29 +142,16 @@ pub fn export(
     Ok(exported)
 }
 
-/// What one thread did.
-struct Share<'a> {
-    done: Vec<Done<'a>>,
-    /// Where in `done` each of its chunks is, by the chunk's number.
-    chunks: Vec<(usize, Range<usize>)>,
-}
-
-fn in_order<'s, 'a>(shares: &'s [Share<'a>]) -> Vec<&'s [Done<'a>]> {
-    let chunks = shares
-        .iter()
-        .flat_map(|share| share.chunks.iter().map(|(number, place)| (*number, &share.done[place.clone()])));
-    let mut chunks: Vec<_> = chunks.collect();
-    chunks.sort_unstable_by_key(|(number, _)| *number);
-    chunks.into_iter().map(|(_, done)| done).collect()
-}
-
 fn write_files<'a>(
     part: &'a Part,
     top: &OwnedFd,
     given: &Given,
     stop: &(dyn Fn() -> bool + Sync),
-) -> Result<Vec<Share<'a>>> {
-    let chunks = chunks(part);
+) -> Result<Vec<Vec<Done<'a>>>> {
+    // Neighbours in a directory go to one thread, which opens the directory once.
+    const CHUNK: usize = 128;
+    let chunks: Vec<(&[Entry], &[u64])> =
+        part.tree.entries.chunks(CHUNK).zip(part.sizes.chunks(CHUNK)).collect();
     let (next, failed, blocks) = (AtomicUsize::new(0), AtomicBool::new(false), AtomicBool::new(true));
     let owner = rustix::process::geteuid().as_raw();
     let go_on = || match (failed.load(Ordering::Relaxed), stop()) {
@@ -172,24 +159,19 @@ fn write_files<'a>(
         (_, true) => Err(Error::new("the export was stopped")),
         _ => Ok(()),
     };
-    let work = || -> Result<Share<'a>> {
+    let work = || -> Result<Vec<Done<'a>>> {
         let repository = Repository::open(&part.repository)?;
         let mut writer =
             Writer { repository: &repository, top, given, blocks: &blocks, owner, directory: None };
-        // Room for all: what grew would be copied, and leave holes. What is not used takes no memory.
-        let done = Vec::with_capacity(part.tree.entries.len());
-        let mut share = Share { done, chunks: Vec::new() };
-        loop {
-            let number = next.fetch_add(1, Ordering::Relaxed);
-            let Some((entries, sizes)) = chunks.get(number) else { return Ok(share) };
-            let begin = share.done.len();
-            writer.write_all(entries, sizes, &mut share.done, &go_on)?;
-            share.chunks.push((number, begin..share.done.len()));
+        let mut done = Vec::new();
+        while let Some((entries, sizes)) = chunks.get(next.fetch_add(1, Ordering::Relaxed)) {
+            writer.write_all(entries, sizes, &mut done, &go_on)?;
         }
+        Ok(done)
     };
     let watched = || work().inspect_err(|_| failed.store(true, Ordering::Relaxed));
     let threads = std::thread::available_parallelism().map_or(2, usize::from).min(chunks.len()).max(1);
-    let results: Vec<Result<Share>> = std::thread::scope(|scope| {
+    let results: Vec<Result<Vec<Done<'a>>>> = std::thread::scope(|scope| {
         let others: Vec<_> = (1..threads).map(|_| scope.spawn(watched)).collect();
         let mine = watched();
         let died = |_| Err(Error::new("a thread of the export died"));
@@ -198,32 +180,12 @@ fn write_files<'a>(
     results.into_iter().collect()
 }
 
-/// What one thread takes at once: neighbours in a directory, which is then opened once, but not several large files.
-fn chunks(part: &Part) -> Vec<(&[Entry], &[u64])> {
-    const FILES: usize = 128;
-    let (mut chunks, mut begin, mut bytes) = (Vec::new(), 0, 0);
-    for (at, size) in part.sizes.iter().enumerate() {
-        bytes += size;
-        let end = at + 1;
-        if end - begin == FILES || bytes > LARGE || end == part.sizes.len() {
-            chunks.push((&part.tree.entries[begin..end], &part.sizes[begin..end]));
-            (begin, bytes) = (end, 0);
-        }
-    }
-    chunks
-}
-
 /// Writes down what is there now.
-fn account(done: &[&[Done]], wanted: &Wanted, top: &OwnedFd, older: Option<&Older>) -> Result<Exported> {
+fn account(done: Vec<Vec<Done>>, wanted: &Wanted, top: &OwnedFd, older: Option<&Older>) -> Result<Exported> {
     let mut exported = Exported { few: Some(Vec::new()), ..Exported::default() };
     let manifest = &mut exported.manifest;
-    manifest.reserve(done.iter().map(|done| done.len()).sum::<usize>() + wanted.directories.len() + 1);
-    // Both are in order, but for submodules' files: nothing is left to sort.
-    let mut directories = std::iter::once(&b""[..]).chain(wanted.directories.iter().copied()).peekable();
-    for done in done.iter().copied().flatten() {
-        while let Some(directory) = directories.next_if(|path| *path < &done.entry.path[..]) {
-            add_directory(manifest, top, directory)?;
-        }
+    manifest.reserve(done.iter().map(Vec::len).sum::<usize>() + wanted.directories.len() + 1);
+    for done in done.into_iter().flatten() {
         let what = What::Entry(done.entry.kind, done.entry.id);
         manifest.add(Item { path: &done.entry.path, what, stamp: done.stamp })?;
         if done.is_new {
@@ -241,19 +203,17 @@ fn account(done: &[&[Done]], wanted: &Wanted, top: &OwnedFd, older: Option<&Olde
             exported.few.take_if(|few| few.len() > FEW);
         }
     }
-    directories.try_for_each(|directory| add_directory(manifest, top, directory))?;
+    let cannot = || "cannot look at what was exported";
+    for directory in std::iter::once(&&b"."[..]).chain(&wanted.directories) {
+        let about = rustix::fs::statat(top, *directory, AtFlags::SYMLINK_NOFOLLOW).context(cannot)?;
+        let path = if *directory == b"." { b"" } else { *directory };
+        manifest.add(Item { path, what: What::Directory, stamp: Stamp::of(&about) })?;
+    }
     manifest.sort();
     if let Some(older) = older {
         remember_gone(manifest, older.manifest())?;
     }
     Ok(exported)
-}
-
-fn add_directory(manifest: &mut Manifest, top: &OwnedFd, path: &[u8]) -> Result<()> {
-    let name = if path.is_empty() { b"." } else { path };
-    let about = rustix::fs::statat(top, name, AtFlags::SYMLINK_NOFOLLOW);
-    let about = about.context(|| "cannot look at what was exported")?;
-    manifest.add(Item { path, what: What::Directory, stamp: Stamp::of(&about) })
 }
 
 /// What is gone leaves its time behind, as long as the present is not later: else it could come again at once, with

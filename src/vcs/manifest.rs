@@ -8,8 +8,7 @@
 //! It lies where no application can write.
 
 use std::cmp::Ordering;
-use std::fs::File;
-use std::io::{BufRead, BufReader, Write};
+use std::fmt::Write as _;
 use std::path::Path;
 
 use rustix::fs::{FileType, Stat};
@@ -129,10 +128,6 @@ impl Manifest {
     /// Brings the items into order.
     pub fn sort(&mut self) {
         let paths = &self.paths;
-        // Most often they are.
-        if self.items.is_sorted_by(|a, b| path_of(paths, a) <= path_of(paths, b)) {
-            return;
-        }
         self.items.sort_unstable_by(|a, b| path_of(paths, a).cmp(path_of(paths, b)));
     }
 
@@ -167,28 +162,23 @@ impl Manifest {
     /// # Errors
     /// Where it is damaged, or of a newer format.
     pub fn read(path: &Path) -> Result<Option<Manifest>> {
-        let Some((file, length)) = files::open_limited(path, 2 << 30)? else { return Ok(None) };
+        let Some(bytes) = files::read_limited(path, 2 << 30)? else { return Ok(None) };
         let damaged = || Error::new(format!("{} is damaged", path.display()));
-        let mut lines = Lines { reader: BufReader::with_capacity(BUFFER, file), line: Vec::new() };
-        let next = |lines: &mut Lines| lines.read().context(|| format!("cannot read {}", path.display()));
-        if !next(&mut lines)? {
-            return Err(damaged());
-        }
-        let header: Header = serde_json::from_slice(&lines.line).map_err(|_| damaged())?;
+        let mut parts = bytes.split(|b| *b == 0);
+        let header: Header =
+            parts.next().and_then(|line| serde_json::from_slice(line).ok()).ok_or_else(damaged)?;
         refuse_newer(header.format, path)?;
         let mut manifest = Manifest { newest: header.newest, ..Manifest::default() };
-        // No item is shorter than this.
-        manifest.reserve(header.items.min(usize::try_from(length / 40).unwrap_or(0)));
-        for _ in 0..header.items {
-            let item = if next(&mut lines)? { read_item(&lines.line) } else { None };
-            let item = item.ok_or_else(damaged)?;
-            let before = manifest.items.last().map(|kept| path_of(&manifest.paths, kept));
-            if before.is_some_and(|before| before >= item.path) {
+        let mut before: &[u8] = &[];
+        for part in parts.by_ref().take(header.items) {
+            let item = read_item(part).ok_or_else(damaged)?;
+            if !manifest.items.is_empty() && before.cmp(item.path) != Ordering::Less {
                 return Err(damaged());
             }
+            before = item.path;
             manifest.add(item)?;
         }
-        if next(&mut lines)? || !lines.line.is_empty() {
+        if manifest.items.len() != header.items || parts.next() != Some(&b""[..]) {
             return Err(damaged());
         }
         Ok(Some(manifest))
@@ -203,92 +193,36 @@ impl Manifest {
         serde_json::from_slice::<Header>(line).ok().map(|header| header.newest)
     }
 
-    /// Writes the manifest as it lies on disk.
-    pub fn write(&self, to: &mut impl Write) -> std::io::Result<()> {
+    /// The manifest as it lies on disk.
+    pub fn text(&self) -> Result<Vec<u8>> {
         let header = Header { format: FORMAT, newest: self.newest, items: self.items.len() };
-        let mut text = serde_json::to_vec(&header)?;
+        let mut text = serde_json::to_vec(&header).context(|| "cannot write down a manifest")?;
         text.push(0);
+        text.reserve(self.paths.len() + self.items.len() * 120);
+        let mut line = String::with_capacity(160);
         for item in self.items() {
-            write_item(&mut text, &item);
-            if text.len() > BUFFER {
-                to.write_all(&text)?;
-                text.clear();
-            }
+            line.clear();
+            let Stamp { mode, size, modified, changed, inode, owner } = item.stamp;
+            let (word, id) = match item.what {
+                What::Entry(Kind::Link, id) => ("link", Some(id)),
+                What::Entry(Kind::File { executable: true }, id) => ("program", Some(id)),
+                What::Entry(_, id) => ("file", Some(id)),
+                What::Directory => ("directory", None),
+                What::Gone => ("gone", None),
+            };
+            let id = id.map_or_else(|| "-".to_owned(), |id| id.to_string());
+            let written = write!(
+                line,
+                "{word} {id} {mode:o} {size} {}.{} {}.{} {inode} {}.{} ",
+                modified.0, modified.1, changed.0, changed.1, owner.0, owner.1
+            );
+            written.context(|| "cannot write down a manifest")?;
+            text.extend_from_slice(line.as_bytes());
+            text.extend_from_slice(item.path);
+            text.push(0);
         }
-        to.write_all(&text)
+        Ok(text)
     }
-}
-
-/// So much is read and written at once.
-const BUFFER: usize = 128 << 10;
-
-/// The parts of a file that are ended by a zero byte.
-struct Lines {
-    reader: BufReader<File>,
-    line: Vec<u8>,
-}
-
-impl Lines {
-    /// Reads the next one, without its end; answers false where there is no whole one any more, and `line` is the rest.
-    fn read(&mut self) -> std::io::Result<bool> {
-        self.line.clear();
-        self.reader.read_until(0, &mut self.line)?;
-        Ok(self.line.pop_if(|last| *last == 0).is_some())
-    }
-}
-
-/// Writes an item digit by digit, as [`read_item`] reads it.
-fn write_item(text: &mut Vec<u8>, item: &Item) {
-    let (word, id) = match &item.what {
-        What::Entry(Kind::Link, id) => ("link ", Some(id)),
-        What::Entry(Kind::File { executable: true }, id) => ("program ", Some(id)),
-        What::Entry(_, id) => ("file ", Some(id)),
-        What::Directory => ("directory ", None),
-        What::Gone => ("gone ", None),
-    };
-    text.extend_from_slice(word.as_bytes());
-    match id {
-        Some(id) => text.extend(id.as_bytes().iter().flat_map(|b| [hex(b >> 4), hex(b & 15)])),
-        None => text.push(b'-'),
-    }
-    let Stamp { mode, size, modified, changed, inode, owner } = item.stamp;
-    let mut word = |before: u8, negative: bool, number: u64, base: u64| {
-        text.push(before);
-        if negative {
-            text.push(b'-');
-        }
-        write_number(text, number, base);
-    };
-    word(b' ', false, mode.into(), 8);
-    word(b' ', false, size, 10);
-    for (seconds, nanoseconds) in [modified, changed] {
-        word(b' ', seconds < 0, seconds.unsigned_abs(), 10);
-        word(b'.', false, nanoseconds.into(), 10);
-    }
-    word(b' ', false, inode, 10);
-    word(b' ', false, owner.0.into(), 10);
-    word(b'.', false, owner.1.into(), 10);
-    text.push(b' ');
-    text.extend_from_slice(item.path);
-    text.push(0);
-}
-
-fn hex(four_bits: u8) -> u8 {
-    b"0123456789abcdef"[usize::from(four_bits)]
-}
-
-fn write_number(text: &mut Vec<u8>, mut number: u64, base: u64) {
-    let mut digits = [0; 22];
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + u8::try_from(number % base).unwrap_or(0);
-        number /= base;
-        if number == 0 {
-            break;
-        }
-    }
-    text.extend_from_slice(&digits[at..]);
 }
 
 fn path_of<'a>(paths: &'a [u8], kept: &Kept) -> &'a [u8] {
@@ -309,7 +243,7 @@ fn read_item(bytes: &[u8]) -> Option<Item<'_>> {
     let of_system = |word| u32::try_from(number(word, 10)?).ok();
     let owner = (of_system(user)?, of_system(group)?);
     let path = words.next()?;
-    let kind = |kind| Some(What::Entry(kind, read_id(id)?));
+    let kind = |kind| Some(What::Entry(kind, std::str::from_utf8(id).ok()?.parse().ok()?));
     let what = match what {
         b"link" => kind(Kind::Link)?,
         b"program" => kind(Kind::File { executable: true })?,
@@ -319,22 +253,6 @@ fn read_item(bytes: &[u8]) -> Option<Item<'_>> {
         _ => return None,
     };
     Some(Item { path, what, stamp: Stamp { mode, size, modified, changed, inode, owner } })
-}
-
-fn read_id(hex: &[u8]) -> Option<ObjectId> {
-    let digit = |b: u8| match b {
-        b'0'..=b'9' => Some(b - b'0'),
-        b'a'..=b'f' => Some(b - b'a' + 10),
-        _ => None,
-    };
-    let mut bytes = [0; 20];
-    if hex.len() != 2 * bytes.len() {
-        return None;
-    }
-    for (byte, pair) in bytes.iter_mut().zip(hex.chunks_exact(2)) {
-        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
-    }
-    ObjectId::from_bytes(&bytes).ok()
 }
 
 fn moment(word: &[u8]) -> Option<Moment> {
@@ -425,18 +343,12 @@ mod tests {
         manifest
     }
 
-    fn text(manifest: &Manifest) -> Vec<u8> {
-        let mut text = Vec::new();
-        manifest.write(&mut text).unwrap();
-        text
-    }
-
     #[test]
     fn what_is_written_is_read() {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("m");
         let manifest = sample();
-        std::fs::write(&path, text(&manifest)).unwrap();
+        std::fs::write(&path, manifest.text().unwrap()).unwrap();
         let read = Manifest::read(&path).unwrap().unwrap();
         let all = |manifest: &Manifest| {
             manifest.items().map(|item| (item.path.to_vec(), item.what, item.stamp)).collect::<Vec<_>>()
@@ -453,7 +365,7 @@ mod tests {
     fn half_a_manifest_is_none() {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("m");
-        let whole = text(&sample());
+        let whole = sample().text().unwrap();
         for length in 0..whole.len() {
             std::fs::write(&path, &whole[..length]).unwrap();
             assert!(Manifest::read(&path).is_err(), "{length} of {} bytes", whole.len());

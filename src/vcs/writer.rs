@@ -21,7 +21,7 @@ use super::tree::{Entry, Kind};
 use crate::support::{Context, Error, Result, clock};
 
 /// A file that is larger is not read into memory.
-pub(super) const LARGE: u64 = 8 << 20;
+const LARGE: u64 = 8 << 20;
 
 /// How a file came to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
