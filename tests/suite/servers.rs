@@ -476,7 +476,9 @@ fn make(engine: Engine, data: &Path) {
             command.args(["--no-defaults", "--user=root", "--auth-root-authentication-method=normal"]);
             command.args(["--skip-test-db", "--skip-name-resolve"]).args(mysql_files());
         }
-        done(command.arg(format!("--datadir={}", data.display())));
+        // Not among everybody's: what installs the system tables ends where one of its own there is gone.
+        let place = data.parent().unwrap();
+        done(command.arg(format!("--datadir={}", data.display())).env("TMPDIR", place));
         return;
     }
     fs::create_dir(data).unwrap();

@@ -15,6 +15,8 @@ const KEEPER: &str = r#"
     # What ends the tests by their process group must leave somebody to clean up.
     trap '' INT TERM HUP
     D="$1"; shift
+    # Not among everybody's: what installs the system tables ends where one of its own there is gone.
+    export TMPDIR="$D"
     install() {
         mariadb-install-db --no-defaults --user="$(id -un)" --datadir="$D/data" \
             --auth-root-authentication-method=normal --skip-test-db --skip-name-resolve
