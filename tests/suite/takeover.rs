@@ -152,7 +152,7 @@ fn is_taken_over(kind: &Kind) {
     site.sh("runuser -u www-data -- sh -c 'echo another > /var/lib/old/media/2020/b'").ok();
 
     // Somebody writes all the time.
-    let writer = "n=0; while [ ! -e end ]; do n=$((n + 1)); printf \"insert\\t1\\t$n\\t1\\tt$n\" | curl --silent --fail --max-time 10 \
+    let writer = "n=0; while [ -e app ] && [ ! -e end ]; do n=$((n + 1)); printf \"insert\\t1\\t$n\\t1\\tt$n\" | curl --silent --fail --max-time 10 \
                   --resolve app.example:80:192.0.2.2 --data-binary @- http://app.example/ >/dev/null && echo $n >> written; done; echo > ended";
     std::fs::write(site.laptop.path().join("writer"), writer).unwrap();
     site.dev("setsid sh writer >/dev/null 2>&1 </dev/null &").ok();
