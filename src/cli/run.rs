@@ -53,8 +53,8 @@ impl Run {
         }
         let directory = app.release(&id);
         // Handed down to the command: prune leaves the release alone for as long as it runs.
-        let lock = DirectoryLock::try_take(&directory, false)?
-            .ok_or_else(|| Error::new(format!("{id} is being removed")))?;
+        let lock =
+            DirectoryLock::share(&directory)?.ok_or_else(|| Error::new(format!("{id} is being removed")))?;
         lock.inherit()?;
         // Ctrl-C is the command's: whoever interrupts a line in a console wants to stay in it.
         for signal in [SIGINT, SIGQUIT] {

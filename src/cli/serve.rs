@@ -68,7 +68,7 @@ impl Serve {
         let address = SocketAddr::new(self.address, self.port);
         Private::refuse_taken(address)?;
         // Prune leaves it alone for as long as somebody looks.
-        let _lock = DirectoryLock::try_take(&app.release(&id), false)?
+        let _lock = DirectoryLock::share(&app.release(&id))?
             .ok_or_else(|| Error::new(format!("{id} is being removed")))?;
         let end = End::on_signals()?;
         let beside = if settings.web.command.is_some() {

@@ -270,7 +270,7 @@ pub fn run(app: &App, name: &str) -> Result<u8> {
     let id = StartId::free(app, name)?;
     let log = Log::open(app, name, &id, settings.limits.log_bytes)?;
     let directory = app.release(&record.id);
-    let release = DirectoryLock::try_take(&directory, false)?
+    let release = DirectoryLock::share(&directory)?
         .ok_or_else(|| Error::new(format!("{} is being removed", record.id)))?;
     release.inherit()?;
     let mut environment = Environment::of_release(app, record)?;

@@ -129,7 +129,7 @@ pub fn selection(app: &App, keep: &Keep, window: Duration) -> Result<(Selection,
     for record in &releases {
         let place = app.release(&record.id);
         let runs_there = places.iter().any(|directory| directory.starts_with(&place));
-        if runs_there || DirectoryLock::try_take(&place, true).is_ok_and(|lock| lock.is_none()) {
+        if runs_there || DirectoryLock::try_take(&place).is_ok_and(|lock| lock.is_none()) {
             in_use.insert(record.id.clone());
         }
     }
@@ -225,7 +225,7 @@ fn discard(guard: &Guard, id: &ReleaseId, may_be_spare: bool) -> Result<()> {
     let app = guard.app();
     let place = app.release(id);
     // Kept until it is gone: nothing begins to run in it meanwhile.
-    let lock = if files::is_directory(&place) { Some(DirectoryLock::try_take(&place, true)?) } else { None };
+    let lock = if files::is_directory(&place) { Some(DirectoryLock::try_take(&place)?) } else { None };
     if matches!(lock, Some(None)) {
         return Ok(());
     }

@@ -20,7 +20,7 @@ use crate::vcs::manifest::Manifest;
 
 /// Whether nothing runs in a tree, and nothing can begin to as long as the lock is held.
 fn claim(place: &Path) -> Option<DirectoryLock> {
-    let lock = DirectoryLock::try_take(place, true).ok()??;
+    let lock = DirectoryLock::try_take(place).ok()??;
     prune::working_directories().iter().all(|directory| !directory.starts_with(place)).then_some(lock)
 }
 

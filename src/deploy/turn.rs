@@ -37,7 +37,7 @@ pub fn wait(app: &App, job: &Job, stopper: &Stopper<'_>, log: &JobLog) -> Result
     files::make_directory(&place, 0o700)?;
     let mut told = false;
     loop {
-        if let Some(lock) = DirectoryLock::try_take(&place, true)? {
+        if let Some(lock) = DirectoryLock::try_take(&place)? {
             return Ok(Turn::Ours(Some(lock)));
         }
         stopper.check()?;

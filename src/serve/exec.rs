@@ -62,7 +62,7 @@ fn run_as(user: &Account, app: &App, start: &Start) -> Result<Infallible> {
 
 /// The release's lock, for whatever is started from now on.
 fn hold(start: &Start) -> Result<DirectoryLock> {
-    let lock = DirectoryLock::try_take(&start.directory, false)?
+    let lock = DirectoryLock::share(&start.directory)?
         .ok_or_else(|| Error::new(format!("{} is being removed", start.release)))?;
     lock.inherit()?;
     Ok(lock)

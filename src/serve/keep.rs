@@ -52,7 +52,7 @@ pub fn keep(file: &Path) -> Result<()> {
     let app = App::of_process(file)?;
     let start = Start::read(file)?.ok_or_else(|| Error::new(format!("there is no {}", file.display())))?;
     let alive = Alive::take(&app, &start)?;
-    let release = DirectoryLock::try_take(&start.directory, false)?
+    let release = DirectoryLock::share(&start.directory)?
         .ok_or_else(|| Error::new(format!("{} is being removed", start.release)))?;
     let events = listen(start.purpose)?;
     let log = Arc::new(Mutex::new(Log::open(&app, &start.process, &start.id, start.log_bytes)?));

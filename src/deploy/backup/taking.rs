@@ -97,7 +97,7 @@ fn look(app: &App, wanted: Wanted, say: &mut Say) -> Result<Moment> {
     let scene = Scene::read(app)?;
     let live = scene.live_record(app)?;
     let kept = match &scene.live {
-        Some(live) => DirectoryLock::try_take(&app.release(live), false)?,
+        Some(live) => DirectoryLock::share(&app.release(live))?,
         None => None,
     };
     if scene.live.is_some() && kept.is_none() {

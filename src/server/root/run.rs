@@ -14,7 +14,7 @@ use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::fs::{FlockOperation, MemfdFlags, Mode};
+use rustix::fs::{MemfdFlags, Mode};
 use rustix::process::{Pid, PidfdFlags, Signal};
 use serde::{Deserialize, Serialize};
 
@@ -23,7 +23,7 @@ use crate::root::{Bounds, Ended, Run};
 use crate::serve::family;
 use crate::serve::systemd::Manager;
 use crate::support::accounts::Account;
-use crate::support::{Context, Error, Result, program};
+use crate::support::{Context, Error, Result, files, program};
 
 /// How long what is asked to end has for it, before it is killed.
 const GRACE: Duration = Duration::from_secs(5);
@@ -41,10 +41,10 @@ pub(super) fn run(ground: &Ground, run: &Run, beside: &[OwnedFd], stream: &UnixS
         return Err(Error::new("input, output and errors belong beside a command"));
     };
     refuse_strange(run)?;
-    let release = ground.open(&Path::new("versions").join(run.release.to_string()))?;
+    let place = Path::new("versions").join(run.release.to_string());
     // What runs in a release holds it, and hands that down: prune leaves it alone.
-    rustix::fs::flock(&release, FlockOperation::NonBlockingLockShared)
-        .context(|| format!("{} is being removed", run.release))?;
+    let release = files::share(|| ground.open(&place))?
+        .ok_or_else(|| Error::new(format!("{} is being removed", run.release)))?;
     limit(run.bounds)?;
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
         .context(|| "cannot look after what a command leaves")?;
