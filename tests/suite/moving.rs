@@ -1,9 +1,9 @@
-//! An application that is there already moves to a server that setup made: as INSTALL.md says it in step 26.
+//! An application moves to a server that setup made by hand: a dump, and its files. `takeover.rs` has what `adopt` does.
 
 use crate::setup::Site;
 
 #[test]
-fn an_application_moves_to_a_server_that_was_set_up_and_adopt_says_how() {
+fn an_application_moves_by_a_dump_and_its_files_to_a_server_that_was_set_up() {
     let site = Site::new();
     site.sh("apt-get update -qq; apt-get install -qq -y --no-install-recommends python3 python3-mysqldb >/dev/null 2>&1").ok();
     let said = site.sh("receiver setup app --database mysql --key /root/key.pub 2>&1").ok();
@@ -22,11 +22,11 @@ fn an_application_moves_to_a_server_that_was_set_up_and_adopt_says_how() {
     .ok();
     site.sh("mkdir -p /var/www/old/media/2020; echo picture > /var/www/old/media/2020/a").ok();
 
-    // Adopting would make an app of root's: refused, with the way, before anything is done.
+    // What adopts is an app that setup made: refused, with the way, before anything is done.
     let adopt = "receiver adopt shop --database-from mysql://root@localhost/old --shared-from /var/www/old/media 2>&1";
-    site.sh(adopt).fails(2).says("this server was set up").says("sudo receiver setup shop").says("step 26");
+    site.sh(adopt).fails(2).says("setup makes apps").says("sudo receiver setup shop");
     site.sh("[ ! -e /srv/shop ]").ok();
-    site.sh("receiver adopt app --go --stop true 2>&1").fails(2).says("this server was set up");
+    site.sh("receiver adopt app --go --stop true 2>&1").fails(1).says("app adopts nothing");
     // Elsewhere it is one's own, as on any machine.
     site.sh("mkdir /root/own; receiver --root /root/own adopt shop --shared-from /var/www/old/media 2>&1")
         .ok();
