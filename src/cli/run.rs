@@ -15,7 +15,7 @@ use crate::deploy::environment::Environment;
 use crate::deploy::hand::{self, Foreign};
 use crate::deploy::look::{self, Scene};
 use crate::deploy::rollback;
-use crate::support::files::DirectoryLock;
+use crate::support::lock::DirectoryLock;
 use crate::support::{Context, Error, Result};
 
 /// Arguments of `run`.

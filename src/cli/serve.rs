@@ -16,7 +16,7 @@ use crate::deploy::beside::{Beside, Data};
 use crate::deploy::look::{self, Scene};
 use crate::deploy::rollback;
 use crate::serve::nginx::{Content, Front, Nginx, Private, Site};
-use crate::support::files::DirectoryLock;
+use crate::support::lock::DirectoryLock;
 use crate::support::{Context, Error, Result};
 
 /// How often it is looked whether nginx is still there.

@@ -35,7 +35,7 @@ use crate::serve::start::{START_VARIABLE, StartId};
 use crate::serve::supervision::Keeper;
 use crate::serve::timers::Timers;
 use crate::serve::{family, keep};
-use crate::support::files::DirectoryLock;
+use crate::support::lock::DirectoryLock;
 use crate::support::{Context, Error, Result, clock, files, program};
 
 /// How long commands have to end when all is stopped.

@@ -24,7 +24,7 @@ use crate::serve::detached::{self, Killed};
 use crate::serve::output::{Log, Voice};
 use crate::serve::start::StartId;
 use crate::serve::{family, keep};
-use crate::support::{Context, Error, Result, clock, files, program};
+use crate::support::{Context, Error, Result, clock, files, lock, program};
 
 /// How long the command may take, for one event.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -164,7 +164,7 @@ pub fn deliver(app: &App) -> Result<()> {
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
         .context(|| "cannot look after what a command leaves")?;
     files::make_directory(&app.notices(), 0o700)?;
-    let lock = files::DirectoryLock::wait(&app.notices())?;
+    let lock = lock::DirectoryLock::wait(&app.notices())?;
     for name in files::names_in(&app.notices())? {
         let path = app.notices().join(&name);
         if path.extension().is_none_or(|end| end != "json") || name.starts_with('.') {

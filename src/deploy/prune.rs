@@ -15,7 +15,7 @@ use crate::app::record::{DatabaseRecord, Record};
 use crate::app::settings::{Keep, Link};
 use crate::app::{App, AppName, ReleaseId, Version};
 use crate::data::Limit;
-use crate::support::files::DirectoryLock;
+use crate::support::lock::DirectoryLock;
 use crate::support::{Result, clock, files};
 use crate::vcs::Repository;
 

@@ -12,7 +12,8 @@ use super::queue::{self, Job, Order};
 use super::stop::Stopper;
 use crate::app::App;
 use crate::support::Result;
-use crate::support::files::{self, DirectoryLock};
+use crate::support::files;
+use crate::support::lock::DirectoryLock;
 use crate::vcs::Repository;
 
 /// How often it is looked whether the turn has come.

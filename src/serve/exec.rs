@@ -15,7 +15,7 @@ use super::start::Start;
 use super::supervision::GLANCE;
 use crate::app::App;
 use crate::support::accounts::Account;
-use crate::support::files::DirectoryLock;
+use crate::support::lock::DirectoryLock;
 use crate::support::{Context, Error, Result, files, program};
 
 /// Becomes the command of the start that is written down in `file`; returns only where it cannot.

@@ -24,7 +24,7 @@ use super::output::{self, Log, Voice};
 use super::start::{Purpose, Start};
 use super::supervision::State;
 use crate::app::App;
-use crate::support::files::DirectoryLock;
+use crate::support::lock::DirectoryLock;
 use crate::support::{Context, Error, Result, program};
 
 /// The pause before a command that ended by itself is started again for the first time.

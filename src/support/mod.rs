@@ -8,6 +8,7 @@ pub mod clock;
 pub mod death;
 pub mod error;
 pub mod files;
+pub mod lock;
 pub mod program;
 pub mod text;
 

@@ -20,7 +20,7 @@ use crate::app::{App, ReleaseId, record};
 use crate::data::Limit;
 use crate::deploy::look::Scene;
 use crate::deploy::{databases, found, recovery};
-use crate::support::files::DirectoryLock;
+use crate::support::lock::DirectoryLock;
 use crate::support::{Context, Error, Result, beneath, clock, files, text};
 use crate::vcs::bundle;
 

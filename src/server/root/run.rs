@@ -23,7 +23,7 @@ use crate::root::{Bounds, Ended, Run};
 use crate::serve::family;
 use crate::serve::systemd::Manager;
 use crate::support::accounts::Account;
-use crate::support::{Context, Error, Result, files, program};
+use crate::support::{Context, Error, Result, lock, program};
 
 /// How long what is asked to end has for it, before it is killed.
 const GRACE: Duration = Duration::from_secs(5);
@@ -43,7 +43,7 @@ pub(super) fn run(ground: &Ground, run: &Run, beside: &[OwnedFd], stream: &UnixS
     refuse_strange(run)?;
     let place = Path::new("versions").join(run.release.to_string());
     // What runs in a release holds it, and hands that down: prune leaves it alone.
-    let release = files::share(|| ground.open(&place))?
+    let release = lock::share(|| ground.open(&place))?
         .ok_or_else(|| Error::new(format!("{} is being removed", run.release)))?;
     limit(run.bounds)?;
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))

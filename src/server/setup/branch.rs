@@ -20,7 +20,7 @@ use crate::deploy::{db, found, look, site};
 use crate::serve::systemd;
 use crate::server::identity;
 use crate::support::accounts::Account;
-use crate::support::files::DirectoryLock;
+use crate::support::lock::DirectoryLock;
 use crate::support::{Error, Result};
 
 /// How many apps of branches a server may have, whatever the settings of its apps say: each costs three numbers of the
