@@ -146,9 +146,13 @@ impl Guard {
     }
 
     /// Writes down what an export wrote. Not synced: without it a later export has more to do, and that is all.
-    pub fn write_manifest(&self, release: &ReleaseName, text: &[u8]) -> Result<()> {
+    pub fn write_manifest(
+        &self,
+        release: &ReleaseName,
+        write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
+    ) -> Result<()> {
         files::make_directory(&self.app.manifests(), 0o700)?;
-        files::write_unsynced(&self.app.manifest(release), text, 0o600)
+        files::write_unsynced_by(&self.app.manifest(release), 0o600, write)
     }
 
     /// Renames a release, or what is left of it, out of `versions/`, with its record. It is deleted later, when nobody

@@ -45,7 +45,7 @@ impl Exporting<'_> {
             None => self.afresh(&place)?,
         };
         let manifest = app.manifest(&self.id.name);
-        self.guard.write_manifest(&self.id.name, &exported.manifest.text()?)?;
+        self.guard.write_manifest(&self.id.name, |file| exported.manifest.write(file))?;
         outlast(&exported.manifest, &manifest)?;
         let files = &self.look.plan.files;
         let noun = plural(usize::try_from(files.total).unwrap_or(0), "file", "files");

@@ -23,7 +23,7 @@ use crate::support::{Context, Error, Result, files};
 use crate::vcs::export::{self, Size};
 use crate::vcs::manifest::Manifest;
 use crate::vcs::submodules::{self, Part};
-use crate::vcs::{self, AtTop, Kind, Objects, Repository, Tree};
+use crate::vcs::{AtTop, Kind, Objects, Repository, Tree};
 
 /// What is there of an app.
 #[derive(Debug)]
@@ -203,13 +203,14 @@ fn settings(
     const MOST: u64 = 1 << 20;
     let from_code = match repository.at_top(revision, "receiver.toml")? {
         Some(AtTop::File(id)) => {
-            let size = repository.objects().size(id)?;
+            let reader = repository.objects().reader();
+            let size = reader.size(id)?;
             if size > MOST {
                 return Err(Error::new(format!(
                     "receiver.toml has {size} bytes; nobody writes that many settings"
                 )));
             }
-            Some(repository.objects().read(id)?)
+            Some(reader.read(id)?)
         }
         Some(AtTop::Other) => {
             return Err(Error::new("receiver.toml is a symlink or a submodule; a file is wanted"));
@@ -289,15 +290,9 @@ impl Words {
 }
 
 fn fingerprint(tree: &Tree, words: &Words) -> Result<Fingerprint> {
-    let files: Vec<(&vcs::Entry, String)> = tree
-        .entries
-        .iter()
-        .filter(|entry| entry.kind != Kind::Submodule)
-        .map(|entry| (entry, entry.id.to_string()))
-        .collect();
-    let files = files.iter().map(|(entry, id)| TreeFile {
+    let files = tree.entries.iter().filter(|entry| entry.kind != Kind::Submodule).map(|entry| TreeFile {
         path: &entry.path,
-        oid: id,
+        oid: &entry.id,
         is_link: entry.kind == Kind::Link,
     });
     schema::fingerprint(files, &words.said())
@@ -347,16 +342,16 @@ fn refuse_links(tree: &Tree, targets: &BTreeMap<Vec<u8>, Vec<u8>>, settings: &Se
 /// Where attributes speak of LFS, its pointers are looked for.
 fn refuse_lfs(objects: &Objects, tree: &Tree) -> Result<()> {
     let attributes = tree.entries.iter().filter(|entry| entry.path.ends_with(b".gitattributes"));
-    let mut speaks_of_lfs = false;
+    let (reader, mut speaks_of_lfs) = (objects.reader(), false);
     for entry in attributes {
-        let small = objects.size(entry.id)? < 1 << 20;
-        speaks_of_lfs |= small && objects.read(entry.id)?.windows(10).any(|word| word == b"filter=lfs");
+        let small = reader.size(entry.id)? < 1 << 20;
+        speaks_of_lfs |= small && reader.read(entry.id)?.windows(10).any(|word| word == b"filter=lfs");
     }
     if !speaks_of_lfs {
         return Ok(());
     }
     for entry in tree.entries.iter().filter(|entry| matches!(entry.kind, Kind::File { .. })) {
-        if objects.size(entry.id)? < 1024 && export::is_lfs_pointer(&objects.read(entry.id)?) {
+        if reader.size(entry.id)? < 1024 && export::is_lfs_pointer(&reader.read(entry.id)?) {
             return Err(export::lfs_refusal(entry));
         }
     }
@@ -401,8 +396,9 @@ fn difference(
         .clone()
         .try_into()
         .context(|| format!("the record of {} does not say what its schema was", live.id))?;
+    let reader = objects.reader();
     schema::compare(&recorded, new, &words.said(), &mut |id| {
         let id = id.parse().context(|| format!("'{}' is not an object", id.escape_default()))?;
-        objects.read(id)
+        reader.read(id)
     })
 }

@@ -13,6 +13,7 @@ use super::look::{self, Scene};
 use crate::app::{App, ReleaseId};
 use crate::support::text::printable_bytes;
 use crate::support::{Context, Error, Result};
+use crate::vcs::objects::Reader;
 use crate::vcs::submodules::{self, Part};
 use crate::vcs::{Entry, Kind, Objects, Repository};
 
@@ -74,6 +75,7 @@ pub fn release(app: &App, scene: &Scene, id: &ReleaseId) -> Result<Found> {
     };
     for part in &parts {
         let objects = Objects::open(&part.repository)?;
+        let reader = objects.reader();
         // What lies behind a link in a directory's place may be equal, and is not of this release.
         for directory in part.tree.directories.iter().filter(|directory| !is_shared(directory)) {
             let about = std::fs::symlink_metadata(top.join(OsStr::from_bytes(directory)));
@@ -89,7 +91,7 @@ pub fn release(app: &App, scene: &Scene, id: &ReleaseId) -> Result<Found> {
                 continue;
             }
             found.compared += 1;
-            if let Some(what) = compare(&objects, &top, entry)? {
+            if let Some(what) = compare(&reader, &top, entry)? {
                 found.differences.push(Difference { path: printable_bytes(&entry.path), what });
             }
         }
@@ -98,10 +100,10 @@ pub fn release(app: &App, scene: &Scene, id: &ReleaseId) -> Result<Found> {
     Ok(found)
 }
 
-fn compare(objects: &Objects, top: &Path, entry: &Entry) -> Result<Option<&'static str>> {
+fn compare(reader: &Reader, top: &Path, entry: &Entry) -> Result<Option<&'static str>> {
     let path = top.join(OsStr::from_bytes(&entry.path));
     let Ok(about) = std::fs::symlink_metadata(&path) else { return Ok(Some("is missing")) };
-    let wanted = objects.read(entry.id)?;
+    let wanted = reader.read(entry.id)?;
     Ok(match entry.kind {
         Kind::Link if !about.is_symlink() => Some("is no symlink any more"),
         Kind::Link => {

@@ -136,8 +136,9 @@ mod tests {
 
     /// A tree of paths and texts; a text is its own object id.
     fn print(tree: &[(&str, &str)], said: &Said) -> Fingerprint {
-        let file = |&(path, text)| TreeFile { path: str::as_bytes(path), oid: text, is_link: false };
-        fingerprint(tree.iter().map(file), said).unwrap()
+        let files =
+            tree.iter().map(|(path, text)| TreeFile { path: path.as_bytes(), oid: text, is_link: false });
+        fingerprint(files, said).unwrap()
     }
 
     fn difference(old: &[(&str, &str)], new: &[(&str, &str)], said: &Said) -> Difference {
@@ -190,8 +191,12 @@ mod tests {
     fn a_symlink_is_what_it_points_to_and_no_text() {
         let link = |oid: &'static str, is_link| {
             let tree = [("manage.py", "", false), ("shop/migrations/0001.py", oid, is_link)];
-            let file = |(path, oid, is_link)| TreeFile { path: str::as_bytes(path), oid, is_link };
-            fingerprint(tree.into_iter().map(file), &MIGRATES).unwrap()
+            let files = tree.iter().map(|(path, oid, is_link)| TreeFile {
+                path: path.as_bytes(),
+                oid,
+                is_link: *is_link,
+            });
+            fingerprint(files, &MIGRATES).unwrap()
         };
         let mut read = |_: &str| -> Result<Vec<u8>> { panic!("a link was read") };
         for new in [link("a  b", true), link("a b", false)] {

@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     fn print(paths: &[&str], said: &Said) -> Fingerprint {
-        let file = |path: &&'static str| TreeFile { path: path.as_bytes(), oid: "1", is_link: false };
+        let file = |path: &&'static str| TreeFile { path: path.as_bytes(), oid: &"1", is_link: false };
         let paths: Vec<&'static str> = paths.iter().map(|path| &*path.to_string().leak()).collect();
         fingerprint(paths.iter().map(file), said).unwrap()
     }
@@ -174,9 +174,9 @@ mod tests {
     #[test]
     fn a_fingerprint_survives_its_record() {
         let tree = [
-            TreeFile { path: b"manage.py", oid: "1", is_link: false },
-            TreeFile { path: b"a\xff \"b\"/migrations/0001\n.py", oid: "2", is_link: true },
-            TreeFile { path: b"requirements.txt", oid: "3", is_link: false },
+            TreeFile { path: b"manage.py", oid: &"1", is_link: false },
+            TreeFile { path: b"a\xff \"b\"/migrations/0001\n.py", oid: &"2", is_link: true },
+            TreeFile { path: b"requirements.txt", oid: &"3", is_link: false },
         ];
         let mut print = fingerprint(tree.into_iter(), &Said::default()).unwrap();
         print.command_output = Some("4".to_owned());

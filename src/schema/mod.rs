@@ -28,12 +28,12 @@ pub use question::{Answer, Question, question};
 use serde::{Deserialize, Serialize};
 
 /// One file of a revision: a regular one, or a symlink.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct TreeFile<'a> {
     /// Its path from the top of the revision, in bytes, without a leading slash.
     pub path: &'a [u8],
     /// The id of its content (of a symlink: of what it points to).
-    pub oid: &'a str,
+    pub oid: &'a dyn std::fmt::Display,
     /// Whether it is a symlink.
     pub is_link: bool,
 }

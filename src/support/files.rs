@@ -56,11 +56,20 @@ pub fn write_atomic_for(path: &Path, bytes: &[u8], mode: u32, group: Option<u32>
 /// Replaces, or makes, the file at `path` whole or not at all for whoever reads it, but not synced: for
 /// what means nothing after a power cut.
 pub fn write_unsynced(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+    write_unsynced_by(path, mode, |file| file.write_all(bytes))
+}
+
+/// The same for what is too long to have in memory: `write` writes it, piece by piece.
+pub fn write_unsynced_by(
+    path: &Path,
+    mode: u32,
+    write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
+) -> Result<()> {
     let (_, temporary) = beside(path)?;
     let written = (|| {
         let _ = std::fs::remove_file(&temporary);
         let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
-        file.write_all(bytes)?;
+        write(&mut file)?;
         std::fs::rename(&temporary, path)
     })();
     if written.is_err() {

@@ -16,7 +16,7 @@ use super::reuse::Wanted;
 use super::submodules::Part;
 use super::times::Older;
 use super::tree::{Entry, Kind};
-use super::writer::{Done, Way, Writer};
+use super::writer::{self, Done, Way, Writer};
 use crate::support::{Context, Error, Result, clock, files};
 
 /// What an export will write, or wrote.
@@ -44,6 +44,7 @@ pub fn measure(repository: &Repository, parts: &mut [Part], known: Option<&Manif
             opened = Repository::open(&part.repository)?;
             &opened
         };
+        let reader = repository.reader();
         let mut known = known.map(Manifest::cursor);
         part.sizes.clear();
         for entry in &part.tree.entries {
@@ -51,7 +52,7 @@ pub fn measure(repository: &Repository, parts: &mut [Part], known: Option<&Manif
             let bytes = match item {
                 _ if entry.kind == Kind::Submodule => 0,
                 Some(item) if item.what == What::Entry(entry.kind, entry.id) => item.stamp.size,
-                _ => repository.size(entry.id)?,
+                _ => reader.size(entry.id)?,
             };
             part.sizes.push(bytes);
             if entry.kind != Kind::Submodule {
@@ -148,10 +149,7 @@ fn write_files<'a>(
     given: &Given,
     stop: &(dyn Fn() -> bool + Sync),
 ) -> Result<Vec<Vec<Done<'a>>>> {
-    // Neighbours in a directory go to one thread, which opens the directory once.
-    const CHUNK: usize = 128;
-    let chunks: Vec<(&[Entry], &[u64])> =
-        part.tree.entries.chunks(CHUNK).zip(part.sizes.chunks(CHUNK)).collect();
+    let chunks = chunks(part);
     let (next, failed, blocks) = (AtomicUsize::new(0), AtomicBool::new(false), AtomicBool::new(true));
     let owner = rustix::process::geteuid().as_raw();
     let go_on = || match (failed.load(Ordering::Relaxed), stop()) {
@@ -159,10 +157,11 @@ fn write_files<'a>(
         (_, true) => Err(Error::new("the export was stopped")),
         _ => Ok(()),
     };
+    let repository = Repository::open(&part.repository)?;
+    let source = repository.source();
     let work = || -> Result<Vec<Done<'a>>> {
-        let repository = Repository::open(&part.repository)?;
-        let mut writer =
-            Writer { repository: &repository, top, given, blocks: &blocks, owner, directory: None };
+        let reader = source.reader();
+        let mut writer = Writer { reader: &reader, top, given, blocks: &blocks, owner, directory: None };
         let mut done = Vec::new();
         while let Some((entries, sizes)) = chunks.get(next.fetch_add(1, Ordering::Relaxed)) {
             writer.write_all(entries, sizes, &mut done, &go_on)?;
@@ -178,6 +177,23 @@ fn write_files<'a>(
         std::iter::once(mine).chain(others.into_iter().map(|one| one.join().unwrap_or_else(died))).collect()
     });
     results.into_iter().collect()
+}
+
+/// What one thread writes at a time: neighbours, whose directory it opens once, or one large file. Those come first, since
+/// nobody could help with the last one.
+fn chunks(part: &Part) -> Vec<(&[Entry], &[u64])> {
+    const MOST: usize = 128;
+    let (mut large, mut chunks) = (Vec::new(), Vec::new());
+    let (mut entries, mut sizes) = (part.tree.entries.as_slice(), part.sizes.as_slice());
+    while let Some(first) = sizes.first() {
+        let is_large = *first > writer::LARGE;
+        let few = sizes.iter().take(MOST).take_while(|size| **size <= writer::LARGE).count().max(1);
+        let (chunk, list) = (few, if is_large { &mut large } else { &mut chunks });
+        list.push((&entries[..chunk], &sizes[..chunk]));
+        (entries, sizes) = (&entries[chunk..], &sizes[chunk..]);
+    }
+    large.append(&mut chunks);
+    large
 }
 
 /// Writes down what is there now.

@@ -1,24 +1,16 @@
-//! A git repository, read through git2: nothing that was pushed runs, no work tree is needed.
+//! A git repository, read through git2, and its objects through [`Source`]: nothing that was pushed runs, no work
+//! tree is needed.
 
 use std::collections::{BTreeMap, HashSet};
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Once;
 
 use git2::{ConfigLevel, ObjectType, RepositoryOpenFlags};
 
-use super::tree::{Entry, Kind, ObjectId, Tree, join};
+use super::objects::{Reader, Source};
+use super::tree::{Kind, ObjectId, Tree};
 use crate::app::Revision;
 use crate::support::{Context, Error, Result, files, text};
-
-/// No tree has more entries than this: a few kilobytes of pushed trees can stand for billions.
-const MOST_ENTRIES: usize = 2_000_000;
-
-/// Nor more bytes of paths: that many entries with the longest of them would fill any memory.
-const MOST_NAMES: usize = 256 << 20;
-
-/// The mode that git gives a directory.
-const DIRECTORY: i32 = 0o040_000;
 
 /// What has a name at the top of a revision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +27,7 @@ pub enum AtTop {
 pub struct Repository {
     inner: git2::Repository,
     path: PathBuf,
+    source: Source,
 }
 
 fn set_up_library() {
@@ -53,7 +46,8 @@ impl Repository {
         set_up_library();
         let inner =
             git2::Repository::open_bare(path).context(|| format!("cannot open {}", path.display()))?;
-        Ok(Repository { inner, path: path.to_owned() })
+        let source = Source::open(path, &[inner.commondir().join("objects")])?;
+        Ok(Repository { inner, path: path.to_owned(), source })
     }
 
     /// Opens the repository as a hook of git finds it: with the objects that are still in quarantine.
@@ -63,12 +57,26 @@ impl Repository {
         let none: [&Path; 0] = [];
         let inner = git2::Repository::open_ext(path, flags, none)
             .context(|| format!("cannot open {} with what is being pushed", path.display()))?;
-        Ok(Repository { inner, path: path.to_owned() })
+        // git-receive-pack(1), "QUARANTINE ENVIRONMENT".
+        let quarantine = std::env::var_os("GIT_OBJECT_DIRECTORY").map(PathBuf::from);
+        let directories: Vec<_> = quarantine.into_iter().chain([inner.commondir().join("objects")]).collect();
+        let source = Source::open(path, &directories)?;
+        Ok(Repository { inner, path: path.to_owned(), source })
     }
 
     /// The library's view of it.
     pub(super) fn raw(&self) -> &git2::Repository {
         &self.inner
+    }
+
+    /// Where its objects are read from.
+    pub(super) fn source(&self) -> &Source {
+        &self.source
+    }
+
+    /// A reader of its objects.
+    pub fn reader(&self) -> Reader<'_> {
+        self.source.reader()
     }
 
     /// Where it lies.
@@ -168,68 +176,25 @@ impl Repository {
     /// Everything in a revision, with what is wrong about its names.
     pub fn tree(&self, revision: &Revision) -> Result<Tree> {
         let top = self.commit(revision)?.tree_id();
-        self.tree_below(top, b"")
+        self.reader().tree(top, b"")
     }
 
     /// What has this name at the top of a revision; the rest of it is not looked at.
     pub fn at_top(&self, revision: &Revision, name: &str) -> Result<Option<AtTop>> {
         let tree = self.commit(revision)?.tree().context(|| format!("cannot read the tree of {revision}"))?;
-        Ok(tree.get_name(name).map(|entry| match entry.filemode() {
-            DIRECTORY => AtTop::Directory,
-            mode => match kind_of(mode) {
-                Kind::File { .. } => AtTop::File(entry.id()),
-                Kind::Link | Kind::Submodule => AtTop::Other,
-            },
+        let kind = |entry: &git2::TreeEntry| Kind::of_mode(entry.filemode().cast_unsigned());
+        Ok(tree.get_name(name).map(|entry| match kind(&entry) {
+            None => AtTop::Directory,
+            Some(Kind::File { .. }) => AtTop::File(entry.id()),
+            Some(Kind::Link | Kind::Submodule) => AtTop::Other,
         }))
-    }
-
-    fn tree_below(&self, top: ObjectId, at: &[u8]) -> Result<Tree> {
-        let mut tree = Tree::default();
-        let mut names = 0;
-        // Not recursive: how deep it goes is the pusher's choice.
-        let mut waiting = vec![(at.to_vec(), top)];
-        while let Some((directory, id)) = waiting.pop() {
-            let shown = || text::printable_bytes(&directory);
-            let listing =
-                self.inner.find_tree(id).context(|| format!("cannot read the directory '{}'", shown()))?;
-            let complaints = tree.complaints.len();
-            Tree::check_names(
-                &mut tree.complaints,
-                &directory,
-                listing.iter().map(|entry| entry.name_bytes().to_vec()).collect(),
-            );
-            if tree.complaints.len() > complaints {
-                continue;
-            }
-            for entry in &listing {
-                let path = join(&directory, entry.name_bytes());
-                names += path.len();
-                match entry.filemode() {
-                    DIRECTORY => {
-                        tree.directories.push(path.clone());
-                        waiting.push((path, entry.id()));
-                    }
-                    mode => tree.entries.push(Entry { kind: kind_of(mode), id: entry.id(), path }),
-                }
-            }
-            if tree.entries.len() + tree.directories.len() > MOST_ENTRIES {
-                return Err(Error::new(format!("the revision has more than {MOST_ENTRIES} files")));
-            }
-            if names > MOST_NAMES {
-                let most = text::bytes(MOST_NAMES as u64);
-                return Err(Error::new(format!("the paths of the revision have more than {most} of names")));
-            }
-        }
-        tree.directories.sort();
-        tree.entries.sort_by(|a, b| a.path.cmp(&b.path));
-        Ok(tree)
     }
 
     /// The tree of a submodule's commit, its paths below `at`.
     pub fn tree_at(&self, commit: ObjectId, at: &[u8]) -> Result<Tree> {
         let top =
             self.inner.find_commit(commit).context(|| format!("cannot read the commit {commit}"))?.tree_id();
-        self.tree_below(top, at)
+        self.reader().tree(top, at)
     }
 
     /// Whether an object is there.
@@ -237,67 +202,16 @@ impl Repository {
         self.inner.odb().is_ok_and(|objects| objects.exists(id))
     }
 
-    /// The bytes of a file.
-    pub fn read(&self, id: ObjectId) -> Result<Vec<u8>> {
-        let objects = self.inner.odb().context(|| "cannot read the repository")?;
-        let object = objects.read(id).context(|| format!("cannot read the object {id}"))?;
-        if object.kind() != ObjectType::Blob {
-            return Err(Error::new(format!("the object {id} is no file")));
-        }
-        Ok(object.data().to_vec())
-    }
-
-    /// Lets `act` see the bytes of a file, which are not copied.
-    pub fn with<T>(&self, id: ObjectId, act: impl FnOnce(&[u8]) -> T) -> Result<T> {
-        let objects = self.inner.odb().context(|| "cannot read the repository")?;
-        let object = objects.read(id).context(|| format!("cannot read the object {id}"))?;
-        if object.kind() != ObjectType::Blob {
-            return Err(Error::new(format!("the object {id} is no file")));
-        }
-        Ok(act(object.data()))
-    }
-
-    /// Writes a file of `size` bytes to `file`, without having all of it in memory: git itself can do that.
-    pub fn stream(&self, id: ObjectId, size: u64, file: &File) -> Result<()> {
-        let cannot = || format!("cannot read the object {id}");
-        let environment = ["PATH", "HOME"].map(|name| (name, std::env::var_os(name).unwrap_or_default()));
-        let output = file.try_clone().context(cannot)?;
-        // Only the blob's id, which is hexadecimal, reaches it.
-        duct::cmd!("git", "-c", "core.bigFileThreshold=1m", "cat-file", "blob", id.to_string())
-            .dir(&self.path)
-            .full_env(environment)
-            .env("GIT_DIR", &self.path)
-            .stdin_null()
-            .stdout_file(output)
-            .stderr_null()
-            .run()
-            .context(cannot)?;
-        match file.metadata().context(cannot)?.len() {
-            written if written == size => Ok(()),
-            written => Err(Error::new(format!("the object {id} has {written} bytes, and not {size}"))),
-        }
-    }
-
-    /// The size of a file in bytes, without reading it.
-    pub fn size(&self, id: ObjectId) -> Result<u64> {
-        let objects = self.inner.odb().context(|| "cannot read the repository")?;
-        let (size, kind) = objects.read_header(id).context(|| format!("cannot read the object {id}"))?;
-        if kind != ObjectType::Blob {
-            return Err(Error::new(format!("the object {id} is no file")));
-        }
-        Ok(size as u64)
-    }
-
     /// The targets of all symlinks of a tree, by path.
     pub fn link_targets(&self, tree: &Tree) -> Result<BTreeMap<Vec<u8>, Vec<u8>>> {
         let links = tree.entries.iter().filter(|entry| entry.kind == Kind::Link);
-        let mut targets = BTreeMap::new();
+        let (reader, mut targets) = (self.reader(), BTreeMap::new());
         for link in links {
-            let size = self.size(link.id)?;
+            let size = reader.size(link.id)?;
             if size > 4095 {
                 return Err(Error::new(format!("{} is a symlink of {size} bytes", link.shown())));
             }
-            targets.insert(link.path.clone(), self.read(link.id)?);
+            targets.insert(link.path.clone(), reader.read(link.id)?);
         }
         Ok(targets)
     }
@@ -360,14 +274,6 @@ fn held(name: &str) -> String {
     format!("refs/receiver/{name}")
 }
 
-fn kind_of(mode: i32) -> Kind {
-    match mode {
-        0o120_000 => Kind::Link,
-        0o160_000 => Kind::Submodule,
-        mode => Kind::File { executable: mode & 0o100 != 0 },
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -390,7 +296,7 @@ mod tests {
         let (file, link) = (blob(&raw, b"text"), blob(&raw, b"../target"));
         let below = tree(&[("more.txt", file, 0o100_644)]);
         let top = tree(&[
-            ("below", below, DIRECTORY),
+            ("below", below, 0o040_000),
             ("receiver.toml", file, 0o100_644),
             ("link", link, 0o120_000),
         ]);

@@ -8,7 +8,8 @@
 //! It lies where no application can write.
 
 use std::cmp::Ordering;
-use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::Path;
 
 use rustix::fs::{FileType, Stat};
@@ -18,6 +19,9 @@ use super::tree::{Kind, ObjectId};
 use crate::app::journal::refuse_newer;
 use crate::app::layout::FORMAT;
 use crate::support::{Context, Error, Result, files};
+
+/// So much of a manifest is read, or written, at a time.
+const BUFFER: usize = 64 << 10;
 
 /// A moment as the filesystem has it: seconds and nanoseconds.
 pub type Moment = (i64, u32);
@@ -162,23 +166,24 @@ impl Manifest {
     /// # Errors
     /// Where it is damaged, or of a newer format.
     pub fn read(path: &Path) -> Result<Option<Manifest>> {
-        let Some(bytes) = files::read_limited(path, 2 << 30)? else { return Ok(None) };
+        let Some(file) = files::open_regular(path)? else { return Ok(None) };
         let damaged = || Error::new(format!("{} is damaged", path.display()));
-        let mut parts = bytes.split(|b| *b == 0);
-        let header: Header =
-            parts.next().and_then(|line| serde_json::from_slice(line).ok()).ok_or_else(damaged)?;
+        let mut parts = Parts { input: BufReader::with_capacity(BUFFER, file), part: Vec::new(), path };
+        let header = parts.next()?.and_then(|line| serde_json::from_slice::<Header>(line).ok());
+        let header = header.ok_or_else(damaged)?;
         refuse_newer(header.format, path)?;
         let mut manifest = Manifest { newest: header.newest, ..Manifest::default() };
-        let mut before: &[u8] = &[];
-        for part in parts.by_ref().take(header.items) {
-            let item = read_item(part).ok_or_else(damaged)?;
-            if !manifest.items.is_empty() && before.cmp(item.path) != Ordering::Less {
+        // No more than that on the word of a file that may be damaged.
+        manifest.reserve(header.items.min(1 << 20));
+        for _ in 0..header.items {
+            let item = parts.next()?.and_then(read_item).ok_or_else(damaged)?;
+            let before = manifest.items.last().map(|kept| path_of(&manifest.paths, kept));
+            if before.is_some_and(|before| before >= item.path) {
                 return Err(damaged());
             }
-            before = item.path;
             manifest.add(item)?;
         }
-        if manifest.items.len() != header.items || parts.next() != Some(&b""[..]) {
+        if !parts.is_at_end() {
             return Err(damaged());
         }
         Ok(Some(manifest))
@@ -193,35 +198,51 @@ impl Manifest {
         serde_json::from_slice::<Header>(line).ok().map(|header| header.newest)
     }
 
-    /// The manifest as it lies on disk.
-    pub fn text(&self) -> Result<Vec<u8>> {
+    /// Writes the manifest as it lies on disk.
+    pub fn write(&self, file: &mut dyn Write) -> std::io::Result<()> {
+        let mut out = BufWriter::with_capacity(BUFFER, file);
         let header = Header { format: FORMAT, newest: self.newest, items: self.items.len() };
-        let mut text = serde_json::to_vec(&header).context(|| "cannot write down a manifest")?;
-        text.push(0);
-        text.reserve(self.paths.len() + self.items.len() * 120);
-        let mut line = String::with_capacity(160);
+        serde_json::to_writer(&mut out, &header)?;
+        out.write_all(&[0])?;
         for item in self.items() {
-            line.clear();
             let Stamp { mode, size, modified, changed, inode, owner } = item.stamp;
-            let (word, id) = match item.what {
-                What::Entry(Kind::Link, id) => ("link", Some(id)),
-                What::Entry(Kind::File { executable: true }, id) => ("program", Some(id)),
-                What::Entry(_, id) => ("file", Some(id)),
-                What::Directory => ("directory", None),
-                What::Gone => ("gone", None),
-            };
-            let id = id.map_or_else(|| "-".to_owned(), |id| id.to_string());
-            let written = write!(
-                line,
-                "{word} {id} {mode:o} {size} {}.{} {}.{} {inode} {}.{} ",
+            match item.what {
+                What::Entry(Kind::Link, id) => write!(out, "link {id}"),
+                What::Entry(Kind::File { executable: true }, id) => write!(out, "program {id}"),
+                What::Entry(_, id) => write!(out, "file {id}"),
+                What::Directory => write!(out, "directory -"),
+                What::Gone => write!(out, "gone -"),
+            }?;
+            write!(
+                out,
+                " {mode:o} {size} {}.{} {}.{} {inode} {}.{} ",
                 modified.0, modified.1, changed.0, changed.1, owner.0, owner.1
-            );
-            written.context(|| "cannot write down a manifest")?;
-            text.extend_from_slice(line.as_bytes());
-            text.extend_from_slice(item.path);
-            text.push(0);
+            )?;
+            out.write_all(item.path)?;
+            out.write_all(&[0])?;
         }
-        Ok(text)
+        out.flush()
+    }
+}
+
+/// Reads what ends in a zero byte, one after the other.
+struct Parts<'a> {
+    input: BufReader<File>,
+    part: Vec<u8>,
+    path: &'a Path,
+}
+
+impl Parts<'_> {
+    /// The next one, without its end; `None` where there is no whole one.
+    fn next(&mut self) -> Result<Option<&[u8]>> {
+        self.part.clear();
+        let read = self.input.read_until(0, &mut self.part);
+        read.context(|| format!("cannot read {}", self.path.display()))?;
+        Ok((self.part.pop() == Some(0)).then_some(self.part.as_slice()))
+    }
+
+    fn is_at_end(&mut self) -> bool {
+        self.input.fill_buf().is_ok_and(<[u8]>::is_empty)
     }
 }
 
@@ -348,7 +369,7 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("m");
         let manifest = sample();
-        std::fs::write(&path, manifest.text().unwrap()).unwrap();
+        manifest.write(&mut File::create(&path).unwrap()).unwrap();
         let read = Manifest::read(&path).unwrap().unwrap();
         let all = |manifest: &Manifest| {
             manifest.items().map(|item| (item.path.to_vec(), item.what, item.stamp)).collect::<Vec<_>>()
@@ -365,7 +386,8 @@ mod tests {
     fn half_a_manifest_is_none() {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("m");
-        let whole = sample().text().unwrap();
+        let mut whole = Vec::new();
+        sample().write(&mut whole).unwrap();
         for length in 0..whole.len() {
             std::fs::write(&path, &whole[..length]).unwrap();
             assert!(Manifest::read(&path).is_err(), "{length} of {} bytes", whole.len());

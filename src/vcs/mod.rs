@@ -9,6 +9,7 @@ pub mod git;
 pub mod hg;
 pub mod links;
 pub mod manifest;
+pub mod objects;
 pub mod paths;
 mod repository;
 mod reuse;

@@ -124,7 +124,7 @@ fn urls(repository: &Repository, tree: &Tree, at: &[u8]) -> Result<BTreeMap<Vec<
         |name: &[u8]| tree.find(&join(at, name)).filter(|entry| matches!(entry.kind, Kind::File { .. }));
     let Some(file) = file(b".gitmodules") else {
         let Some(file) = file(b".hgsub") else { return Ok(BTreeMap::new()) };
-        let addresses = hg::subrepositories::addresses(&repository.read(file.id)?);
+        let addresses = hg::subrepositories::addresses(&repository.reader().read(file.id)?);
         let whole = |(path, address): (Vec<u8>, String)| match address.strip_prefix("[git]") {
             Some(url) => (join(at, &path), (url.to_owned(), Vcs::Git)),
             None => (join(at, &path), (address, Vcs::Mercurial)),

@@ -22,6 +22,18 @@ pub enum Kind {
     Submodule,
 }
 
+impl Kind {
+    /// What git's mode of an entry stands for; `None` is a directory.
+    pub(super) fn of_mode(mode: u32) -> Option<Kind> {
+        match mode & 0o170_000 {
+            0o040_000 => None,
+            0o120_000 => Some(Kind::Link),
+            0o160_000 => Some(Kind::Submodule),
+            _ => Some(Kind::File { executable: mode & 0o100 != 0 }),
+        }
+    }
+}
+
 /// A file, symlink or submodule of a tree.
 #[derive(Clone, Debug)]
 pub struct Entry {
@@ -84,7 +96,7 @@ impl Tree {
     }
 
     /// Takes up one directory's names; says which of them may not be.
-    pub(super) fn check_names(complaints: &mut Vec<String>, directory: &[u8], mut names: Vec<Vec<u8>>) {
+    pub(super) fn check_names(complaints: &mut Vec<String>, directory: &[u8], mut names: Vec<&[u8]>) {
         names.sort_unstable();
         for (at, name) in names.iter().enumerate() {
             let shown = || printable_bytes(&join(directory, name));

@@ -13,15 +13,15 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::export::{Given, is_lfs_pointer, lfs_refusal};
-use super::git::Repository;
 use super::manifest::{Cursor, Item, Moment, Stamp, What};
+use super::objects::Reader;
 use super::reuse::{open_directory, put_away};
 use super::times::{Sharing, Time, set_to, time_of};
 use super::tree::{Entry, Kind};
 use crate::support::{Context, Error, Result, clock};
 
 /// A file that is larger is not read into memory.
-const LARGE: u64 = 8 << 20;
+pub(super) const LARGE: u64 = 4 << 20;
 
 /// How a file came to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +45,7 @@ pub(super) struct Done<'a> {
 
 /// One thread of an export.
 pub(super) struct Writer<'a> {
-    pub(super) repository: &'a Repository,
+    pub(super) reader: &'a Reader<'a>,
     pub(super) top: &'a OwnedFd,
     pub(super) given: &'a Given<'a>,
     /// Whether the filesystem lets files share blocks, as far as it was tried.
@@ -105,7 +105,7 @@ impl<'a> Writer<'a> {
         }
         let cannot = || format!("cannot make {}", entry.shown());
         let Kind::File { executable } = entry.kind else {
-            let target = self.repository.read(entry.id)?;
+            let target = self.reader.read(entry.id)?;
             rustix::fs::symlinkat(OsStr::from_bytes(&target), directory, name).context(cannot)?;
             let about = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).context(cannot)?;
             return Ok(Done { entry, stamp: Stamp::of(&about), way: Way::Written, is_new: false });
@@ -227,9 +227,9 @@ impl<'a> Writer<'a> {
     fn fill(&self, entry: &Entry, size: u64, file: &File) -> Result<()> {
         let cannot = || format!("cannot write {}", entry.shown());
         if size > LARGE {
-            return self.repository.stream(entry.id, size, file).context(cannot);
+            return self.reader.stream(entry.id, size, file).context(cannot);
         }
-        self.repository.with(entry.id, |bytes| {
+        self.reader.with(entry.id, size, |bytes| {
             if is_lfs_pointer(bytes) {
                 return Err(lfs_refusal(entry));
             }

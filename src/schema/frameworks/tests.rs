@@ -8,7 +8,7 @@ fn check(detector: Detector, marked: &[&str]) {
     let marked: Vec<&'static str> = marked.iter().map(|path| &*path.to_string().leak()).collect();
     let tree: Vec<TreeFile> = marked
         .iter()
-        .map(|marked| TreeFile { path: path(marked).as_bytes(), oid: "1", is_link: false })
+        .map(|marked| TreeFile { path: path(marked).as_bytes(), oid: &"1", is_link: false })
         .collect();
     let found = find(&tree);
     let of = |mark: char| -> BTreeSet<&str> {
@@ -226,6 +226,6 @@ fn several_frameworks_are_put_together() {
 #[test]
 fn a_path_that_is_not_utf_8_counts() {
     let tree = [b"manage.py".as_slice(), b"\xff/migrations/\xfe.py"];
-    let tree = tree.map(|path| TreeFile { path, oid: "1", is_link: false });
+    let tree = tree.map(|path| TreeFile { path, oid: &"1", is_link: false });
     assert_eq!(find(&tree).files.len(), 1);
 }
