@@ -11,7 +11,7 @@ use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 
 use super::git::Repository;
-use super::manifest::{Item, Manifest, Stamp, What};
+use super::manifest::{self, Item, Manifest, Stamp, What};
 use super::reuse::Wanted;
 use super::submodules::Part;
 use super::times::Older;
@@ -239,10 +239,18 @@ fn remember_gone(manifest: &mut Manifest, older: &Manifest) -> Result<()> {
     let recent = |item: &Item| {
         item.stamp.modified.0 >= now && matches!(item.what, What::Gone | What::Entry(Kind::File { .. }, _))
     };
-    let gone: Vec<Item> =
-        older.items().filter(recent).filter(|item| manifest.find(item.path).is_none()).collect();
-    for item in gone {
-        manifest.add(Item { what: What::Gone, ..item })?;
+    let mut gone: Vec<(Vec<u8>, Item)> = Vec::new();
+    for item in older.items().filter(recent) {
+        let path = item.path.strip_suffix(b"/").unwrap_or(item.path);
+        match manifest.find(path).map(|item| item.what) {
+            None => gone.push((path.to_owned(), item)),
+            Some(What::Directory | What::Entry(Kind::Link, _)) => gone.push((manifest::left(path), item)),
+            // Its time is later.
+            Some(_) => {}
+        }
+    }
+    for (path, item) in gone {
+        manifest.add(Item { path: &path, what: What::Gone, ..item })?;
     }
     manifest.sort();
     Ok(())

@@ -66,7 +66,8 @@ pub enum What {
     Entry(Kind, ObjectId),
     /// A directory.
     Directory,
-    /// A path that an earlier release had: nothing is there, but its time must not come again so soon.
+    /// A file that an earlier release had: it is not there, but its time must not come again so soon. Where something
+    /// else is in its place, a slash is behind its path, which no other item has.
     Gone,
 }
 
@@ -146,6 +147,11 @@ impl Manifest {
         Some(self.item(&self.items[at]))
     }
 
+    /// The second of a file that was at a path before a link or a directory.
+    pub fn left_at(&self, path: &[u8]) -> Option<i64> {
+        self.find(&left(path)).map(|item| item.stamp.modified.0)
+    }
+
     /// A reader that finds paths in order faster than [`Manifest::find`] does.
     pub fn cursor(&self) -> Cursor<'_> {
         Cursor { manifest: self, at: 0 }
@@ -223,6 +229,11 @@ impl Manifest {
         }
         out.flush()
     }
+}
+
+/// How a file is named that was where something else is.
+pub(super) fn left(path: &[u8]) -> Vec<u8> {
+    [path, b"/"].concat()
 }
 
 /// Reads what ends in a zero byte, one after the other.

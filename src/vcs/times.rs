@@ -76,6 +76,9 @@ pub(super) fn time_of(entry: &Entry, older: Option<&Older>, before: Option<&Item
         let seen = older.look(&entry.path).map_or(i64::MIN, |stamp| stamp.modified.0);
         last = last.max(item.stamp.modified.0).max(seen);
     }
+    if let Some(second) = older.manifest.left_at(&entry.path) {
+        last = last.max(second);
+    }
     if last < clock::of_files().0 { Time::Now } else { Time::Later(last.saturating_add(1)) }
 }
 

@@ -443,3 +443,40 @@ pub fn unchanged_files_keep_their_modification_time_over_releases_and_new_conten
         assert_eq!(distinct, seen, "{name} kept its second while its content changed");
     }
 }
+
+#[test]
+fn a_file_that_was_a_link_or_a_directory_in_between_never_gets_a_time_that_its_path_had() {
+    use std::os::unix::fs::symlink;
+    let world = World::with_app();
+    let place = world.laptop().join("one");
+    world.file("receiver.toml", "[database]\nengine = \"none\"\n");
+    let mut seen = std::collections::BTreeSet::new();
+    let mut push = |text: &str| {
+        world.commit("next");
+        world.push().ok().says("live: ");
+        if place.is_file() && !place.is_symlink() {
+            let second = time_of(&world, "one").div_euclid(1_000_000_000);
+            assert!(
+                seen.insert(second),
+                "with '{text}' the path has a second that it had with another content"
+            );
+        }
+    };
+    // As fast as it goes: the times of new content run ahead of the clock.
+    for text in 0..12 {
+        world.file("one", &format!("{text}\n"));
+        push(&text.to_string());
+    }
+    std::fs::remove_file(&place).unwrap();
+    symlink("receiver.toml", &place).unwrap();
+    push("link");
+    std::fs::remove_file(&place).unwrap();
+    world.file("one", "after the link\n");
+    push("after the link");
+    std::fs::remove_file(&place).unwrap();
+    world.file("one/below", "in a directory\n");
+    push("directory");
+    std::fs::remove_dir_all(&place).unwrap();
+    world.file("one", "after the directory\n");
+    push("after the directory");
+}
