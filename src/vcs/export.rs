@@ -186,11 +186,10 @@ fn chunks(part: &Part) -> Vec<(&[Entry], &[u64])> {
     let (mut large, mut chunks) = (Vec::new(), Vec::new());
     let (mut entries, mut sizes) = (part.tree.entries.as_slice(), part.sizes.as_slice());
     while let Some(first) = sizes.first() {
-        let is_large = *first > writer::LARGE;
-        let few = sizes.iter().take(MOST).take_while(|size| **size <= writer::LARGE).count().max(1);
-        let (chunk, list) = (few, if is_large { &mut large } else { &mut chunks });
-        list.push((&entries[..chunk], &sizes[..chunk]));
-        (entries, sizes) = (&entries[chunk..], &sizes[chunk..]);
+        let list = if *first > writer::LARGE { &mut large } else { &mut chunks };
+        let count = sizes.iter().take(MOST).take_while(|size| **size <= writer::LARGE).count().max(1);
+        list.push((&entries[..count], &sizes[..count]));
+        (entries, sizes) = (&entries[count..], &sizes[count..]);
     }
     large.append(&mut chunks);
     large

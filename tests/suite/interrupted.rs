@@ -75,6 +75,19 @@ fn a_power_cut_while_packages_are_unpacked_is_made_good_by_the_same_command() {
 }
 
 #[test]
+fn a_package_that_a_power_cut_left_half_unpacked_is_unpacked_again() {
+    let site = Site::new();
+    site.sh("apt-get update -qq && apt-get install -y -qq liberror-perl").ok();
+    // As dpkg writes it down, in its journal, before it unpacks.
+    let half = "awk -v RS= '/^Package: liberror-perl\\n/' /var/lib/dpkg/status \
+                | sed 's/^Status: .*/Status: install reinstreq half-installed/' >/var/lib/dpkg/updates/0001";
+    site.sh(&format!("{half}; grep -q reinstreq /var/lib/dpkg/updates/0001")).ok();
+    let setup = "receiver setup app --domain app.example --database none --key /root/key.pub 2>&1";
+    site.sh(setup).ok().says("made      packages").says("app is ready");
+    site.sh("dpkg --audit; ! grep reinstreq /var/lib/dpkg/status").ok();
+}
+
+#[test]
 fn a_full_disk_and_a_server_without_a_network_are_told_with_the_way_on() {
     let site = Site::new();
     let setup = "receiver setup app --domain app.example --database none --key /root/key.pub 2>&1";

@@ -26,18 +26,22 @@ impl Act for Packages {
         // The lists may be older than what the mirrors have; where they cannot be read anew, what is there may do.
         let lists = run("apt-get", &["update", "-qq", "-o", "APT::Update::Error-Mode=any"]).err();
         let missing = self.missing();
-        let install = || {
-            let install =
-                ["install", "-y", "-qq", "--no-install-recommends", "-o", WAITING, "-o", PLAIN, "--"];
-            run("apt-get", &[&install[..], &missing[..]].concat()).map(drop)
+        let install = |packages: &[&str], more: &[&str]| {
+            let install = ["install", "-y", "-qq", "--no-install-recommends", "-o", WAITING, "-o", PLAIN];
+            run("apt-get", &[&install[..], more, &["--"], packages].concat()).map(drop)
         };
-        let installed = install().or_else(|error| {
+        let installed = install(&missing, &[]).or_else(|error| {
             if !error.one_line().contains("dpkg was interrupted") {
                 return Err(error);
             }
-            // By the end of the machine, or of a run before this one.
-            run("dpkg", &["--configure", "-a"])?;
-            install()
+            // By the end of the machine, or of a run before this one. What was half unpacked then nobody can configure,
+            // and apt leaves it so unless it is named.
+            let configured = run("dpkg", &["--configure", "-a"]);
+            let states =
+                run("dpkg-query", &["--show", "--showformat=${db:Status-Eflag} ${binary:Package}\n"])?;
+            let half: Vec<&str> = states.lines().filter_map(|line| line.strip_prefix("reinstreq ")).collect();
+            if half.is_empty() { configured.map(drop) } else { install(&half, &["--reinstall"]) }?;
+            install(&missing, &[])
         });
         installed.map_err(|error| {
             let missing = missing.join(" ");
