@@ -268,3 +268,35 @@ pub fn lfs_refusal(entry: &Entry) -> Error {
     Error::new(format!("{} is a pointer of Git LFS, and not the file itself", entry.shown()))
         .hint("put the file itself into the repository: `git lfs migrate export`, or bring it by shared/")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_file_is_written_by_one_thread_and_large_ones_come_first_and_alone() {
+        let large = writer::LARGE + 1;
+        let mut sizes = vec![writer::LARGE; 300];
+        for at in [0, 5, 6, 299] {
+            sizes[at] = large;
+        }
+        let entry = |number: usize| Entry {
+            path: format!("{number:03}").into_bytes(),
+            kind: Kind::File { executable: false },
+            id: super::super::tree::ObjectId::ZERO_SHA1,
+        };
+        let tree = super::super::Tree { entries: (0..300).map(entry).collect(), ..Default::default() };
+        let part = Part { sizes, ..Part::new("none".into(), tree) };
+        let found = chunks(&part);
+        assert!(found[..4].iter().all(|(_, sizes)| *sizes == [large]));
+        assert!(found[4..].iter().all(|(entries, sizes)| {
+            entries.len() == sizes.len() && sizes.len() <= 128 && !sizes.contains(&large)
+        }));
+        let mut paths: Vec<&[u8]> =
+            found.iter().flat_map(|(entries, _)| *entries).map(|entry| entry.path.as_slice()).collect();
+        paths.sort_unstable();
+        assert!(
+            paths.iter().eq(&part.tree.entries.iter().map(|entry| entry.path.as_slice()).collect::<Vec<_>>())
+        );
+    }
+}

@@ -301,6 +301,9 @@ mod tests {
         }
         let refused = reader.tree(ids[0], b"").unwrap_err().one_line();
         assert_eq!(refused, format!("cannot read the directory '': the object {} is no directory", ids[0]));
+        let damaged = git.odb().unwrap().write(git2::ObjectType::Tree, b"100644 cut\0short").unwrap();
+        let refused = reader.tree(damaged, b"at").unwrap_err().one_line();
+        assert!(refused.starts_with("the directory 'at' is damaged"), "{refused}");
         let nobody = ObjectId::from_bytes(&[7; 20]).unwrap();
         let refused = reader.read(nobody).unwrap_err().one_line();
         assert_eq!(refused, format!("cannot read the object {nobody}: it is not in the repository"));

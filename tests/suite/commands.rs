@@ -365,3 +365,14 @@ fn a_dry_run_changes_nothing_and_says_what_would_change() {
     world.receiver(&["env", "app", "unset", "NONE", "--dry-run"]).fails(2);
     world.receiver(&["config", "app", "keep.releases", "none", "--dry-run"]).fails(2);
 }
+
+#[test]
+fn a_command_reads_the_repository_where_the_directory_that_it_is_typed_in_is_gone() {
+    let world = World::with_app();
+    world.file("receiver.toml", "[database]\nengine = \"none\"\n").file("index.html", "1\n");
+    world.commit("one");
+    world.push().ok();
+    let typed =
+        format!("mkdir gone && cd gone && rmdir ../gone && exec '{}' verify app", crate::world::PROGRAM);
+    world.run("sh", world.place(), &["-c", &typed]).ok().says("compared");
+}
