@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::joblog::JobLog;
 use super::look::{Look, Scene};
-use super::spare;
+use super::spare::{self, Spare};
 use super::stop::Stopper;
 use crate::app::guard::Guard;
 use crate::app::record::Record;
@@ -36,11 +36,11 @@ pub struct Exporting<'a> {
 
 impl Exporting<'_> {
     /// Brings the release's directory to what the revision says, and writes its manifest.
-    pub fn run(&self) -> Result<Exported> {
+    pub fn run(&self, spare: Option<Spare>) -> Result<Exported> {
         let begun = Instant::now();
         let app = self.guard.app();
         let place = app.release(self.id);
-        let exported = match spare::take(self.guard, self.id)? {
+        let exported = match spare::take(self.guard, spare, self.id)? {
             Some(spare) => self.over_spare(&place, &spare)?,
             None => self.afresh(&place)?,
         };

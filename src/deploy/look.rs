@@ -102,6 +102,53 @@ pub struct Request<'a> {
 
 /// Looks at a revision. What cannot be deployed is an error that names every reason.
 pub fn at(app: &App, repository: &Repository, scene: &Scene, request: &Request) -> Result<Look> {
+    let sealed = scene.live.as_ref().and_then(|live| scene.releases.sealed(live));
+    // What the live release wrote is read while the revision is: each has a word on every file.
+    let (inspected, exported) = std::thread::scope(|threads| {
+        let exported = sealed.map(|live| threads.spawn(|| exported(app, live)));
+        let inspected = inspect(app, repository, request);
+        (inspected, exported.and_then(|read| read.join().unwrap_or_default()))
+    });
+    let Inspected { lineage, settings, said, fingerprint, mut parts } = inspected?;
+    let live = scene.live_record(app)?;
+    let size = export::measure(repository.objects(), &mut parts, exported.as_ref())?;
+    let difference =
+        live.map(|live| difference(repository.objects(), live, &fingerprint, &said)).transpose()?;
+    let changed_files = live
+        .and_then(|live| changed_files(repository, request.revision, live, &parts, exported.as_ref()))
+        .unwrap_or(parts[0].tree.entries.len());
+    let question = schema::question(fingerprint.detector, &said.said());
+    let left = left(app, repository, scene, &settings, &fingerprint, &said);
+    let (next_version, brought) = brought(app, scene, request)?;
+    let plan = plan::decide(&Facts {
+        app: app.name(),
+        revision: request.revision,
+        settings: &settings,
+        options: request.options,
+        live,
+        seed: branches::seed(app, lineage.as_ref(), scene)?,
+        brought,
+        next_version,
+        left,
+        detector: fingerprint.detector.to_string(),
+        difference,
+        size,
+        changed_files,
+        again: request.again,
+    })?;
+    Ok(Look { settings, fingerprint, parts, plan, size, question, exported: exported.map(Arc::new) })
+}
+
+/// What a revision says, whatever is live.
+struct Inspected {
+    lineage: Option<Lineage>,
+    settings: Settings,
+    said: Words,
+    fingerprint: Fingerprint,
+    parts: Vec<Part>,
+}
+
+fn inspect(app: &App, repository: &Repository, request: &Request) -> Result<Inspected> {
     let tree = repository.tree(request.revision)?;
     refuse(&tree.complaints)?;
     let lineage = lineage(app, request.unborn)?;
@@ -128,34 +175,7 @@ pub fn at(app: &App, repository: &Repository, scene: &Scene, request: &Request) 
         refuse_links(&tree, &links, &settings)?;
     }
     parts.insert(0, Part::new(repository.objects().path().to_owned(), tree));
-    let live = scene.live_record(app)?;
-    let exported = live.and_then(|live| exported(app, live));
-    let size = export::measure(repository.objects(), &mut parts, exported.as_ref())?;
-    let difference =
-        live.map(|live| difference(repository.objects(), live, &fingerprint, &said)).transpose()?;
-    // The revision of a release is held by a ref; where it is gone all the same, all is new.
-    let changed = live.and_then(|live| repository.changed_paths(&live.revision, request.revision).ok());
-    let changed_files = changed.map_or(parts[0].tree.entries.len(), |changed| changed.len());
-    let question = schema::question(fingerprint.detector, &said.said());
-    let left = left(app, repository, scene, &settings, &fingerprint, &said);
-    let (next_version, brought) = brought(app, scene, request)?;
-    let plan = plan::decide(&Facts {
-        app: app.name(),
-        revision: request.revision,
-        settings: &settings,
-        options: request.options,
-        live,
-        seed: branches::seed(app, lineage.as_ref(), scene)?,
-        brought,
-        next_version,
-        left,
-        detector: fingerprint.detector.to_string(),
-        difference,
-        size,
-        changed_files,
-        again: request.again,
-    })?;
-    Ok(Look { settings, fingerprint, parts, plan, size, question, exported: exported.map(Arc::new) })
+    Ok(Inspected { lineage, settings, said, fingerprint, parts })
 }
 
 /// The number of a version that opens now, and the data that it begins with, where some was brought along.
@@ -191,6 +211,23 @@ fn exported(app: &App, record: &Record) -> Option<Manifest> {
         log::debug!("{}", error.one_line());
         None
     })
+}
+
+/// In how many files a revision differs from what is live; `None` where nobody knows any more what that has.
+fn changed_files(
+    repository: &Repository,
+    revision: &Revision,
+    live: &Record,
+    parts: &[Part],
+    exported: Option<&Manifest>,
+) -> Option<usize> {
+    // A hook does not look into submodules, of whose files the manifest speaks.
+    let is_whole = parts.len() > 1 || parts[0].tree.submodules().next().is_none();
+    match exported.filter(|_| is_whole) {
+        Some(exported) => Some(export::changes(parts, exported)),
+        // The revision of a release is held by a ref.
+        None => repository.changed_paths(&live.revision, revision).ok().map(|changed| changed.len()),
+    }
 }
 
 /// The settings of a revision, with the server's.

@@ -14,6 +14,7 @@ use super::joblog::{JobLog, Line};
 use super::look::{Look, Scene};
 use super::opening::Opening;
 use super::queue::Job;
+use super::spare::Spare;
 use super::stage::Stage;
 use super::stop::Stopper;
 use super::underway::{Step, Underway};
@@ -217,7 +218,7 @@ impl<'a> Making<'a> {
     }
 
     /// Writes the tree of the revision, after a look at the space that is left.
-    pub fn export(&mut self) -> Result<()> {
+    pub fn export(&mut self, spare: Option<Spare>) -> Result<()> {
         room::make(self.guard, self.look, &self.log)?;
         let exporting = Exporting {
             guard: self.guard,
@@ -227,7 +228,7 @@ impl<'a> Making<'a> {
             id: &self.record.id,
             older: self.older.as_ref(),
         };
-        self.exported = Some(exporting.run()?);
+        self.exported = Some(exporting.run(spare)?);
         self.record.exported = Some(Timestamp::now());
         death::point("exported");
         Ok(())

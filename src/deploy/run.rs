@@ -11,6 +11,7 @@ use super::making::{Attempt, Making};
 use super::opening::{self, Opening};
 use super::plan::{Action, Data, SchemaChanged};
 use super::queue::{Job, Options, Order, SchemaSaid};
+use super::spare::{self, Spare};
 use super::stop::Stopper;
 use super::turn::{self, Turn};
 use super::underway::Underway;
@@ -105,7 +106,12 @@ fn attempt(
     stopper.check()?;
     let scene = Scene::read(&app)?;
     refuse_locked(&app, &scene)?;
-    let look = look(&app, job, options, &scene)?;
+    // Its manifest is read while the revision is looked at.
+    let (look, spare) = std::thread::scope(|threads| {
+        let spare = threads.spawn(|| spare::look(&app));
+        (look(&app, job, options, &scene), spare.join().unwrap_or_default())
+    });
+    let look = look?;
     if look.plan.action == Action::Skip {
         return Ok(Ended::Skipped(scene.live, look.plan.reason));
     }
@@ -113,7 +119,7 @@ fn attempt(
     let mut hold = None;
     let old = job.options.adopts.then(|| Old::of(&app));
     let attempt = Attempt { job, log, look: &look, scene: &scene, stopper, old: old.as_ref() };
-    let made = make(guard, underway, attempt, &mut hold);
+    let made = make(guard, underway, attempt, spare, &mut hold);
     let ended = conclude(guard, underway, attempt, made);
     // The door is open again by now, whatever happened: those who were held go on.
     if let Some(hold) = hold {
@@ -228,12 +234,13 @@ fn make(
     guard: &mut Guard,
     underway: &mut Underway,
     attempt: Attempt,
+    spare: Option<Spare>,
     hold: &mut Option<Hold>,
 ) -> Result<Made> {
     let Attempt { log, look, .. } = attempt;
     let mut making = Making::begin(guard, underway, attempt, hold)?;
     let opening = making.opening()?;
-    making.export()?;
+    making.export(spare)?;
     making.link_shared()?;
     making.carry_cache()?;
     opening.prepare(making.app())?;

@@ -43,15 +43,31 @@ pub fn retire(guard: &Guard, id: &ReleaseId) -> Result<()> {
     Ok(())
 }
 
-/// Moves the spare to the place of a release that is being made; answers what its export had written. `None` where there
-/// is none that can be taken.
-pub fn take(guard: &Guard, id: &ReleaseId) -> Result<Option<Manifest>> {
+/// A spare, as far as it was looked at.
+pub struct Spare {
+    name: ReleaseName,
+    /// What its export wrote.
+    manifest: Manifest,
+}
+
+/// Looks whether there is a spare. It is taken by [`take`], which looks again.
+pub fn look(app: &App) -> Option<Spare> {
+    let names = files::names_in(&app.spare()).ok()?;
+    let [name] = names.as_slice() else { return None };
+    let name = name.parse::<ReleaseName>().ok()?;
+    let manifest = Manifest::read(&app.manifest(&name)).ok()??;
+    Some(Spare { name, manifest })
+}
+
+/// Moves the spare that was seen to the place of a release that is being made; answers what its export had written.
+/// `None` where it cannot be taken.
+pub fn take(guard: &Guard, seen: Option<Spare>, id: &ReleaseId) -> Result<Option<Manifest>> {
     let app = guard.app();
     let names = files::names_in(&app.spare())?;
-    let [name] = names.as_slice() else { return give_up(guard) };
-    let Ok(name) = name.parse::<ReleaseName>() else { return give_up(guard) };
+    let Some(Spare { name, manifest }) = seen.filter(|seen| names == [seen.name.as_str()]) else {
+        return give_up(guard);
+    };
     let place = app.spare().join(name.as_str());
-    let Ok(Some(manifest)) = Manifest::read(&app.manifest(&name)) else { return give_up(guard) };
     let Some(_lock) = claim(&place).filter(|_| files::is_directory(&place)) else { return give_up(guard) };
     guard.take_spare(&name, id)?;
     death::point("spare-taken");

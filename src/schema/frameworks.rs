@@ -164,11 +164,19 @@ pub(super) fn find<'a>(tree: &[TreeFile<'a>]) -> Found<'a> {
     let own: Vec<TreeFile<'a>> = tree.iter().copied().filter(|file| !is_vendored(file.path)).collect();
     let landmarks = Landmarks::of(&own);
     let mut found = Found { detector: Detector::None, files: vec![], lockfiles: vec![] };
-    for framework in FRAMEWORKS {
-        framework.add_to(&mut found, &own, &landmarks);
+    // Each path is looked at once, for all of them: a tree has many more paths than a processor has at hand.
+    let mut homes = vec![BTreeSet::new(); FRAMEWORKS.len()];
+    for file in &own {
+        for (framework, homes) in FRAMEWORKS.iter().zip(&mut homes) {
+            homes.extend(framework.homes(file.path));
+        }
+    }
+    for (framework, homes) in FRAMEWORKS.iter().zip(&homes) {
+        framework.add_to(&mut found, homes, &own, &landmarks);
     }
     if found.detector == Detector::None {
-        SQL.add_to(&mut found, &own, &landmarks);
+        let homes = own.iter().flat_map(|file| SQL.homes(file.path)).collect();
+        SQL.add_to(&mut found, &homes, &own, &landmarks);
     }
     if found.detector == Detector::Django && landmarks.migrated.is_empty() {
         found.detector = Detector::DjangoModels;
@@ -182,8 +190,13 @@ pub(super) fn is_sql(path: &[u8]) -> bool {
 }
 
 impl Framework {
-    fn add_to<'a>(&self, found: &mut Found<'a>, tree: &[TreeFile<'a>], landmarks: &Landmarks) {
-        let homes: BTreeSet<&[u8]> = tree.iter().flat_map(|file| self.homes(file.path)).collect();
+    fn add_to<'a>(
+        &self,
+        found: &mut Found<'a>,
+        homes: &BTreeSet<&[u8]>,
+        tree: &[TreeFile<'a>],
+        landmarks: &Landmarks,
+    ) {
         if homes.is_empty() {
             return;
         }

@@ -12,6 +12,7 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 
 use super::git::Repository;
 use super::manifest::{self, Item, Manifest, Stamp, What};
+use super::objects::Source;
 use super::reuse::Wanted;
 use super::submodules::Part;
 use super::times::Older;
@@ -44,17 +45,8 @@ pub fn measure(repository: &Repository, parts: &mut [Part], known: Option<&Manif
             opened = Repository::open(&part.repository)?;
             &opened
         };
-        let reader = repository.reader();
-        let mut known = known.map(Manifest::cursor);
-        part.sizes.clear();
-        for entry in &part.tree.entries {
-            let item = known.as_mut().and_then(|known| known.find(&entry.path));
-            let bytes = match item {
-                _ if entry.kind == Kind::Submodule => 0,
-                Some(item) if item.what == What::Entry(entry.kind, entry.id) => item.stamp.size,
-                _ => reader.size(entry.id)?,
-            };
-            part.sizes.push(bytes);
+        part.sizes = sizes(repository.source(), &part.tree.entries, known)?;
+        for (entry, bytes) in part.tree.entries.iter().zip(&part.sizes) {
             if entry.kind != Kind::Submodule {
                 size.files += 1;
                 size.bytes += bytes;
@@ -65,6 +57,55 @@ pub fn measure(repository: &Repository, parts: &mut [Part], known: Option<&Manif
     }
     size.allocated += size.directories * 4096;
     Ok(size)
+}
+
+/// In how many paths the parts differ from what an export wrote.
+pub fn changes(parts: &[Part], exported: &Manifest) -> usize {
+    let is_entry = |item: &Item| matches!(item.what, What::Entry(..));
+    let (mut found, mut other) = (0, 0);
+    for part in parts {
+        let mut there = exported.cursor();
+        for entry in part.tree.entries.iter().filter(|entry| entry.kind != Kind::Submodule) {
+            match there.find(&entry.path).filter(is_entry) {
+                Some(item) => {
+                    found += 1;
+                    other += usize::from(item.what != What::Entry(entry.kind, entry.id));
+                }
+                None => other += 1,
+            }
+        }
+    }
+    // Of those that were there, whichever was not found is gone.
+    other + exported.items().filter(is_entry).count() - found
+}
+
+/// How large each entry is, asked in as many threads as there are processors.
+fn sizes(source: &Source, entries: &[Entry], known: Option<&Manifest>) -> Result<Vec<u64>> {
+    const LEAST: usize = 512;
+    let ask = |entries: &[Entry]| -> Result<Vec<u64>> {
+        let reader = source.reader();
+        let mut known = known.map(Manifest::cursor);
+        let of = |entry: &Entry| match known.as_mut().and_then(|known| known.find(&entry.path)) {
+            _ if entry.kind == Kind::Submodule => Ok(0),
+            Some(item) if item.what == What::Entry(entry.kind, entry.id) => Ok(item.stamp.size),
+            _ => reader.size(entry.id),
+        };
+        entries.iter().map(of).collect()
+    };
+    let stretch = entries.len().div_ceil(threads()).max(LEAST);
+    let (mine, others) = entries.split_at(stretch.min(entries.len()));
+    std::thread::scope(|scope| {
+        let others: Vec<_> = others.chunks(stretch).map(|some| scope.spawn(move || ask(some))).collect();
+        let mut sizes = ask(mine)?;
+        for other in others {
+            sizes.append(&mut other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
+        }
+        Ok(sizes)
+    })
+}
+
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(2, usize::from)
 }
 
 /// What an export may take over.
@@ -159,24 +200,28 @@ fn write_files<'a>(
     };
     let repository = Repository::open(&part.repository)?;
     let source = repository.source();
-    let work = || -> Result<Vec<Done<'a>>> {
+    let work = || -> Result<Vec<Vec<Done<'a>>>> {
         let reader = source.reader();
         let mut writer = Writer { reader: &reader, top, given, blocks: &blocks, owner, directory: None };
         let mut done = Vec::new();
         while let Some((entries, sizes)) = chunks.get(next.fetch_add(1, Ordering::Relaxed)) {
-            writer.write_all(entries, sizes, &mut done, &go_on)?;
+            done.push(writer.write_all(entries, sizes, &go_on)?);
         }
         Ok(done)
     };
     let watched = || work().inspect_err(|_| failed.store(true, Ordering::Relaxed));
-    let threads = std::thread::available_parallelism().map_or(2, usize::from).min(chunks.len()).max(1);
-    let results: Vec<Result<Vec<Done<'a>>>> = std::thread::scope(|scope| {
+    let threads = threads().min(chunks.len()).max(1);
+    let results: Vec<Result<Vec<Vec<Done<'a>>>>> = std::thread::scope(|scope| {
         let others: Vec<_> = (1..threads).map(|_| scope.spawn(watched)).collect();
         let mine = watched();
         let died = |_| Err(Error::new("a thread of the export died"));
         std::iter::once(mine).chain(others.into_iter().map(|one| one.join().unwrap_or_else(died))).collect()
     });
-    results.into_iter().collect()
+    let mut done: Vec<Vec<Done>> =
+        results.into_iter().collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
+    // In the order of paths, as they were before they were shared out.
+    done.sort_by(|a, b| a.first().map(|done| &done.entry.path).cmp(&b.first().map(|done| &done.entry.path)));
+    Ok(done)
 }
 
 /// What one thread writes at a time: neighbours, whose directory it opens once, or one large file. Those come first, since
@@ -200,7 +245,18 @@ fn account(done: Vec<Vec<Done>>, wanted: &Wanted, top: &OwnedFd, older: Option<&
     let mut exported = Exported { few: Some(Vec::new()), ..Exported::default() };
     let manifest = &mut exported.manifest;
     manifest.reserve(done.iter().map(Vec::len).sum::<usize>() + wanted.directories.len() + 1);
+    let cannot = || "cannot look at what was exported";
+    let mut directories = std::iter::once(&b""[..]).chain(wanted.directories.iter().copied()).peekable();
+    let add = |manifest: &mut Manifest, path: &[u8]| {
+        let name = if path.is_empty() { b"." } else { path };
+        let about = rustix::fs::statat(top, name, AtFlags::SYMLINK_NOFOLLOW).context(cannot)?;
+        manifest.add(Item { path, what: What::Directory, stamp: Stamp::of(&about) })
+    };
     for done in done.into_iter().flatten() {
+        // Both are in order: so is what they are put into.
+        while let Some(directory) = directories.next_if(|directory| **directory < *done.entry.path) {
+            add(manifest, directory)?;
+        }
         let what = What::Entry(done.entry.kind, done.entry.id);
         manifest.add(Item { path: &done.entry.path, what, stamp: done.stamp })?;
         if done.is_new {
@@ -218,12 +274,7 @@ fn account(done: Vec<Vec<Done>>, wanted: &Wanted, top: &OwnedFd, older: Option<&
             exported.few.take_if(|few| few.len() > FEW);
         }
     }
-    let cannot = || "cannot look at what was exported";
-    for directory in std::iter::once(&&b"."[..]).chain(&wanted.directories) {
-        let about = rustix::fs::statat(top, *directory, AtFlags::SYMLINK_NOFOLLOW).context(cannot)?;
-        let path = if *directory == b"." { b"" } else { *directory };
-        manifest.add(Item { path, what: What::Directory, stamp: Stamp::of(&about) })?;
-    }
+    directories.try_for_each(|directory| add(manifest, directory))?;
     manifest.sort();
     if let Some(older) = older {
         remember_gone(manifest, older.manifest())?;

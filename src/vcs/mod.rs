@@ -4,12 +4,14 @@
 //! without complaints cannot leave the directory that it is exported to.
 
 pub mod bundle;
+mod delta;
 pub mod export;
 pub mod git;
 pub mod hg;
 pub mod links;
 pub mod manifest;
 pub mod objects;
+mod packs;
 pub mod paths;
 mod repository;
 mod reuse;

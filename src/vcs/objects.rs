@@ -6,14 +6,14 @@
 use std::cell::RefCell;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use gix_object::{Data, Find, TreeRefIter};
-use gix_odb::pack::cache::DecodeEntry;
-use gix_odb::pack::cache::lru::MemoryCappedHashmap;
+use gix_hash::oid;
+use gix_object::{Data, Exists, Find, TreeRefIter};
 use gix_odb::store::init::Options;
 use gix_odb::{HandleArc, Header, Store};
 
+use super::packs::{Buffers, Packs, Unpacker};
 use super::tree::{Entry, Kind, ObjectId, Tree, join};
 use crate::support::{Context, Error, Result, text};
 
@@ -23,23 +23,21 @@ const MOST_ENTRIES: usize = 2_000_000;
 /// Nor more bytes of paths: that many entries with the longest of them would fill any memory.
 const MOST_NAMES: usize = 256 << 20;
 
-/// So many bytes of what others are deltas of each reader keeps. A tree's files are seldom deltas of each other: sixteen
-/// times as much saved a tenth of the time on the kernel's source.
-const CACHE: usize = 4 << 20;
+/// What is larger is read by one reader at a time, since a delta takes several times its size, in memory that all of them
+/// share.
+const ALONE: usize = 512 << 10;
 
-/// What is larger is not kept: nor would the cache count what it keeps in its place then.
-const LARGEST_BASE: usize = 512 << 10;
-
-/// What is larger is read by one reader at a time, since a delta takes several times its size; then the reader gives the
-/// memory back.
-const ALONE: usize = 1 << 20;
+/// So much of its own memory a reader keeps from one object to the next: what a delta of the largest that it reads there
+/// takes. To give back less would cost as much as to inflate, since the kernel clears all that it gives again.
+const OWN: usize = 4 * ALONE;
 
 /// The objects of a repository, for as many readers as one likes.
 pub struct Source {
     /// Those that are still in quarantine come first.
     stores: Vec<Arc<Store>>,
+    packs: Packs,
     repository: PathBuf,
-    alone: Mutex<()>,
+    alone: Mutex<Buffers>,
 }
 
 impl Source {
@@ -50,6 +48,7 @@ impl Source {
     pub fn open(repository: &Path, directories: &[PathBuf]) -> Result<Source> {
         // A directory that is gone is none to work in, and no reason to read nothing.
         let here = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
+        let packs = Packs::open(directories, &here);
         let options = Options { current_dir: Some(here), ..Options::default() };
         let open = |directory: &PathBuf| {
             let none = &mut std::iter::empty();
@@ -58,69 +57,83 @@ impl Source {
                 .context(|| format!("cannot open {}", directory.display()))
         };
         let stores = directories.iter().map(open).collect::<Result<_>>()?;
-        Ok(Source { stores, repository: repository.to_owned(), alone: Mutex::default() })
+        Ok(Source { stores, packs, repository: repository.to_owned(), alone: Mutex::default() })
     }
 
     /// A reader, for one thread.
     pub fn reader(&self) -> Reader<'_> {
-        let handle = |store: &Arc<Store>| {
-            let mut handle = store.to_cache_arc();
-            handle.set_pack_cache(|| Box::new(Bases(MemoryCappedHashmap::new(CACHE))));
-            handle
-        };
-        let mut handles: Vec<_> = self.stores.iter().map(handle).collect();
+        let mut handles: Vec<_> = self.stores.iter().map(|store| store.to_cache_arc()).collect();
         if let Some((_, quarantine)) = handles.split_last_mut() {
             // All that comes is there: it need not be looked for again for each object that is not.
             for handle in quarantine {
                 handle.refresh_never();
             }
         }
-        Reader { handles, buffer: RefCell::default(), source: self }
-    }
-}
-
-/// What deltas are of, as far as it is small.
-struct Bases(MemoryCappedHashmap);
-
-impl DecodeEntry for Bases {
-    fn put(&mut self, pack: u32, offset: u64, data: &[u8], kind: gix_object::Kind, packed: usize) {
-        if data.len() <= LARGEST_BASE {
-            self.0.put(pack, offset, data, kind, packed);
+        Reader {
+            unpacker: RefCell::new(self.packs.unpacker()),
+            handles,
+            buffers: RefCell::default(),
+            source: self,
         }
-    }
-
-    fn get(&mut self, pack: u32, offset: u64, data: &mut Vec<u8>) -> Option<(gix_object::Kind, usize)> {
-        self.0.get(pack, offset, data)
     }
 }
 
 /// Reads one object after the other.
 pub struct Reader<'a> {
+    unpacker: RefCell<Unpacker<'a>>,
+    /// For what is not in a pack.
     handles: Vec<HandleArc>,
-    buffer: RefCell<Vec<u8>>,
+    buffers: RefCell<Buffers>,
     source: &'a Source,
 }
 
 impl Reader<'_> {
     /// Lets `act` see an object of a kind.
     fn find<T>(&self, id: ObjectId, kind: gix_object::Kind, act: impl FnOnce(&[u8]) -> T) -> Result<T> {
-        let mut buffer = self.buffer.borrow_mut();
+        let mut buffers = self.buffers.borrow_mut();
+        let done = self.find_in(&mut buffers, id, kind, act);
+        buffers.shrink_to(OWN);
+        done
+    }
+
+    fn find_in<T>(
+        &self,
+        buffers: &mut Buffers,
+        id: ObjectId,
+        kind: gix_object::Kind,
+        act: impl FnOnce(&[u8]) -> T,
+    ) -> Result<T> {
         let name = named(id)?;
+        let seen = |found, data: &[u8]| if found == kind { Ok(act(data)) } else { Err(wrong_kind(id, kind)) };
+        match self.unpacker.borrow_mut().read(&name, buffers).context(|| cannot_read(id))? {
+            Some(found) => seen(found, &buffers.out),
+            None => self
+                .elsewhere(id, &name, &mut buffers.out)
+                .and_then(|Data { kind, data, .. }| seen(kind, data)),
+        }
+    }
+
+    /// Reads an object that is not in a pack that we know.
+    fn elsewhere<'b>(&self, id: ObjectId, name: &oid, buffer: &'b mut Vec<u8>) -> Result<Data<'b>> {
         for handle in &self.handles {
-            let found = handle.try_find(&name, &mut buffer).context(|| cannot_read(id))?;
-            let Some(Data { kind: found, data, .. }) = found else { continue };
-            let done = if found == kind { Ok(act(data)) } else { Err(wrong_kind(id, kind)) };
-            buffer.clear();
-            buffer.shrink_to(ALONE);
-            return done;
+            // Asked twice, since what is found borrows the buffer.
+            if handle.exists(name) {
+                let found = handle.try_find(name, buffer).context(|| cannot_read(id))?;
+                return found.ok_or_else(|| not_there(id));
+            }
         }
         Err(not_there(id))
     }
 
     /// Lets `act` see a file of `size` bytes, which are not copied.
     pub fn with<T>(&self, id: ObjectId, size: u64, act: impl FnOnce(&[u8]) -> T) -> Result<T> {
-        let _alone = (size > ALONE as u64).then(|| self.source.alone.lock());
-        self.find(id, gix_object::Kind::Blob, act)
+        let kind = gix_object::Kind::Blob;
+        if size <= ALONE as u64 {
+            return self.find(id, kind, act);
+        }
+        // Whoever died with it in hand left nothing that the next one looks at.
+        let mut shared = self.source.alone.lock().unwrap_or_else(PoisonError::into_inner);
+        self.find_in(&mut shared, id, kind, act)
     }
 
     /// The bytes of a file.
@@ -130,11 +143,15 @@ impl Reader<'_> {
 
     /// The size of a file in bytes, without reading it.
     pub fn size(&self, id: ObjectId) -> Result<u64> {
-        let name = named(id)?;
+        let (name, blob) = (named(id)?, gix_object::Kind::Blob);
+        let sized = |(kind, size)| if kind == blob { Ok(size) } else { Err(wrong_kind(id, blob)) };
+        if let Some(found) = self.unpacker.borrow_mut().header(&name).context(|| cannot_read(id))? {
+            return sized(found);
+        }
         for handle in &self.handles {
-            let Some(header) = handle.try_header(&name).context(|| cannot_read(id))? else { continue };
-            let blob = gix_object::Kind::Blob;
-            return if header.kind() == blob { Ok(header.size()) } else { Err(wrong_kind(id, blob)) };
+            if let Some(found) = handle.try_header(&name).context(|| cannot_read(id))? {
+                return sized((found.kind(), found.size()));
+            }
         }
         Err(not_there(id))
     }
@@ -163,27 +180,38 @@ impl Reader<'_> {
     /// All that is below a tree, its paths below `at`, with what is wrong about its names.
     pub(super) fn tree(&self, top: ObjectId, at: &[u8]) -> Result<Tree> {
         // Not recursive: how deep it goes is the pusher's choice.
-        let mut walk = Walk { waiting: vec![(at.to_vec(), top)], ..Walk::default() };
-        while let Some((directory, id)) = walk.waiting.pop() {
+        let mut walk = Walk::default();
+        let mut next = Some((at.to_vec(), top));
+        while let Some((directory, id)) = next {
             let cannot = || format!("cannot read the directory '{}'", text::printable_bytes(&directory));
             let kind = gix_object::Kind::Tree;
             self.find(id, kind, |listing| walk.take_up(&directory, listing)).context(cannot)??;
+            next = walk.go_on();
         }
         let mut tree = walk.tree;
         tree.directories.sort();
+        // They are in order already: only to say so costs little.
         tree.entries.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(tree)
     }
 }
 
 /// A tree, as far as it was walked.
+///
+/// What is found is taken up in git's own order, each directory's before what comes after it: that is the order of
+/// whole paths.
 #[derive(Default)]
 struct Walk {
     tree: Tree,
     /// How many bytes its paths have.
     names: usize,
-    /// Directories that were not read yet.
-    waiting: Vec<(Vec<u8>, ObjectId)>,
+    /// What was seen and is not taken up yet, the next one last.
+    waiting: Vec<Waiting>,
+}
+
+enum Waiting {
+    Entry(Entry),
+    Directory(Vec<u8>, ObjectId),
 }
 
 impl Walk {
@@ -198,18 +226,16 @@ impl Walk {
         if self.tree.complaints.len() > complaints {
             return Ok(());
         }
-        for entry in entries {
+        for entry in entries.into_iter().rev() {
             let path = join(directory, entry.filename);
             let id = ObjectId::from_bytes(entry.oid.as_bytes()).context(damaged)?;
             self.names += path.len();
-            if let Some(kind) = Kind::of_mode(entry.mode.value().into()) {
-                self.tree.entries.push(Entry { path, kind, id });
-            } else {
-                self.tree.directories.push(path.clone());
-                self.waiting.push((path, id));
-            }
+            self.waiting.push(match Kind::of_mode(entry.mode.value().into()) {
+                Some(kind) => Waiting::Entry(Entry { path, kind, id }),
+                None => Waiting::Directory(path, id),
+            });
         }
-        if self.tree.entries.len() + self.tree.directories.len() > MOST_ENTRIES {
+        if self.tree.entries.len() + self.tree.directories.len() + self.waiting.len() > MOST_ENTRIES {
             return Err(Error::new(format!("the revision has more than {MOST_ENTRIES} files")));
         }
         if self.names > MOST_NAMES {
@@ -217,6 +243,19 @@ impl Walk {
             return Err(Error::new(format!("the paths of the revision have more than {most} of names")));
         }
         Ok(())
+    }
+
+    /// Up to the next directory, which is to be read then.
+    fn go_on(&mut self) -> Option<(Vec<u8>, ObjectId)> {
+        loop {
+            match self.waiting.pop()? {
+                Waiting::Entry(entry) => self.tree.entries.push(entry),
+                Waiting::Directory(path, id) => {
+                    self.tree.directories.push(path.clone());
+                    return Some((path, id));
+                }
+            }
+        }
     }
 }
 

@@ -62,9 +62,9 @@ impl<'a> Writer<'a> {
         &mut self,
         entries: &'t [Entry],
         sizes: &[u64],
-        done: &mut Vec<Done<'t>>,
         go_on: &dyn Fn() -> Result<()>,
-    ) -> Result<()> {
+    ) -> Result<Vec<Done<'t>>> {
+        let mut done = Vec::with_capacity(entries.len());
         let mut spare = self.given.spare.map(|manifest| manifest.cursor());
         let mut older = self.given.older.map(|older| older.manifest.cursor());
         let find = |cursor: &mut Option<Cursor<'a>>, path: &[u8]| cursor.as_mut().and_then(|c| c.find(path));
@@ -75,7 +75,7 @@ impl<'a> Writer<'a> {
                 done.push(self.write(entry, *size, there, before)?);
             }
         }
-        Ok(())
+        Ok(done)
     }
 
     fn write<'t>(
