@@ -14,8 +14,7 @@ pub(super) fn apply(base: &[u8], delta: &[u8], out: &mut Vec<u8>) -> Result<()> 
     }
     out.clear();
     if after > out.capacity() {
-        out.try_reserve_exact(after.checked_next_power_of_two().unwrap_or(after))
-            .map_err(|_| wrong("there is no memory for what it makes"))?;
+        out.try_reserve_exact(after).map_err(|_| wrong("there is no memory for what it makes"))?;
     }
     while let Some(command) = delta.next() {
         let part = match command {

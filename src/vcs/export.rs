@@ -12,12 +12,12 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 
 use super::git::Repository;
 use super::manifest::{self, Item, Manifest, Stamp, What};
-use super::objects::Source;
+use super::objects::{LARGE, Source};
 use super::reuse::Wanted;
 use super::submodules::Part;
 use super::times::Older;
 use super::tree::{Entry, Kind};
-use super::writer::{self, Done, Way, Writer};
+use super::writer::{Done, Way, Writer};
 use crate::support::{Context, Error, Result, clock, files};
 
 /// What an export will write, or wrote.
@@ -231,8 +231,8 @@ fn chunks(part: &Part) -> Vec<(&[Entry], &[u64])> {
     let (mut large, mut chunks) = (Vec::new(), Vec::new());
     let (mut entries, mut sizes) = (part.tree.entries.as_slice(), part.sizes.as_slice());
     while let Some(first) = sizes.first() {
-        let list = if *first > writer::LARGE { &mut large } else { &mut chunks };
-        let count = sizes.iter().take(MOST).take_while(|size| **size <= writer::LARGE).count().max(1);
+        let list = if *first > LARGE as u64 { &mut large } else { &mut chunks };
+        let count = sizes.iter().take(MOST).take_while(|size| **size <= LARGE as u64).count().max(1);
         list.push((&entries[..count], &sizes[..count]));
         (entries, sizes) = (&entries[count..], &sizes[count..]);
     }
@@ -326,8 +326,8 @@ mod tests {
 
     #[test]
     fn every_file_is_written_by_one_thread_and_large_ones_come_first_and_alone() {
-        let large = writer::LARGE + 1;
-        let mut sizes = vec![writer::LARGE; 300];
+        let large = LARGE as u64 + 1;
+        let mut sizes = vec![LARGE as u64; 300];
         for at in [0, 5, 6, 299] {
             sizes[at] = large;
         }

@@ -6,14 +6,13 @@
 use std::cell::RefCell;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use gix_hash::oid;
 use gix_object::{Data, Exists, Find, TreeRefIter};
 use gix_odb::store::init::Options;
 use gix_odb::{HandleArc, Header, Store};
 
-use super::packs::{Buffers, Packs, Unpacker};
+use super::packs::{Buffers, Found, Packs, Unpacker};
 use super::tree::{Entry, Kind, ObjectId, Tree, join};
 use crate::support::{Context, Error, Result, text};
 
@@ -23,21 +22,27 @@ const MOST_ENTRIES: usize = 2_000_000;
 /// Nor more bytes of paths: that many entries with the longest of them would fill any memory.
 const MOST_NAMES: usize = 256 << 20;
 
-/// What is larger is read by one reader at a time, since a delta takes several times its size, in memory that all of them
-/// share.
-const ALONE: usize = 512 << 10;
+/// So much of an object each reader reads in memory of its own.
+const OWN: usize = 512 << 10;
 
-/// So much of its own memory a reader keeps from one object to the next: what a delta of the largest that it reads there
-/// takes. To give back less would cost as much as to inflate, since the kernel clears all that it gives again.
-const OWN: usize = 4 * ALONE;
+/// What is larger than that is read by one reader at a time, in memory that all of them share; a file that is larger than
+/// this is streamed, and not read into memory at all.
+pub(super) const LARGE: usize = 4 << 20;
+
+/// So is a file that is a delta of something larger than this.
+const LARGEST_BASE: usize = 16 << 20;
 
 /// The objects of a repository, for as many readers as one likes.
 pub struct Source {
     /// Those that are still in quarantine come first.
     stores: Vec<Arc<Store>>,
-    packs: Packs,
+    /// Opened when the first object is read: many open a repository for its references alone.
+    packs: OnceLock<Packs>,
+    directories: Vec<PathBuf>,
+    here: PathBuf,
     repository: PathBuf,
-    alone: Mutex<Buffers>,
+    /// Made when the first object is read that is too large for a reader's own.
+    alone: Mutex<Option<Buffers>>,
 }
 
 impl Source {
@@ -48,8 +53,7 @@ impl Source {
     pub fn open(repository: &Path, directories: &[PathBuf]) -> Result<Source> {
         // A directory that is gone is none to work in, and no reason to read nothing.
         let here = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
-        let packs = Packs::open(directories, &here);
-        let options = Options { current_dir: Some(here), ..Options::default() };
+        let options = Options { current_dir: Some(here.clone()), ..Options::default() };
         let open = |directory: &PathBuf| {
             let none = &mut std::iter::empty();
             Store::at_opts(directory.clone(), gix_hash::Kind::Sha1, none, options.clone())
@@ -57,11 +61,19 @@ impl Source {
                 .context(|| format!("cannot open {}", directory.display()))
         };
         let stores = directories.iter().map(open).collect::<Result<_>>()?;
-        Ok(Source { stores, packs, repository: repository.to_owned(), alone: Mutex::default() })
+        Ok(Source {
+            stores,
+            packs: OnceLock::new(),
+            directories: directories.to_vec(),
+            here,
+            repository: repository.to_owned(),
+            alone: Mutex::default(),
+        })
     }
 
     /// A reader, for one thread.
     pub fn reader(&self) -> Reader<'_> {
+        let packs = self.packs.get_or_init(|| Packs::open(&self.directories, &self.here));
         let mut handles: Vec<_> = self.stores.iter().map(|store| store.to_cache_arc()).collect();
         if let Some((_, quarantine)) = handles.split_last_mut() {
             // All that comes is there: it need not be looked for again for each object that is not.
@@ -70,9 +82,9 @@ impl Source {
             }
         }
         Reader {
-            unpacker: RefCell::new(self.packs.unpacker()),
+            unpacker: RefCell::new(packs.unpacker()),
             handles,
-            buffers: RefCell::default(),
+            buffers: RefCell::new(Buffers::new(OWN, OWN)),
             source: self,
         }
     }
@@ -89,11 +101,30 @@ pub struct Reader<'a> {
 
 impl Reader<'_> {
     /// Lets `act` see an object of a kind.
-    fn find<T>(&self, id: ObjectId, kind: gix_object::Kind, act: impl FnOnce(&[u8]) -> T) -> Result<T> {
-        let mut buffers = self.buffers.borrow_mut();
-        let done = self.find_in(&mut buffers, id, kind, act);
-        buffers.shrink_to(OWN);
-        done
+    fn find<T>(&self, id: ObjectId, kind: gix_object::Kind, mut act: impl FnMut(&[u8]) -> T) -> Result<T> {
+        if let Some(done) = self.find_here(id, kind, false, &mut act)? {
+            return Ok(done);
+        }
+        let mut memory = Vec::new();
+        let found = self.elsewhere(id, &mut memory)?;
+        of_kind(id, kind, found.kind).map(|()| act(found.data))
+    }
+
+    /// The same, in the memory that is there for it. `None` where it needs more. One that is known to be `large` is not tried
+    /// in the reader's own.
+    fn find_here<T>(
+        &self,
+        id: ObjectId,
+        kind: gix_object::Kind,
+        large: bool,
+        mut act: impl FnMut(&[u8]) -> T,
+    ) -> Result<Option<T>> {
+        if !large && let Some(done) = self.find_in(&mut self.buffers.borrow_mut(), id, kind, &mut act)? {
+            return Ok(Some(done));
+        }
+        // Whoever died with it in hand left nothing that the next one looks at.
+        let mut shared = self.source.alone.lock().unwrap_or_else(PoisonError::into_inner);
+        self.find_in(shared.get_or_insert_with(|| Buffers::new(LARGEST_BASE, LARGE)), id, kind, act)
     }
 
     fn find_in<T>(
@@ -101,39 +132,40 @@ impl Reader<'_> {
         buffers: &mut Buffers,
         id: ObjectId,
         kind: gix_object::Kind,
-        act: impl FnOnce(&[u8]) -> T,
-    ) -> Result<T> {
-        let name = named(id)?;
-        let seen = |found, data: &[u8]| if found == kind { Ok(act(data)) } else { Err(wrong_kind(id, kind)) };
-        match self.unpacker.borrow_mut().read(&name, buffers).context(|| cannot_read(id))? {
-            Some(found) => seen(found, &buffers.out),
-            None => self
-                .elsewhere(id, &name, &mut buffers.out)
-                .and_then(|Data { kind, data, .. }| seen(kind, data)),
-        }
+        mut act: impl FnMut(&[u8]) -> T,
+    ) -> Result<Option<T>> {
+        let done = match self.unpacker.borrow_mut().read(&named(id)?, buffers).context(|| cannot_read(id))? {
+            Found::Large => return Ok(None),
+            Found::Here(found) => of_kind(id, kind, found).map(|()| act(buffers.object())),
+            Found::Elsewhere => {
+                let found = self.elsewhere(id, buffers.first())?;
+                of_kind(id, kind, found.kind).map(|()| act(found.data))
+            }
+        };
+        buffers.shrink();
+        done.map(Some)
     }
 
-    /// Reads an object that is not in a pack that we know.
-    fn elsewhere<'b>(&self, id: ObjectId, name: &oid, buffer: &'b mut Vec<u8>) -> Result<Data<'b>> {
+    /// Reads an object that is not in a pack that we know, or needs more memory than we give it.
+    fn elsewhere<'b>(&self, id: ObjectId, buffer: &'b mut Vec<u8>) -> Result<Data<'b>> {
+        let name = named(id)?;
         for handle in &self.handles {
             // Asked twice, since what is found borrows the buffer.
-            if handle.exists(name) {
-                let found = handle.try_find(name, buffer).context(|| cannot_read(id))?;
+            if handle.exists(&name) {
+                let found = handle.try_find(&name, buffer).context(|| cannot_read(id))?;
                 return found.ok_or_else(|| not_there(id));
             }
         }
         Err(not_there(id))
     }
 
-    /// Lets `act` see a file of `size` bytes, which are not copied.
-    pub fn with<T>(&self, id: ObjectId, size: u64, act: impl FnOnce(&[u8]) -> T) -> Result<T> {
-        let kind = gix_object::Kind::Blob;
-        if size <= ALONE as u64 {
-            return self.find(id, kind, act);
+    /// Lets `act` see a file of `size` bytes, which are not copied. `None` where so much memory is needed for it that it is
+    /// [streamed](Self::stream).
+    pub fn with<T>(&self, id: ObjectId, size: u64, act: impl FnMut(&[u8]) -> T) -> Result<Option<T>> {
+        if size > LARGE as u64 {
+            return Ok(None);
         }
-        // Whoever died with it in hand left nothing that the next one looks at.
-        let mut shared = self.source.alone.lock().unwrap_or_else(PoisonError::into_inner);
-        self.find_in(&mut shared, id, kind, act)
+        self.find_here(id, gix_object::Kind::Blob, size > OWN as u64, act)
     }
 
     /// The bytes of a file.
@@ -144,7 +176,7 @@ impl Reader<'_> {
     /// The size of a file in bytes, without reading it.
     pub fn size(&self, id: ObjectId) -> Result<u64> {
         let (name, blob) = (named(id)?, gix_object::Kind::Blob);
-        let sized = |(kind, size)| if kind == blob { Ok(size) } else { Err(wrong_kind(id, blob)) };
+        let sized = |(kind, size)| of_kind(id, blob, kind).map(|()| size);
         if let Some(found) = self.unpacker.borrow_mut().header(&name).context(|| cannot_read(id))? {
             return sized(found);
         }
@@ -271,9 +303,12 @@ fn not_there(id: ObjectId) -> Error {
     Error::new(cannot_read(id)).caused_by(Error::new("it is not in the repository"))
 }
 
-fn wrong_kind(id: ObjectId, wanted: gix_object::Kind) -> Error {
+fn of_kind(id: ObjectId, wanted: gix_object::Kind, found: gix_object::Kind) -> Result<()> {
+    if found == wanted {
+        return Ok(());
+    }
     let wanted = if wanted == gix_object::Kind::Tree { "directory" } else { "file" };
-    Error::new(format!("the object {id} is no {wanted}"))
+    Err(Error::new(format!("the object {id} is no {wanted}")))
 }
 
 #[cfg(test)]
@@ -294,7 +329,7 @@ mod tests {
             ids.push(git.blob(text.as_bytes()).unwrap());
             builder.insert(format!("file{number}"), *ids.last().unwrap(), 0o100_644).unwrap();
         }
-        assert!(text.len() > ALONE / 2, "{} bytes", text.len());
+        assert!(text.len() > OWN / 2, "{} bytes", text.len());
         let long = text.repeat(3);
         ids.push(git.blob(long.as_bytes()).unwrap());
         builder.insert("long", *ids.last().unwrap(), 0o100_755).unwrap();
@@ -317,7 +352,7 @@ mod tests {
                 let blob = git.find_blob(*id).unwrap();
                 let size = reader.size(*id).unwrap();
                 assert_eq!(size, blob.size() as u64);
-                assert!(reader.with(*id, size, |bytes| bytes == blob.content()).unwrap());
+                assert_eq!(reader.with(*id, size, |bytes| bytes == blob.content()).unwrap(), Some(true));
             }
         };
         std::thread::scope(|scope| {

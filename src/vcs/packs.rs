@@ -83,57 +83,85 @@ pub(super) struct Unpacker<'a> {
     chain: Vec<Entry>,
 }
 
+/// What became of an object that was looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// It is in the buffer.
+    Here(Kind),
+    /// It is not in a pack that is known here.
+    Elsewhere,
+    /// It, or what it is a delta of, is larger than there is room for.
+    Large,
+}
+
 /// Where an object is put together. Their memory is used again for the next one.
-#[derive(Default)]
 pub(super) struct Buffers {
-    /// The object.
-    pub(super) out: Vec<u8>,
-    /// What it is a delta of.
-    base: Vec<u8>,
+    /// What others are deltas of, and each of those in turn; the first of them is the largest.
+    objects: [Vec<u8>; 2],
+    /// Which of them is the one that was asked for.
+    last: usize,
     delta: Vec<u8>,
+    room: [usize; 2],
 }
 
 impl Buffers {
-    /// Gives memory back, where there is more than so many bytes of it.
-    pub(super) fn shrink_to(&mut self, bytes: usize) {
-        for buffer in [&mut self.out, &mut self.base, &mut self.delta] {
-            if buffer.capacity() > bytes {
-                *buffer = Vec::new();
+    /// With room for objects of so many bytes, and for the first on the way to one. Buffers that grow leave holes in memory
+    /// behind, and what nobody writes to takes none.
+    pub(super) fn new(first: usize, others: usize) -> Buffers {
+        let room = [first, others];
+        Buffers { objects: room.map(Vec::with_capacity), last: 0, delta: Vec::with_capacity(others), room }
+    }
+
+    /// The object that was asked for.
+    pub(super) fn object(&self) -> &[u8] {
+        &self.objects[self.last]
+    }
+
+    /// For one that is read otherwise.
+    pub(super) fn first(&mut self) -> &mut Vec<u8> {
+        &mut self.objects[0]
+    }
+
+    /// Makes of the last object what a delta says of it.
+    fn apply(&mut self) -> Result<()> {
+        let [first, second] = &mut self.objects;
+        let (from, to) = if self.last == 0 { (first, second) } else { (second, first) };
+        self.last = 1 - self.last;
+        delta::apply(from, &self.delta, to)
+    }
+
+    /// Gives back what is more than they were made with.
+    pub(super) fn shrink(&mut self) {
+        let [first, others] = self.room;
+        let [one, two] = &mut self.objects;
+        for (buffer, room) in [(one, first), (two, others), (&mut self.delta, others)] {
+            if buffer.capacity() > room {
+                *buffer = Vec::with_capacity(room);
             }
         }
     }
 }
 
-/// Makes room for so many bytes, and has it grow seldom: what is left behind when memory moves is not given back.
-fn make_room(buffer: &mut Vec<u8>, size: u64) -> Result<usize> {
-    let too_large = || Error::new(format!("an object has {size} bytes, for which there is no memory"));
-    let size = usize::try_from(size).map_err(|_| too_large())?;
-    let wanted = size.checked_next_power_of_two().unwrap_or(size);
-    if size > buffer.capacity() {
-        buffer.clear();
-        buffer.try_reserve_exact(wanted).map_err(|_| too_large())?;
-    }
-    Ok(size)
-}
-
 impl Unpacker<'_> {
-    /// Reads an object. `None` where it is not for this reader.
-    pub(super) fn read(&mut self, id: &oid, buffers: &mut Buffers) -> Result<Option<Kind>> {
-        let Some(place) = self.find(id) else { return Ok(None) };
-        let Some(kind) = self.descend(place, &mut buffers.out)? else { return Ok(None) };
-        let Buffers { out, base, delta } = buffers;
+    /// Reads an object.
+    pub(super) fn read(&mut self, id: &oid, buffers: &mut Buffers) -> Result<Found> {
+        let Some(place) = self.find(id) else { return Ok(Found::Elsewhere) };
+        let found = self.descend(place, buffers)?;
+        let Found::Here(kind) = found else { return Ok(found) };
         while let Some(entry) = self.chain.pop() {
-            std::mem::swap(out, base);
-            self.inflate(place.pack, &entry, delta)?;
-            delta::apply(base, delta, out).map_err(damaged)?;
-            self.packs.kept().put(Place { at: entry.pack_offset(), ..place }, kind, out);
+            self.inflate(place.pack, &entry, &mut buffers.delta)?;
+            buffers.apply().map_err(damaged)?;
+            self.packs.kept().put(Place { at: entry.pack_offset(), ..place }, kind, buffers.object());
         }
-        Ok(Some(kind))
+        Ok(found)
     }
 
     /// Inflates what lies in a pack: an object, or a delta.
     fn inflate(&mut self, pack: usize, entry: &Entry, into: &mut Vec<u8>) -> Result<()> {
-        let size = make_room(into, entry.decompressed_size)?;
+        let size = entry.decompressed_size;
+        let too_large = || Error::new(format!("an object has {size} bytes, for which there is no memory"));
+        let size = usize::try_from(size).map_err(|_| too_large())?;
+        into.try_reserve_exact(size.saturating_sub(into.len())).map_err(|_| too_large())?;
         into.resize(size, 0);
         self.packs.all[pack].pack.decompress_entry(entry, &mut self.inflate, into).map(drop).map_err(damaged)
     }
@@ -163,14 +191,16 @@ impl Unpacker<'_> {
         None
     }
 
-    /// Goes down from an object to the first that is known, or is no delta, which is in `base` then; the deltas between
-    /// them are in `chain`. `None` where what one is a delta of is somewhere else.
-    fn descend(&mut self, Place { pack: number, mut at }: Place, base: &mut Vec<u8>) -> Result<Option<Kind>> {
+    /// Goes down from an object to the first that is known, or is no delta, which is in a buffer then; the deltas between
+    /// them are in `chain`.
+    fn descend(&mut self, Place { pack: number, mut at }: Place, buffers: &mut Buffers) -> Result<Found> {
+        let (base, room) = (&mut buffers.objects[0], buffers.room[0]);
+        buffers.last = 0;
         let Bundle { pack, index } = &self.packs.all[number];
         self.chain.clear();
         while self.chain.len() < LONGEST_CHAIN {
             if let Some(kind) = self.packs.kept().get(Place { pack: number, at }, base) {
-                return Ok(Some(kind));
+                return Ok(Found::Here(kind));
             }
             let entry = pack.entry(at).map_err(damaged)?;
             let below = match entry.header {
@@ -179,20 +209,23 @@ impl Unpacker<'_> {
                     index.lookup(base_id).map(|found| index.pack_offset_at_index(found))
                 }
                 Header::Commit | Header::Tree | Header::Blob | Header::Tag => {
+                    if entry.decompressed_size > room as u64 {
+                        return Ok(Found::Large);
+                    }
+                    let Some(kind) = entry.header.as_kind() else { return Ok(Found::Elsewhere) };
                     self.inflate(number, &entry, base)?;
-                    let kind = entry.header.as_kind();
                     // Most objects are nobody's base: only what was one is kept.
-                    if let Some(kind) = kind.filter(|_| !self.chain.is_empty()) {
+                    if !self.chain.is_empty() {
                         self.packs.kept().put(Place { pack: number, at }, kind, base);
                     }
-                    return Ok(kind);
+                    return Ok(Found::Here(kind));
                 }
             };
-            let Some(below) = below else { return Ok(None) };
+            let Some(below) = below else { return Ok(Found::Elsewhere) };
             self.chain.push(entry);
             at = below;
         }
-        Ok(None)
+        Ok(Found::Elsewhere)
     }
 }
 
@@ -217,10 +250,8 @@ impl Kept {
     fn get(&self, place: Place, into: &mut Vec<u8>) -> Option<Kind> {
         [&self.young, &self.old].into_iter().find_map(|generation| {
             let (kind, range) = generation.places.get(&place)?;
-            let bytes = &generation.bytes[range.clone()];
-            make_room(into, bytes.len() as u64).ok()?;
             into.clear();
-            into.extend_from_slice(bytes);
+            into.extend_from_slice(&generation.bytes[range.clone()]);
             Some(*kind)
         })
     }
@@ -318,13 +349,13 @@ mod tests {
         for by_offset in [true, false] {
             let (place, ids) = packed(by_offset);
             let (packs, git) = (open(&place), git2::Repository::open_bare(place.path()).unwrap());
-            let (mut unpacker, mut buffers) = (packs.unpacker(), Buffers::default());
+            let (mut unpacker, mut buffers) = (packs.unpacker(), Buffers::new(1 << 20, 0));
             let mut deltas = [0, 0];
             for id in ids.iter().chain(ids.iter().rev()) {
                 let blob = git.find_blob(git2::Oid::from_bytes(id.as_bytes()).unwrap()).unwrap();
                 assert_eq!(unpacker.header(id).unwrap(), Some((Kind::Blob, blob.size() as u64)));
-                assert_eq!(unpacker.read(id, &mut buffers).unwrap(), Some(Kind::Blob));
-                assert_eq!(buffers.out, blob.content());
+                assert_eq!(unpacker.read(id, &mut buffers).unwrap(), Found::Here(Kind::Blob));
+                assert_eq!(buffers.object(), blob.content());
                 let at = unpacker.find(id).unwrap().at;
                 match packs.all[0].pack.entry(at).unwrap().header {
                     Header::OfsDelta { .. } => deltas[0] += 1,
@@ -337,7 +368,7 @@ mod tests {
                 "{deltas:?}"
             );
             let nobody = ObjectId::from_bytes_or_panic(&[7; 20]);
-            assert_eq!(unpacker.read(&nobody, &mut buffers).unwrap(), None);
+            assert_eq!(unpacker.read(&nobody, &mut buffers).unwrap(), Found::Elsewhere);
             assert_eq!(unpacker.header(&nobody).unwrap(), None);
         }
     }
@@ -347,12 +378,12 @@ mod tests {
         let (place, ids) = packed(true);
         let packs = open(&place);
         let path = packs.all[0].pack.path().to_owned();
-        let (mut whole, mut buffers) = (std::fs::read(&path).unwrap(), Buffers::default());
+        let (mut whole, mut buffers) = (std::fs::read(&path).unwrap(), Buffers::new(1 << 20, 0));
         let right: Vec<Vec<u8>> = ids
             .iter()
             .map(|id| {
                 packs.unpacker().read(id, &mut buffers).unwrap();
-                buffers.out.clone()
+                buffers.object().to_vec()
             })
             .collect();
         std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
@@ -364,7 +395,7 @@ mod tests {
             let mut unpacker = packs.unpacker();
             for (id, right) in ids.iter().zip(&right) {
                 match unpacker.read(id, &mut buffers) {
-                    Ok(Some(Kind::Blob)) => assert!(buffers.out == *right, "byte {at}"),
+                    Ok(Found::Here(Kind::Blob)) => assert!(buffers.object() == right.as_slice(), "byte {at}"),
                     Ok(_) => {}
                     Err(_) => errors += 1,
                 }

@@ -20,9 +20,6 @@ use super::times::{Sharing, Time, set_to, time_of};
 use super::tree::{Entry, Kind};
 use crate::support::{Context, Error, Result, clock};
 
-/// A file that is larger is not read into memory.
-pub(super) const LARGE: u64 = 4 << 20;
-
 /// How a file came to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Way {
@@ -226,14 +223,12 @@ impl<'a> Writer<'a> {
 
     fn fill(&self, entry: &Entry, size: u64, file: &File) -> Result<()> {
         let cannot = || format!("cannot write {}", entry.shown());
-        if size > LARGE {
-            return self.reader.stream(entry.id, size, file).context(cannot);
-        }
-        self.reader.with(entry.id, size, |bytes| {
+        let written = self.reader.with(entry.id, size, |bytes| {
             if is_lfs_pointer(bytes) {
                 return Err(lfs_refusal(entry));
             }
             std::io::Write::write_all(&mut &*file, bytes).context(cannot)
-        })?
+        })?;
+        written.unwrap_or_else(|| self.reader.stream(entry.id, size, file).context(cannot))
     }
 }
