@@ -164,14 +164,8 @@ pub(super) fn find<'a>(tree: &[TreeFile<'a>]) -> Found<'a> {
     let own: Vec<TreeFile<'a>> = tree.iter().copied().filter(|file| !is_vendored(file.path)).collect();
     let landmarks = Landmarks::of(&own);
     let mut found = Found { detector: Detector::None, files: vec![], lockfiles: vec![] };
-    // Each path is looked at once, for all of them: a tree has many more paths than a processor has at hand.
-    let mut homes = vec![BTreeSet::new(); FRAMEWORKS.len()];
-    for file in &own {
-        for (framework, homes) in FRAMEWORKS.iter().zip(&mut homes) {
-            homes.extend(framework.homes(file.path));
-        }
-    }
-    for (framework, homes) in FRAMEWORKS.iter().zip(&homes) {
+    let paths: Vec<&[u8]> = own.iter().map(|file| file.path).collect();
+    for (framework, homes) in FRAMEWORKS.iter().zip(&homes(&paths)) {
         framework.add_to(&mut found, homes, &own, &landmarks);
     }
     if found.detector == Detector::None {
@@ -182,6 +176,33 @@ pub(super) fn find<'a>(tree: &[TreeFile<'a>]) -> Found<'a> {
         found.detector = Detector::DjangoModels;
     }
     found
+}
+
+/// The homes of each framework. Each path is looked at once, for all of them: a tree has many more paths than a processor
+/// has at hand; and the longer half of what a large tree's fingerprint takes is shared by two.
+fn homes<'a>(paths: &[&'a [u8]]) -> Vec<BTreeSet<&'a [u8]>> {
+    const MANY: usize = 8192;
+    if paths.len() > MANY {
+        let (one, other) = paths.split_at(paths.len() / 2);
+        return std::thread::scope(|threads| {
+            let other = threads.spawn(|| homes_among(other));
+            let mut all = homes_among(one);
+            let other = other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            all.iter_mut().zip(other).for_each(|(homes, more)| homes.extend(more));
+            all
+        });
+    }
+    homes_among(paths)
+}
+
+fn homes_among<'a>(paths: &[&'a [u8]]) -> Vec<BTreeSet<&'a [u8]>> {
+    let mut all = vec![BTreeSet::new(); FRAMEWORKS.len()];
+    for path in paths {
+        for (framework, homes) in FRAMEWORKS.iter().zip(&mut all) {
+            homes.extend(framework.homes(path));
+        }
+    }
+    all
 }
 
 /// Whether a file is SQL, by its name.

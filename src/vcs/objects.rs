@@ -4,6 +4,7 @@
 //! (docs/benchmarks.md), lets all threads read one mapping of a pack, and lets us say how much each keeps of it.
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -21,6 +22,9 @@ const MOST_ENTRIES: usize = 2_000_000;
 
 /// Nor more bytes of paths: that many entries with the longest of them would fill any memory.
 const MOST_NAMES: usize = 256 << 20;
+
+/// So many directories are known for a while: what unfolds without end is made of the same few, time and again.
+const RECENT: usize = 16;
 
 /// So much of an object each reader reads in memory of its own.
 const OWN: usize = 512 << 10;
@@ -149,14 +153,10 @@ impl Reader<'_> {
     /// Reads an object that is not in a pack that we know, or needs more memory than we give it.
     fn elsewhere<'b>(&self, id: ObjectId, buffer: &'b mut Vec<u8>) -> Result<Data<'b>> {
         let name = named(id)?;
-        for handle in &self.handles {
-            // Asked twice, since what is found borrows the buffer.
-            if handle.exists(&name) {
-                let found = handle.try_find(&name, buffer).context(|| cannot_read(id))?;
-                return found.ok_or_else(|| not_there(id));
-            }
-        }
-        Err(not_there(id))
+        let Some((last, others)) = self.handles.split_last() else { return Err(not_there(id)) };
+        let handle = others.iter().find(|handle| handle.exists(&name)).unwrap_or(last);
+        let found = handle.try_find(&name, buffer).context(|| cannot_read(id))?;
+        found.ok_or_else(|| not_there(id))
     }
 
     /// Lets `act` see a file of `size` bytes, which are not copied. `None` where so much memory is needed for it that it is
@@ -213,11 +213,18 @@ impl Reader<'_> {
     pub(super) fn tree(&self, top: ObjectId, at: &[u8]) -> Result<Tree> {
         // Not recursive: how deep it goes is the pusher's choice.
         let mut walk = Walk::default();
+        let mut recent: VecDeque<(ObjectId, Vec<u8>)> = VecDeque::new();
         let mut next = Some((at.to_vec(), top));
         while let Some((directory, id)) = next {
-            let cannot = || format!("cannot read the directory '{}'", text::printable_bytes(&directory));
-            let kind = gix_object::Kind::Tree;
-            self.find(id, kind, |listing| walk.take_up(&directory, listing)).context(cannot)??;
+            if let Some((_, listing)) = recent.iter().find(|(known, _)| *known == id) {
+                walk.take_up(&directory, listing)?;
+            } else {
+                let cannot = || format!("cannot read the directory '{}'", text::printable_bytes(&directory));
+                let listing = self.find(id, gix_object::Kind::Tree, <[u8]>::to_vec).context(cannot)?;
+                walk.take_up(&directory, &listing)?;
+                recent.push_front((id, listing));
+                recent.truncate(RECENT);
+            }
             next = walk.go_on();
         }
         let mut tree = walk.tree;

@@ -24,7 +24,7 @@ use crate::support::{Error, Result, files};
 const GENERATION: usize = 2 << 20;
 
 /// What is larger is not kept.
-const LARGEST_BASE: usize = 512 << 10;
+const LARGEST_KEPT: usize = 512 << 10;
 
 /// No chain of deltas is longer; git itself makes none of more than 4,095 (git-pack-objects(1), `--depth`).
 const LONGEST_CHAIN: usize = 1 << 13;
@@ -258,7 +258,7 @@ impl Kept {
 
     /// Keeps an object, if it is small. Where there is no room, the older half of what is kept is forgotten.
     fn put(&mut self, place: Place, kind: Kind, bytes: &[u8]) {
-        if bytes.len() > LARGEST_BASE {
+        if bytes.len() > LARGEST_KEPT {
             return;
         }
         if self.young.bytes.len() + bytes.len() > GENERATION {
@@ -282,6 +282,7 @@ fn damaged(error: impl std::fmt::Display) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
     use std::process::Command;
 
     use gix_hash::ObjectId;
@@ -295,9 +296,9 @@ mod tests {
     #[test]
     fn what_was_read_lately_is_kept_and_no_more_than_there_is_room_for() {
         let (mut kept, mut into) = (Kept::default(), b"before".to_vec());
-        let each = vec![7; LARGEST_BASE];
-        let most = GENERATION / LARGEST_BASE;
-        for at in 0..most + 1 {
+        let each = vec![7; LARGEST_KEPT];
+        let most = GENERATION / LARGEST_KEPT;
+        for at in 0..=most {
             kept.put(place(at as Offset), Kind::Blob, &each);
         }
         kept.put(place(1000), Kind::Tree, b"small");
@@ -306,9 +307,9 @@ mod tests {
         assert_eq!(kept.get(place(0), &mut into), Some(Kind::Blob), "the older half is still there");
         assert_eq!(into, each);
         assert_eq!(kept.get(Place { pack: 1, at: 0 }, &mut into), None);
-        kept.put(place(2000), Kind::Blob, &vec![7; LARGEST_BASE + 1]);
+        kept.put(place(2000), Kind::Blob, &vec![7; LARGEST_KEPT + 1]);
         assert_eq!(kept.get(place(2000), &mut into), None, "it is too large");
-        for at in most..2 * most + 1 {
+        for at in most..=2 * most {
             kept.put(place(at as Offset), Kind::Blob, &each);
         }
         assert_eq!(kept.get(place(0), &mut into), None, "it is forgotten");
@@ -323,7 +324,7 @@ mod tests {
         let mut builder = git.treebuilder(None).unwrap();
         let mut ids = Vec::new();
         for number in 0..40 {
-            text.push_str(&format!("one more: {number}\n"));
+            writeln!(text, "one more: {number}").unwrap();
             let id = git.blob(text.as_bytes()).unwrap();
             builder.insert(format!("file{number}"), id, 0o100_644).unwrap();
             ids.push(ObjectId::try_from(id.as_bytes()).unwrap());

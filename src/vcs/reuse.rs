@@ -117,12 +117,20 @@ impl<'a> Wanted<'a> {
                 gone.entry(directory).or_default().push(name);
             }
         }
-        let mut changed = Vec::new();
-        for directory in std::iter::once(&&b""[..]).chain(&self.directories) {
+        let directories: Vec<&[u8]> =
+            std::iter::once(&b""[..]).chain(self.directories.iter().copied()).collect();
+        let as_exported = as_exported(top, &directories, spare);
+        let (mut changed, mut replaced) = (Vec::new(), false);
+        for (directory, as_exported) in directories.into_iter().zip(as_exported) {
+            // Below one that is replaced nothing is as it was.
+            if as_exported && !replaced && !gone.contains_key(directory) {
+                continue;
+            }
             match self.clean(top, directory, spare, &gone, trash)? {
                 State::AsExported => continue,
                 State::Cleaned => {}
                 State::Unfit => {
+                    replaced = true;
                     let (above, name) = split(directory);
                     let above = open_directory(top, above)?;
                     let name = OsStr::from_bytes(name);
@@ -176,6 +184,30 @@ impl<'a> Wanted<'a> {
         }
         Ok(State::Cleaned)
     }
+}
+
+/// Which directories look as they did when they were exported; where they are many, two threads look at half of them each.
+fn as_exported(top: &OwnedFd, directories: &[&[u8]], spare: &Manifest) -> Vec<bool> {
+    const MANY: usize = 512;
+    let look = |directories: &[&[u8]]| -> Vec<bool> {
+        let mut known = spare.cursor();
+        let is_same = |path: &&[u8]| {
+            let item = known.find(path).filter(|item| item.what == What::Directory);
+            let stamp = || Some(Stamp::of(&rustix::fs::fstat(open(top, path).ok()?).ok()?));
+            item.is_some_and(|item| stamp() == Some(item.stamp))
+        };
+        directories.iter().map(is_same).collect()
+    };
+    if directories.len() < MANY {
+        return look(directories);
+    }
+    let (one, other) = directories.split_at(directories.len() / 2);
+    std::thread::scope(|threads| {
+        let other = threads.spawn(|| look(other));
+        let mut all = look(one);
+        all.append(&mut other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        all
+    })
 }
 
 /// Whether a path comes next in a list, once those before it are left behind.

@@ -184,7 +184,24 @@ const DAMAGES: [(&str, Damage); 16] = [
 
 #[test]
 fn a_spare_that_was_damaged_in_any_way_becomes_exactly_the_revision() {
+    damaged_in_any_way(&frugal(PLAIN));
+}
+
+/// Where there are many directories, two threads look at them.
+#[test]
+fn a_spare_of_many_directories_that_was_damaged_becomes_exactly_the_revision() {
     let world = frugal(PLAIN);
+    for number in 0..600 {
+        // Some come before what is damaged, some between, some behind.
+        world.file(&format!("{}{number}/x", ["ahead", "many", "zeal"][number % 3]), "x\n");
+    }
+    for number in 0..3 {
+        world.publish(&format!("many {number}"));
+    }
+    damaged_in_any_way(&world);
+}
+
+fn damaged_in_any_way(world: &World) {
     for (number, (name, damage)) in DAMAGES.iter().enumerate() {
         eprintln!("{name}");
         damage(&world.spare().expect(name));

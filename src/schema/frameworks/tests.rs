@@ -23,6 +23,15 @@ fn check(detector: Detector, marked: &[&str]) {
 }
 
 #[test]
+fn a_tree_of_many_files_has_its_frameworks_wherever_their_markers_are() {
+    let mut paths: Vec<String> = (0..20_000).map(|number| format!("many/{number}.txt")).collect();
+    let marked = ["a/manage.py", "+a/shop/migrations/0001.py", "z/manage.py", "=z/uv.lock"];
+    paths.extend(marked.map(str::to_owned));
+    paths.sort_by_key(|path| path.trim_start_matches(['+', '=']).to_owned());
+    check(Detector::Django, &paths.iter().map(String::as_str).collect::<Vec<_>>());
+}
+
+#[test]
 fn django_keeps_it_in_migrations_wherever_they_are() {
     let files = [
         "manage.py",
