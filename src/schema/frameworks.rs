@@ -179,7 +179,7 @@ pub(super) fn find<'a>(tree: &[TreeFile<'a>]) -> Found<'a> {
 }
 
 /// The homes of each framework. Each path is looked at once, for all of them: a tree has many more paths than a processor
-/// has at hand; and the longer half of what a large tree's fingerprint takes is shared by two.
+/// has at hand. Where they are many, two threads share them.
 fn homes<'a>(paths: &[&'a [u8]]) -> Vec<BTreeSet<&'a [u8]>> {
     const MANY: usize = 8192;
     if paths.len() > MANY {

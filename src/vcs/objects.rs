@@ -229,7 +229,7 @@ impl Reader<'_> {
         }
         let mut tree = walk.tree;
         tree.directories.sort();
-        // They are in order already: only to say so costs little.
+        // What git made is in order already, which costs nothing; who pushes may have made something else.
         tree.entries.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(tree)
     }
@@ -237,7 +237,7 @@ impl Reader<'_> {
 
 /// A tree, as far as it was walked.
 ///
-/// What is found is taken up in git's own order, each directory's before what comes after it: that is the order of
+/// All that is in a directory is taken up before what comes after the directory. As git sorts its trees, that is the order of
 /// whole paths.
 #[derive(Default)]
 struct Walk {
@@ -389,6 +389,39 @@ mod tests {
         let refused = reader.read(nobody).unwrap_err().one_line();
         assert_eq!(refused, format!("cannot read the object {nobody}: it is not in the repository"));
         assert!(Source::open(place.path(), &[place.path().join("none")]).is_err());
+    }
+
+    #[test]
+    fn a_file_that_is_a_delta_of_something_large_is_streamed() {
+        let place = tempfile::tempdir().unwrap();
+        let git = git2::Repository::init_bare(place.path()).unwrap();
+        let lines = (0..LARGEST_BASE / 8).map(|line| format!("{:>8}\n", line * 7919));
+        let large: String = lines.collect();
+        assert!(large.len() > LARGEST_BASE);
+        let mut builder = git.treebuilder(None).unwrap();
+        // Git makes no deltas of what is thirty-two times as large, and looks at names from the last one on.
+        let [_, small] = [("z", &large[..]), ("a", &large[..large.len() / 16])].map(|(name, text)| {
+            let id = git.blob(text.as_bytes()).unwrap();
+            builder.insert(name, id, 0o100_644).unwrap();
+            (id, text.len())
+        });
+        let tree = git.find_tree(builder.write().unwrap()).unwrap();
+        let somebody = git2::Signature::new("Ada", "ada@example.org", &git2::Time::new(0, 0)).unwrap();
+        git.commit(Some("HEAD"), &somebody, &somebody, "one", &tree, &[]).unwrap();
+        let repack = ["repack", "-a", "-d", "-f", "-q"];
+        assert!(Command::new("git").arg("-C").arg(place.path()).args(repack).status().unwrap().success());
+        let source = Source::open(place.path(), &[place.path().join("objects")]).unwrap();
+        let (reader, (id, length)) = (source.reader(), small);
+        assert_eq!(reader.size(id).unwrap(), length as u64);
+        assert_eq!(
+            reader.with(id, length as u64, <[u8]>::len).unwrap(),
+            None,
+            "it would take too much memory"
+        );
+        assert!(reader.read(id).unwrap() == large[..length].as_bytes());
+        let file = tempfile::NamedTempFile::new().unwrap();
+        reader.stream(id, length as u64, file.as_file()).unwrap();
+        assert!(std::fs::read(file.path()).unwrap() == large[..length].as_bytes());
     }
 
     #[test]
