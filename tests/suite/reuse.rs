@@ -27,11 +27,13 @@ fn frugal(toml: &str) -> World {
 }
 
 impl World {
-    fn publish(&self, text: &str) {
+    /// Answers what the push said.
+    fn publish(&self, text: &str) -> String {
         self.file("index.html", &format!("{text}\n"));
         self.commit(text);
-        self.push().ok().says("=====> live: ");
+        let said = self.push().ok().says("=====> live: ").talk();
         self.until_idle();
+        said
     }
 
     fn spare(&self) -> Option<PathBuf> {
@@ -205,7 +207,9 @@ fn damaged_in_any_way(world: &World) {
     for (number, (name, damage)) in DAMAGES.iter().enumerate() {
         eprintln!("{name}");
         damage(&world.spare().expect(name));
-        world.publish(&format!("damage {number}"));
+        let said = world.publish(&format!("damage {number}"));
+        // Only where the spare itself is not what it was.
+        assert_eq!(said.contains("begins afresh"), name.ends_with("of the top"), "{name}: {said}");
         world.is_exactly_the_revision();
     }
     world.nothing_is_left_over();
