@@ -325,6 +325,41 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_differs_from_an_export_is_counted_by_paths() {
+        let id = |byte| super::super::tree::ObjectId::from_bytes(&[byte; 20]).unwrap();
+        let file = |executable| Kind::File { executable };
+        let stamp = Stamp { mode: 0, size: 0, modified: (0, 0), changed: (0, 0), inode: 0, owner: (0, 0) };
+        let mut exported = Manifest::default();
+        for (path, what) in [
+            (&b""[..], What::Directory),
+            (b"content", What::Entry(file(false), id(1))),
+            (b"gone", What::Entry(file(false), id(2))),
+            (b"kind", What::Entry(file(false), id(3))),
+            (b"long ago", What::Gone),
+            (b"mode", What::Entry(file(false), id(4))),
+            (b"place", What::Directory),
+            (b"place/below", What::Entry(file(false), id(5))),
+            (b"same", What::Entry(file(true), id(6))),
+        ] {
+            exported.add(Item { path, what, stamp }).unwrap();
+        }
+        exported.sort();
+        let entries = [
+            ("content", file(false), 9),
+            ("kind", Kind::Link, 3),
+            ("mode", file(true), 4),
+            ("module", Kind::Submodule, 7),
+            ("new", file(false), 8),
+            ("place", file(false), 5),
+            ("same", file(true), 6),
+        ];
+        let entry = |(path, kind, byte): (&str, Kind, u8)| Entry { path: path.into(), kind, id: id(byte) };
+        let tree = super::super::Tree { entries: entries.map(entry).to_vec(), ..Default::default() };
+        // All but `same` and the submodule, whose files have a part of their own, and two that are gone.
+        assert_eq!(changes(&[Part::new("none".into(), tree)], &exported), 7);
+    }
+
+    #[test]
     fn every_file_is_written_by_one_thread_and_large_ones_come_first_and_alone() {
         let large = LARGE as u64 + 1;
         let mut sizes = vec![LARGE as u64; 300];
