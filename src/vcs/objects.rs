@@ -418,10 +418,10 @@ mod tests {
             None,
             "it would take too much memory"
         );
-        assert!(reader.read(id).unwrap() == &large.as_bytes()[..length]);
+        assert!(reader.read(id).unwrap() == large.as_bytes()[..length]);
         let file = tempfile::NamedTempFile::new().unwrap();
         reader.stream(id, length as u64, file.as_file()).unwrap();
-        assert!(std::fs::read(file.path()).unwrap() == &large.as_bytes()[..length]);
+        assert!(std::fs::read(file.path()).unwrap() == large.as_bytes()[..length]);
     }
 
     #[test]
