@@ -210,11 +210,22 @@ impl Manifest {
         let header = Header { format: FORMAT, newest: self.newest, items: self.items.len() };
         serde_json::to_writer(&mut out, &header)?;
         out.write_all(&[0])?;
-        let mut line = Vec::new();
         for item in self.items() {
-            line.clear();
-            write_item(&mut line, &item);
-            out.write_all(&line)?;
+            let Stamp { mode, size, modified, changed, inode, owner } = item.stamp;
+            match item.what {
+                What::Entry(Kind::Link, id) => write!(out, "link {id}"),
+                What::Entry(Kind::File { executable: true }, id) => write!(out, "program {id}"),
+                What::Entry(_, id) => write!(out, "file {id}"),
+                What::Directory => write!(out, "directory -"),
+                What::Gone => write!(out, "gone -"),
+            }?;
+            write!(
+                out,
+                " {mode:o} {size} {}.{} {}.{} {inode} {}.{} ",
+                modified.0, modified.1, changed.0, changed.1, owner.0, owner.1
+            )?;
+            out.write_all(item.path)?;
+            out.write_all(&[0])?;
         }
         out.flush()
     }
@@ -274,55 +285,6 @@ fn read_item(bytes: &[u8]) -> Option<Item<'_>> {
         _ => return None,
     };
     Some(Item { path, what, stamp: Stamp { mode, size, modified, changed, inode, owner } })
-}
-
-/// Writes what [`read_item`] reads, with its end. As it does, without the formatting of the standard library: that took
-/// as long as to look at every file.
-fn write_item(line: &mut Vec<u8>, item: &Item) {
-    let Stamp { mode, size, modified, changed, inode, owner } = item.stamp;
-    let (what, id) = match item.what {
-        What::Entry(Kind::Link, id) => ("link ", Some(id)),
-        What::Entry(Kind::File { executable: true }, id) => ("program ", Some(id)),
-        What::Entry(_, id) => ("file ", Some(id)),
-        What::Directory => ("directory -", None),
-        What::Gone => ("gone -", None),
-    };
-    line.extend_from_slice(what.as_bytes());
-    for byte in id.iter().flat_map(ObjectId::as_bytes) {
-        line.extend([byte >> 4, byte & 15].map(|digit| b"0123456789abcdef"[usize::from(digit)]));
-    }
-    line.push(b' ');
-    push_number::<8>(line, mode.into(), b' ');
-    push_number::<10>(line, size, b' ');
-    for (seconds, nanoseconds) in [modified, changed] {
-        if seconds < 0 {
-            line.push(b'-');
-        }
-        push_number::<10>(line, seconds.unsigned_abs(), b'.');
-        push_number::<10>(line, nanoseconds.into(), b' ');
-    }
-    push_number::<10>(line, inode, b' ');
-    push_number::<10>(line, owner.0.into(), b'.');
-    push_number::<10>(line, owner.1.into(), b' ');
-    line.extend_from_slice(item.path);
-    line.push(0);
-}
-
-/// Writes a number, and what comes behind it.
-fn push_number<const BASE: u64>(line: &mut Vec<u8>, mut number: u64, end: u8) {
-    // As many as the largest has to the base 8.
-    let mut digits = [0; 22];
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + u8::try_from(number % BASE).unwrap_or_default();
-        number /= BASE;
-        if number == 0 {
-            break;
-        }
-    }
-    line.extend_from_slice(&digits[at..]);
-    line.push(end);
 }
 
 fn moment(word: &[u8]) -> Option<Moment> {

@@ -1,7 +1,7 @@
 //! Reads the objects of a git repository: trees, and the bytes of files.
 //!
-//! Most of the work of an export is to inflate. gitoxide does that in half to two thirds of the time that libgit2 takes
-//! (docs/benchmarks.md), lets all threads read one mapping of a pack, and lets us say how much each keeps of it.
+//! Most of the work of an export is to inflate. Packs are read by [`packs`](super::packs), which all threads share, and what is
+//! loose, or came later, by gix-odb: both are faster than libgit2 (docs/benchmarks.md).
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
