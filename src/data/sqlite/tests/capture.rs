@@ -19,17 +19,16 @@ fn noted(path: &Path, table: &str) -> Vec<String> {
     let index: String = connection
         .query_row("SELECT name FROM sqlite_schema WHERE sql LIKE '%/* which */%'", [], |row| row.get(0))
         .unwrap();
-    let find = format!("SELECT log FROM {index} WHERE name = ?1 AND log IS NOT NULL");
-    let log: String = connection.query_row(&find, [table], |row| row.get(0)).unwrap();
-    let mut query = connection
-        .prepare(&format!("SELECT * FROM {log} ORDER BY 1, 2 LIMIT 100"))
-        .or_else(|_| connection.prepare(&format!("SELECT * FROM {log} ORDER BY 1")))
-        .unwrap();
+    let find = format!("SELECT log, number FROM {index} WHERE name = ?1 AND log IS NOT NULL");
+    let (log, number): (String, u32) =
+        connection.query_row(&find, [table], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    let mut query =
+        connection.prepare(&format!("SELECT * FROM {log} WHERE t = {number} ORDER BY 2")).unwrap();
     let width = query.column_count();
     let mut rows = query.query([]).unwrap();
     let mut found = Vec::new();
     while let Some(row) = rows.next().unwrap() {
-        let cells = (0..width).map(|at| format!("{:?}", row.get::<_, rusqlite::types::Value>(at).unwrap()));
+        let cells = (1..width).map(|at| format!("{:?}", row.get::<_, rusqlite::types::Value>(at).unwrap()));
         found.push(cells.collect::<Vec<_>>().join(" "));
     }
     found
@@ -192,6 +191,36 @@ fn keys_of_every_kind_are_noted_as_they_are() {
 }
 
 #[test]
+fn tables_with_the_same_kind_of_key_share_a_log() {
+    let sandbox = Sandbox::new();
+    let tables: String = (0..50)
+        .map(|n| {
+            format!(
+                "CREATE TABLE number{n} (\"id {n}\" INTEGER PRIMARY KEY, v);
+                 CREATE TABLE pair{n} (b INT, a TEXT, v, PRIMARY KEY (a, b));"
+            )
+        })
+        .collect();
+    let path = sandbox.database("4", &tables);
+    begin(&path);
+    let logs = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name GLOB 'receiver_log_*'";
+    assert_eq!(number(&path, logs), 3, "one for each kind, and the list of them");
+    connect(&path)
+        .execute_batch(
+            "INSERT INTO number7 VALUES (1, 'a'); INSERT INTO number8 VALUES (1, 'b'), (2, 'c');
+             DELETE FROM number8 WHERE v = 'c'; INSERT INTO pair7 VALUES (1, 'x', 'a'), (2, 'y', 'b')",
+        )
+        .unwrap();
+    assert_eq!(noted(&path, "number7"), integers(&[1]));
+    assert_eq!(noted(&path, "number8"), integers(&[1, 2]));
+    assert_eq!(noted(&path, "number9"), integers(&[]));
+    assert_eq!(noted(&path, "pair7"), ["Text(\"x\") Integer(1)", "Text(\"y\") Integer(2)"]);
+    let changes = changes(&path, &patience()).unwrap();
+    let all: Vec<_> = changes.iter().map(|(name, c)| (name.as_str(), c.written, c.deleted)).collect();
+    assert_eq!(all, [("number7", 1, 0), ("number8", 1, 1), ("pair7", 2, 0)]);
+}
+
+#[test]
 fn a_capture_is_no_part_of_what_the_app_has() {
     let sandbox = Sandbox::new();
     let path = sandbox.database("4", "CREATE TABLE receiver_log_0 (id INTEGER PRIMARY KEY); CREATE TABLE t (id INTEGER PRIMARY KEY, u UNIQUE);
@@ -343,7 +372,7 @@ fn who_writes_while_a_capture_begins_is_noted_from_one_moment_on() {
     let both: BTreeSet<_> = noted(&path, "a").into_iter().collect();
     assert!(both.len() >= 90);
     assert_eq!(both, noted(&path, "b").into_iter().collect());
-    let later = "SELECT count(*) FROM a WHERE n >= (SELECT min(n) FROM receiver_log_1)";
+    let later = "SELECT count(*) FROM a WHERE n >= (SELECT min(k0) FROM receiver_log_2)";
     assert_eq!(number(&path, later), i64::try_from(both.len()).unwrap(), "all since the first one");
     assert_eq!(number(&path, "SELECT count(*) FROM a"), number(&path, "SELECT max(n) FROM b"));
 }

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
-use super::super::open::Listed;
 use super::super::{Hold, triggers};
+use super::log::Log;
 use super::note::{self, MARK, Watched};
 use super::open;
 use crate::data::Limit;
@@ -17,11 +17,18 @@ use crate::support::{Context, Error, Result, clock};
 const INDEX: &str = "/* which */";
 
 /// What a database says of its own capture.
-pub(super) struct State {
+struct State {
     peer: String,
     since: String,
-    /// For each table, in order of names: the log, or why there is none.
-    logs: BTreeMap<String, Result<String, String>>,
+    /// For each table, in order of names: the name of the log and the number in it, or why there is none.
+    logs: BTreeMap<String, Result<(String, u32), String>>,
+}
+
+/// What was noted, and what is known of it.
+pub(super) struct Proof {
+    pub(super) capture: Capture,
+    /// The log of each table that has one, by the table's name in lower case.
+    pub(super) logs: BTreeMap<String, Log>,
 }
 
 /// Begins to note changes, from one moment on.
@@ -39,8 +46,8 @@ pub fn capture(path: &Path, peer: &str, limit: &Limit<'_>) -> Result<Capture> {
 /// Whether changes are noted, and what is missing.
 pub fn captured(path: &Path) -> Result<Option<Capture>> {
     let connection = open::reader(path)?;
-    let state = proof(&connection).context(|| format!("cannot prove the capture of {}", path.display()))?;
-    Ok(state.map(|(_, capture)| capture))
+    let proof = proof(&connection).context(|| format!("cannot prove the capture of {}", path.display()))?;
+    Ok(proof.map(|proof| proof.capture))
 }
 
 /// Ends it, and forgets what was noted.
@@ -65,18 +72,10 @@ pub fn changes(path: &Path, limit: &Limit<'_>) -> Result<BTreeMap<String, Change
         // One moment for all of them.
         connection.execute_batch("BEGIN")?;
         let mut found = BTreeMap::new();
-        let listed = open::tables_of(&connection, "main")?;
-        let listed: BTreeMap<&str, &Listed> =
-            listed.iter().map(|table| (table.name.as_str(), table)).collect();
-        for (table, log) in proof(&connection)?.map(|(state, _)| state.logs).unwrap_or_default() {
-            let (Ok(log), Some(listed)) = (log, listed.get(table.as_str())) else { continue };
-            let Some(watched) = Watched::read(&connection, listed).ok().flatten() else { continue };
-            let written = super::noted(&connection, &watched, &log)?;
-            let all: i64 =
-                connection.query_row(&format!("SELECT count(*) FROM \"{log}\""), [], |row| row.get(0))?;
-            if all > 0 {
-                let deleted = all.unsigned_abs() - written;
-                found.insert(table.to_ascii_lowercase(), Changes { written, deleted });
+        for (table, log) in proof(&connection)?.map(|proof| proof.logs).unwrap_or_default() {
+            if log.says_something(&connection)? {
+                let written = log.living(&connection, &table)?;
+                found.insert(table, Changes { written, deleted: log.count(&connection)? - written });
             }
         }
         Ok(found)
@@ -87,53 +86,58 @@ pub fn changes(path: &Path, limit: &Limit<'_>) -> Result<BTreeMap<String, Change
 /// The tables in whose logs there is anything, by their names in lower case.
 pub(super) fn noted(
     connection: &Connection,
-    logs: &BTreeMap<String, String>,
+    logs: &BTreeMap<String, Log>,
 ) -> rusqlite::Result<BTreeSet<String>> {
     let mut found = BTreeSet::new();
     for (table, log) in logs {
-        let ask = format!("SELECT EXISTS (SELECT 1 FROM main.{})", open::quoted(log));
-        if connection.query_row(&ask, [], |row| row.get(0))? {
+        if log.says_something(connection)? {
             found.insert(table.clone());
         }
     }
     Ok(found)
 }
 
-impl State {
-    /// The log of each table that has one, by its name in lower case.
-    pub(super) fn logs(self) -> BTreeMap<String, String> {
-        let logs = self.logs.into_iter();
-        logs.filter_map(|(table, log)| Some((table.to_ascii_lowercase(), log.ok()?))).collect()
-    }
-}
-
 /// Makes logs and triggers, in the transaction that `connection` is in.
 fn install(connection: &Connection, peer: &str) -> rusqlite::Result<()> {
     let mut names = Names::read(connection)?;
-    let index = names.next();
-    connection
-        .execute_batch(&format!("CREATE TABLE \"{index}\" ({MARK} {INDEX} name TEXT, log TEXT, why TEXT)"))?;
-    let mut enter = connection.prepare(&format!("INSERT INTO \"{index}\" VALUES (?1, ?2, ?3)"))?;
-    enter.execute((peer, None::<String>, clock::now().to_string()))?;
+    let index = named(names.next());
+    connection.execute_batch(&format!(
+        "CREATE TABLE \"{index}\" ({MARK} {INDEX} name TEXT, log TEXT, number INTEGER, why TEXT)"
+    ))?;
+    let mut enter = connection.prepare(&format!("INSERT INTO \"{index}\" VALUES (?1, ?2, ?3, ?4)"))?;
+    enter.execute((peer, None::<String>, None::<u32>, clock::now().to_string()))?;
+    // By the text of their columns: the name of the log, or why it could not be made.
+    let mut kinds: BTreeMap<String, Result<String, String>> = BTreeMap::new();
     let mut all = Vec::new();
     for listed in open::tables_of(connection, "main")?.iter().filter(|listed| !listed.shadow) {
         let Some(watched) = Watched::read(connection, listed)? else { continue };
-        let (table, log) = (&listed.name, names.next());
-        let (create, triggers) = watched.statements(&log);
-        match connection.execute_batch(&create) {
-            Ok(()) => enter.execute((table, &log, None::<String>))?,
-            // A collation of the app's own, most likely. Its other tables are noted all the same.
-            Err(error) => {
-                enter.execute((table, None::<String>, error.to_string()))?;
-                continue;
+        let number = names.next();
+        let made = kinds.entry(Log::columns(&watched)).or_insert_with_key(|columns| {
+            let name = named(names.next());
+            // A collation of the app's own, most likely. Tables with other keys are noted all the same.
+            let made = connection.execute_batch(&create(&name, columns));
+            made.map(|()| name).map_err(|error| error.to_string())
+        });
+        match made {
+            Ok(name) => {
+                enter.execute((&listed.name, &*name, number, None::<String>))?;
+                all.extend(watched.triggers(&Log::new(name.clone(), number, &watched)));
             }
-        };
-        all.extend(triggers);
+            Err(why) => drop(enter.execute((&listed.name, None::<String>, None::<u32>, &*why))?),
+        }
     }
     triggers::make(connection, &all)
 }
 
-/// Names that nobody has.
+fn named(number: u32) -> String {
+    format!("receiver_log_{number}")
+}
+
+fn create(log: &str, columns: &str) -> String {
+    format!("CREATE TABLE \"{log}\" {columns}")
+}
+
+/// Numbers whose names nobody has.
 struct Names {
     taken: BTreeSet<String>,
     number: u32,
@@ -147,12 +151,13 @@ impl Names {
         Ok(Names { taken, number: 0 })
     }
 
-    fn next(&mut self) -> String {
+    fn next(&mut self) -> u32 {
         loop {
-            let name = format!("receiver_log_{}", self.number);
+            let number = self.number;
             self.number += 1;
+            let name = named(number);
             if !self.taken.iter().any(|taken| taken.starts_with(&name)) {
-                return name;
+                return number;
             }
         }
     }
@@ -176,7 +181,7 @@ pub(in crate::data::sqlite) fn names(connection: &Connection) -> rusqlite::Resul
 
 /// What the capture of `main` says of itself, and the proof of it: every table that has a primary key has
 /// its log and its triggers, word by word as they would be made today.
-pub(super) fn proof(connection: &Connection) -> rusqlite::Result<Option<(State, Capture)>> {
+pub(super) fn proof(connection: &Connection) -> rusqlite::Result<Option<Proof>> {
     let Some(state) = state(connection)? else { return Ok(None) };
     let mut found = BTreeMap::new();
     let mut query =
@@ -185,7 +190,8 @@ pub(super) fn proof(connection: &Connection) -> rusqlite::Result<Option<(State, 
         let (name, sql) = row?;
         found.insert(name, sql);
     }
-    let (mut gaps, mut seen) = (Vec::new(), BTreeSet::new());
+    let is_there = |name: &str, sql: &String| found.get(name) == Some(sql);
+    let (mut gaps, mut seen, mut logs) = (Vec::new(), BTreeSet::new(), BTreeMap::new());
     for listed in open::tables_of(connection, "main")? {
         let watched = if listed.shadow { None } else { Watched::read(connection, &listed)? };
         let Some(watched) = watched else { continue };
@@ -194,11 +200,14 @@ pub(super) fn proof(connection: &Connection) -> rusqlite::Result<Option<(State, 
         match state.logs.get(&table) {
             None => gaps.push(format!("table '{name}' came after it began")),
             Some(Err(why)) => gaps.push(format!("table '{name}' could not be watched: {why}")),
-            Some(Ok(log)) => {
-                let (create, triggers) = watched.statements(log);
-                let is_there = |name: &str, sql: &String| found.get(name) == Some(sql);
-                if !is_there(log, &create) || !triggers.iter().all(|one| is_there(&one.name, &one.sql)) {
+            Some(Ok((log, number))) => {
+                let log = Log::new(log.clone(), *number, &watched);
+                let has_log = is_there(&log.name, &create(&log.name, &Log::columns(&watched)));
+                if !has_log || !watched.triggers(&log).iter().all(|one| is_there(&one.name, &one.sql)) {
                     gaps.push(format!("table '{name}' was made anew or changed, and lost what watched it"));
+                }
+                if has_log {
+                    logs.insert(table.to_ascii_lowercase(), log);
                 }
             }
         }
@@ -207,8 +216,7 @@ pub(super) fn proof(connection: &Connection) -> rusqlite::Result<Option<(State, 
     for table in state.logs.keys().filter(|table| !seen.contains(*table)) {
         gaps.push(format!("table '{}' is gone, or has another name now", table.escape_debug()));
     }
-    let capture = Capture { peer: state.peer.clone(), since: state.since.clone(), gaps };
-    Ok(Some((state, capture)))
+    Ok(Some(Proof { capture: Capture { peer: state.peer, since: state.since, gaps }, logs }))
 }
 
 fn state(connection: &Connection) -> rusqlite::Result<Option<State>> {
@@ -218,14 +226,15 @@ fn state(connection: &Connection) -> rusqlite::Result<Option<State>> {
     );
     let index: Option<String> = connection.query_row(&find, [], |row| row.get(0)).optional()?;
     let Some(index) = index else { return Ok(None) };
-    let mut query = connection.prepare(&format!("SELECT name, log, why FROM \"{index}\" ORDER BY rowid"))?;
+    let mut query =
+        connection.prepare(&format!("SELECT name, log, number, why FROM \"{index}\" ORDER BY rowid"))?;
     let mut rows = query.query([])?;
     let Some(first) = rows.next()? else { return Ok(None) };
-    let mut state = State { peer: first.get(0)?, since: first.get(2)?, logs: BTreeMap::new() };
+    let mut state = State { peer: first.get(0)?, since: first.get(3)?, logs: BTreeMap::new() };
     while let Some(row) = rows.next()? {
         let log = match row.get::<_, Option<String>>(1)? {
-            Some(log) => Ok(log),
-            None => Err(row.get(2)?),
+            Some(log) => Ok((log, row.get(2)?)),
+            None => Err(row.get(3)?),
         };
         state.logs.insert(row.get(0)?, log);
     }

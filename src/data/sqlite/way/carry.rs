@@ -6,7 +6,9 @@ use std::path::Path;
 use rusqlite::types::Value as Cell;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
+use super::capture::Proof;
 use super::links::{Found, Links};
+use super::log::Log;
 use super::stage::Stage;
 use super::{between, capture, open, stays, tables};
 use crate::data::Limit;
@@ -99,7 +101,7 @@ fn bring(connection: &Connection, which: Which<'_>, whole: &Way, on_conflict: On
 }
 
 /// What of the way has to be gone: where keys were noted, that of the tables in which any were.
-fn part(connection: &Connection, logs: Option<&BTreeMap<String, String>>, way: &Way) -> Result<Way> {
+fn part(connection: &Connection, logs: Option<&BTreeMap<String, Log>>, way: &Way) -> Result<Way> {
     let Some(logs) = logs else { return Ok(way.clone()) };
     if let Some(passage) = way.passages.iter().find(|passage| !logs.contains_key(&passage.table)) {
         let table = passage.table.escape_debug();
@@ -110,9 +112,9 @@ fn part(connection: &Connection, logs: Option<&BTreeMap<String, String>>, way: &
 }
 
 /// The logs of the source's tables, once it is proved that they are whole, and meant for this way.
-fn proved(connection: &Connection, peer: &str) -> Result<BTreeMap<String, String>> {
+fn proved(connection: &Connection, peer: &str) -> Result<BTreeMap<String, Log>> {
     let proof = capture::proof(connection).context(|| "cannot prove that no change is missing")?;
-    let Some((state, capture)) = proof else {
+    let Some(Proof { capture, logs }) = proof else {
         return Err(Error::new("no changes were noted"));
     };
     if let Some(gap) = capture.gaps.first() {
@@ -122,7 +124,7 @@ fn proved(connection: &Connection, peer: &str) -> Result<BTreeMap<String, String
         let noted = capture.peer.escape_debug();
         return Err(Error::new(format!("changes were noted for the way to {noted}, not to {peer}")));
     }
-    Ok(state.logs())
+    Ok(logs)
 }
 
 /// Everything on its way.

@@ -6,7 +6,8 @@
 //! enforced: the target's fence, the app's triggers and cascades stay as they are and do nothing.
 //!
 //! - [`tables`](mod@tables): what a plan is made from
-//! - [`note`]: the log and the triggers of one table
+//! - [`log`]: where keys are noted
+//! - [`note`]: the triggers of one table that note them
 //! - [`capture`](mod@capture): all of them, and the proof that they are whole
 //! - [`carry`](mod@carry): the one transaction
 //! - [`stage`]: the rows of one table on their way
@@ -16,6 +17,7 @@
 mod capture;
 mod carry;
 mod links;
+mod log;
 mod note;
 mod stage;
 mod stays;
@@ -63,14 +65,4 @@ fn between(source: &Path, target: &Path) -> Result<Connection> {
         Ok(connection)
     };
     open().context(cannot)
-}
-
-/// How many rows of a table that are in its log are there.
-fn noted(connection: &Connection, watched: &note::Watched, log: &str) -> rusqlite::Result<u64> {
-    let key: Vec<_> = watched.key.iter().map(|key| open::quoted(&key.name)).collect();
-    let key = key.join(", ");
-    let table = open::quoted(&watched.table);
-    let sql =
-        format!("SELECT count(*) FROM main.{table} WHERE ({key}) IN (SELECT {key} FROM main.\"{log}\")");
-    connection.query_row(&sql, [], |row| row.get::<_, i64>(0)).map(i64::unsigned_abs)
 }

@@ -1,7 +1,6 @@
-//! What notes the changes of one table: a log of keys, and the triggers that fill it.
+//! What notes the changes of one table: the triggers that enter its keys in a [`Log`].
 //!
-//! The log has the key's columns, with their affinities and collations, as its own primary key: however
-//! often a row changes, it is in it once. The triggers cannot make a write of the app fail: `ON CONFLICT DO
+//! They cannot make a write of the app fail: `ON CONFLICT DO
 //! NOTHING` stands whatever the app's own statement says (`INSERT OR ABORT` would overrule an `OR IGNORE`),
 //! and what has a null in its key is passed over.
 //!
@@ -16,12 +15,13 @@ use super::super::lexer::{self, Token};
 use super::super::open::Listed;
 use super::super::triggers::Trigger;
 use super::super::{canon, open};
+use super::log::Log;
 use super::tables::{self, Key};
 
 /// What all of these have in their text, and nobody else's.
 pub(super) const MARK: &str = "/* receiver: notes */";
 
-/// Which objects are these, in `sqlite_schema`: by their names, and what only they say. An app may well have
+/// Which objects are receiver's, in `sqlite_schema`: by their names, and what only they say. An app may well have
 /// a table that begins with `receiver_`.
 pub(in crate::data::sqlite) const OURS: &str = "(name GLOB 'receiver_log_*' AND \
      (type = 'table' AND sql GLOB 'CREATE TABLE \"receiver_log_*\" (/[*] receiver: notes [*]/*' OR \
@@ -54,31 +54,17 @@ impl Watched {
         Ok(Some(watched))
     }
 
-    /// The statement that makes its log, and the triggers that begin to note its changes in it, exactly as SQLite keeps
-    /// their text.
-    pub(super) fn statements(&self, log: &str) -> (String, Vec<Trigger>) {
-        let columns: Vec<String> = self
-            .key
-            .iter()
-            .map(|key| {
-                let (name, collation) = (open::quoted(&key.name), open::quoted(&key.collation));
-                format!("{name} {} COLLATE {collation}", key.affinity)
-            })
-            .collect();
-        let create = format!(
-            "CREATE TABLE \"{log}\" ({MARK} {}, PRIMARY KEY ({})) WITHOUT ROWID",
-            columns.join(", "),
-            self.of_key("", ", ")
-        );
+    /// The triggers that note its changes, exactly as SQLite keeps their text.
+    pub(super) fn triggers(&self, log: &Log) -> Vec<Trigger> {
         let mut triggers = Vec::new();
         let mut trigger = |name: &str, when: &str, body: &str| {
-            let name = format!("{log}_{name}");
+            let name = format!("receiver_log_{}_{name}", log.number);
             let table = open::quoted(&self.table);
             let sql = format!("CREATE TRIGGER \"{name}\" {when} ON {table} BEGIN {MARK} {body} END");
             triggers.push(Trigger { name, table: self.table.clone(), sql });
         };
         let (new, old) = (self.note(log, "NEW", ""), self.note(log, "OLD", ""));
-        let moved = format!("({}) IS NOT ({})", self.of_key("NEW.", ", "), self.of_key("OLD.", ", "));
+        let moved = format!("({}) IS NOT ({})", self.of_key("NEW."), self.of_key("OLD."));
         trigger("insert", "AFTER INSERT", &new);
         trigger("update", "AFTER UPDATE", &format!("{old} {}", self.note(log, "NEW", &moved)));
         trigger("delete", "AFTER DELETE", &old);
@@ -87,38 +73,40 @@ impl Watched {
             trigger("before_insert", "BEFORE INSERT", &rivals.join(" "));
             trigger("before_update", "BEFORE UPDATE", &rivals.join(" "));
         }
-        (create, triggers)
+        triggers
     }
 
     /// Its key, as `NEW."a", NEW."b"`.
-    fn of_key(&self, prefix: &str, between: &str) -> String {
+    fn of_key(&self, prefix: &str) -> String {
         let names: Vec<_> =
             self.key.iter().map(|key| format!("{prefix}{}", open::quoted(&key.name))).collect();
-        names.join(between)
+        names.join(", ")
     }
 
     /// Notes the key of the row that a trigger is about.
-    fn note(&self, log: &str, row: &str, condition: &str) -> String {
+    fn note(&self, log: &Log, row: &str, condition: &str) -> String {
         let mut conditions = self.present(&format!("{row}."));
         if !condition.is_empty() {
             conditions.push(condition.to_owned());
         }
-        let key = self.of_key(&format!("{row}."), ", ");
+        let entry = format!("{}, {}", log.number, self.of_key(&format!("{row}.")));
         let values = if conditions.is_empty() {
-            format!("VALUES ({key})")
+            format!("VALUES ({entry})")
         } else {
-            format!("SELECT {key} WHERE {}", conditions.join(" AND "))
+            format!("SELECT {entry} WHERE {}", conditions.join(" AND "))
         };
-        format!("INSERT INTO \"{log}\" {values} ON CONFLICT DO NOTHING;")
+        format!("INSERT INTO \"{}\" {values} ON CONFLICT DO NOTHING;", log.name)
     }
 
     /// Notes the keys of the rows that are in the way.
-    fn note_rivals(&self, log: &str, rival: &str) -> String {
+    fn note_rivals(&self, log: &Log, rival: &str) -> String {
         let mut conditions = self.present("");
         conditions.push(rival.to_owned());
         format!(
-            "INSERT INTO \"{log}\" SELECT {} FROM {} WHERE {} ON CONFLICT DO NOTHING;",
-            self.of_key("", ", "),
+            "INSERT INTO \"{}\" SELECT {}, {} FROM {} WHERE {} ON CONFLICT DO NOTHING;",
+            log.name,
+            log.number,
+            self.of_key(""),
             open::quoted(&self.table),
             conditions.join(" AND ")
         )

@@ -10,6 +10,7 @@ use rusqlite::types::Value as Cell;
 use rusqlite::{Connection, ErrorCode, params_from_iter};
 
 use super::super::{lexer, script};
+use super::log::Log;
 use super::open;
 use super::tables::{self, Key};
 use crate::data::way::{Moved, Passage, Value};
@@ -91,12 +92,9 @@ impl<'a> Stage<'a> {
     }
 
     /// Takes the keys of a log.
-    pub(super) fn take_noted(&self, connection: &Connection, log: &str) -> rusqlite::Result<()> {
-        let (keys, k, named) = (&self.keys, self.k(""), self.named(""));
-        connection.execute_batch(&format!(
-            "INSERT INTO {keys} ({k}) SELECT {named} FROM main.{} WHERE true ON CONFLICT DO NOTHING",
-            open::quoted(log)
-        ))
+    pub(super) fn take_noted(&self, connection: &Connection, log: &Log) -> rusqlite::Result<()> {
+        let (keys, k, noted) = (&self.keys, self.k(""), log.keys(&self.passage.key));
+        connection.execute_batch(&format!("INSERT INTO {keys} ({k}) {noted} ON CONFLICT DO NOTHING"))
     }
 
     /// Takes the keys of all rows; of those that only fill, where both have the row and there is something.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use rusqlite::Connection;
 
+use super::log::Log;
 use super::open;
 use super::stage::Stage;
 use crate::data::way::{Left, Stay, Table, What};
@@ -14,7 +15,7 @@ pub(super) fn count(
     connection: &Connection,
     left: &Left,
     source: &[Table],
-    logs: Option<&BTreeMap<String, String>>,
+    logs: Option<&BTreeMap<String, Log>>,
     stages: &[Stage<'_>],
 ) -> Left {
     let mut left = left.clone();
@@ -30,7 +31,7 @@ pub(super) fn count(
 fn question(
     stay: &Stay,
     table: &Table,
-    logs: Option<&BTreeMap<String, String>>,
+    logs: Option<&BTreeMap<String, Log>>,
     stages: &[Stage<'_>],
 ) -> Option<String> {
     let name = open::quoted(&table.name);
@@ -38,7 +39,7 @@ fn question(
     let written = match logs.map(|logs| logs.get(&table.name)) {
         Some(Some(log)) => {
             let key = table.key.iter().map(|name| open::quoted(name)).collect::<Vec<_>>().join(", ");
-            format!("{all} AND ({key}) IN (SELECT {key} FROM main.{})", open::quoted(log))
+            format!("{all} AND ({key}) IN ({})", log.keys(&table.key))
         }
         _ => all.clone(),
     };
