@@ -188,9 +188,14 @@ impl Reader<'_> {
         Err(not_there(id))
     }
 
-    /// Writes a file of `size` bytes to `file`, without having all of it in memory: git itself can do that.
+    /// Writes a file of `size` bytes to `file`, which is empty, without having all of it in memory.
     pub fn stream(&self, id: ObjectId, size: u64, file: &File) -> Result<()> {
         let cannot = || cannot_read(id);
+        let streamed = self.unpacker.borrow_mut().stream(&named(id)?, &mut &*file).context(cannot)?;
+        if let Some(kind) = streamed {
+            return of_kind(id, gix_object::Kind::Blob, kind);
+        }
+        // Of what is a delta, or loose, git itself can do that.
         let environment = ["PATH", "HOME"].map(|name| (name, std::env::var_os(name).unwrap_or_default()));
         let output = file.try_clone().context(cannot)?;
         // Only the blob's id, which is hexadecimal, reaches it.

@@ -5,6 +5,7 @@
 //! it is small. What no pack has that can be read here is left to gix-odb: loose objects, and packs that came later.
 
 use std::collections::HashMap;
+use std::io::Write;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -15,16 +16,20 @@ use gix_odb::pack::Bundle;
 use gix_odb::pack::data::decode::header;
 use gix_odb::pack::data::entry::Header;
 use gix_odb::pack::data::{Entry, Offset};
-use gix_zlib::Inflate;
+use gix_zlib::stream::inflate;
+use gix_zlib::{Decompress, Inflate};
 
 use super::delta;
-use crate::support::{Error, Result, files};
+use crate::support::{Context, Error, Result, files};
 
 /// So many bytes of what others are deltas of are kept, twice.
 const GENERATION: usize = 2 << 20;
 
 /// What is larger is not kept.
 const LARGEST_KEPT: usize = 512 << 10;
+
+/// So much of a large object is inflated before it is written.
+const PIECE: usize = 128 << 10;
 
 /// No chain of deltas is longer; git itself makes none of more than 4,095 (git-pack-objects(1), `--depth`).
 const LONGEST_CHAIN: usize = 1 << 13;
@@ -164,6 +169,31 @@ impl Unpacker<'_> {
         into.try_reserve_exact(size.saturating_sub(into.len())).map_err(|_| too_large())?;
         into.resize(size, 0);
         self.packs.all[pack].pack.decompress_entry(entry, &mut self.inflate, into).map(drop).map_err(damaged)
+    }
+
+    /// Writes an object, a piece at a time. `None`, and nothing is written, where it is a delta, or not in a pack that is
+    /// known here.
+    pub(super) fn stream(&mut self, id: &oid, into: &mut dyn Write) -> Result<Option<Kind>> {
+        let Some(place) = self.find(id) else { return Ok(None) };
+        let pack = &self.packs.all[place.pack].pack;
+        let entry = pack.entry(place.at).map_err(damaged)?;
+        let Some(kind) = entry.header.as_kind() else { return Ok(None) };
+        let bytes = pack.entry_slice(entry.data_offset..pack.pack_end() as u64);
+        let mut bytes = bytes.ok_or_else(|| damaged("it ends too early"))?;
+        let (mut state, mut piece, mut left) = (Decompress::new(), vec![0; PIECE], entry.decompressed_size);
+        loop {
+            let length = inflate::read(&mut bytes, &mut state, &mut piece).map_err(damaged)?;
+            if length == 0 {
+                break;
+            }
+            left =
+                left.checked_sub(length as u64).ok_or_else(|| damaged("an object is longer than it says"))?;
+            into.write_all(&piece[..length]).context(|| "cannot write it")?;
+        }
+        if left > 0 {
+            return Err(damaged("an object is shorter than it says"));
+        }
+        Ok(Some(kind))
     }
 
     /// The kind and size of an object, of which as little is read as can be. `None` where it is not for this reader.
@@ -368,9 +398,49 @@ mod tests {
                 deltas[usize::from(!by_offset)] > 50 && deltas[usize::from(by_offset)] == 0,
                 "{deltas:?}"
             );
+            let whole = ids.iter().filter(|id| {
+                let mut streamed = Vec::new();
+                let is_whole = unpacker.stream(id, &mut streamed).unwrap() == Some(Kind::Blob);
+                unpacker.read(id, &mut buffers).unwrap();
+                assert!(streamed == if is_whole { buffers.object() } else { b"" });
+                is_whole
+            });
+            assert_eq!(whole.count(), 1, "what all the others are deltas of");
             let nobody = ObjectId::from_bytes_or_panic(&[7; 20]);
+            assert_eq!(unpacker.stream(&nobody, &mut Vec::new()).unwrap(), None);
             assert_eq!(unpacker.read(&nobody, &mut buffers).unwrap(), Found::Elsewhere);
             assert_eq!(unpacker.header(&nobody).unwrap(), None);
+        }
+    }
+
+    #[test]
+    fn an_object_is_streamed_in_pieces_and_not_where_nobody_can_write() {
+        struct Full(usize);
+        impl Write for Full {
+            fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+                self.0 += 1;
+                if self.0 > 2 { Err(std::io::ErrorKind::StorageFull.into()) } else { Ok(bytes.len()) }
+            }
+            fn flush(&mut self) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+        let place = tempfile::tempdir().unwrap();
+        let git = git2::Repository::init_bare(place.path()).unwrap();
+        // One that ends with a piece, and one that does not.
+        for length in [4 * PIECE, 3 * PIECE + 7] {
+            let bytes: Vec<u8> = (0..length).map(|at| u8::try_from(at * at / 7 % 256).unwrap()).collect();
+            let mut builder = git.packbuilder().unwrap();
+            let id = git.blob(&bytes).unwrap();
+            builder.insert_object(id, None).unwrap();
+            builder.write(place.path().join("objects/pack").as_path(), 0o444).unwrap();
+            let packs = open(&place);
+            let (mut unpacker, id) = (packs.unpacker(), ObjectId::try_from(id.as_bytes()).unwrap());
+            let mut streamed = Vec::new();
+            assert_eq!(unpacker.stream(&id, &mut streamed).unwrap(), Some(Kind::Blob));
+            assert!(streamed == bytes);
+            let refused = unpacker.stream(&id, &mut Full(0)).unwrap_err().one_line();
+            assert!(refused.starts_with("cannot write it: "), "{refused}");
         }
     }
 
@@ -388,7 +458,7 @@ mod tests {
             })
             .collect();
         std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
-        let mut errors = 0;
+        let (mut errors, mut errors_of_streams) = (0, 0);
         for at in (12..whole.len() - 20).step_by(7) {
             whole[at] ^= 0x10;
             std::fs::write(&path, &whole).unwrap();
@@ -400,9 +470,15 @@ mod tests {
                     Ok(_) => {}
                     Err(_) => errors += 1,
                 }
+                let mut streamed = Vec::new();
+                match unpacker.stream(id, &mut streamed) {
+                    Ok(Some(Kind::Blob)) => assert!(streamed == *right, "byte {at}, streamed"),
+                    Ok(_) => {}
+                    Err(_) => errors_of_streams += 1,
+                }
             }
             whole[at] ^= 0x10;
         }
-        assert!(errors > 100, "{errors}");
+        assert!(errors > 100 && errors_of_streams > 10, "{errors} and {errors_of_streams}");
     }
 }
