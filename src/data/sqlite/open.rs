@@ -104,6 +104,8 @@ pub(super) struct Listed {
     pub(super) shadow: bool,
     /// Whether it is `STRICT`.
     pub(super) strict: bool,
+    /// Whether it is `WITHOUT ROWID`.
+    pub(super) without_rowid: bool,
 }
 
 /// Every table that has rows of its own and can have triggers, by name; and whether it is one of those
@@ -115,15 +117,16 @@ pub(super) fn tables(connection: &Connection) -> rusqlite::Result<Vec<(String, b
 /// The same, of `main` or an attached database, and all that is said of them.
 pub(super) fn tables_of(connection: &Connection, schema: &str) -> rusqlite::Result<Vec<Listed>> {
     let mut query = connection.prepare(&format!(
-        "SELECT name, type = 'shadow', strict FROM pragma_table_list
+        "SELECT name, type = 'shadow', strict, wr FROM pragma_table_list
          WHERE schema = ?1 AND type IN ('table', 'shadow') AND lower(substr(name, 1, 7)) <> 'sqlite_'
              AND name NOT IN (SELECT name FROM {}.sqlite_schema WHERE {})
          ORDER BY name",
         quoted(schema),
         way::NOTES
     ))?;
-    let listed =
-        |row: &rusqlite::Row<'_>| Ok(Listed { name: row.get(0)?, shadow: row.get(1)?, strict: row.get(2)? });
+    let listed = |row: &rusqlite::Row<'_>| {
+        Ok(Listed { name: row.get(0)?, shadow: row.get(1)?, strict: row.get(2)?, without_rowid: row.get(3)? })
+    };
     query.query_map([schema], listed)?.collect()
 }
 

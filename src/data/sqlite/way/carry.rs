@@ -6,10 +6,12 @@ use std::path::Path;
 use rusqlite::types::Value as Cell;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
+use super::super::open::Listed;
 use super::capture::Proof;
 use super::links::{Found, Links};
 use super::log::Log;
 use super::stage::Stage;
+use super::stages::Stages;
 use super::{between, capture, open, stays, tables};
 use crate::data::Limit;
 use crate::data::way::{self, Attempt, Carried, OnConflict, Row, Settled, Way};
@@ -79,9 +81,14 @@ fn bring(connection: &Connection, which: Which<'_>, whole: &Way, on_conflict: On
         Which::All => None,
     };
     let way = &part(connection, logs.as_ref(), whole)?;
-    let mut stages = Vec::new();
+    let [here, there] = ["main", "peer"].map(|schema| listed(connection, schema));
+    let (here, there) = (here.context(cannot)?, there.context(cannot)?);
+    let mut stages = Stages::default();
     for passage in &way.passages {
-        let mut stage = Stage::new(connection, stages.len(), passage).context(cannot)?;
+        let (Some(source), Some(target)) = (here.get(&passage.table), there.get(&passage.table)) else {
+            return Err(Error::new(format!("table '{}' is gone", passage.table.escape_debug())));
+        };
+        let mut stage = Stage::new(connection, stages.len(), passage, source, target).context(cannot)?;
         match logs.as_ref().and_then(|logs| logs.get(&passage.table)) {
             Some(log) => stage.take_noted(connection, log),
             None => stage.take_all(connection),
@@ -92,12 +99,18 @@ fn bring(connection: &Connection, which: Which<'_>, whole: &Way, on_conflict: On
     }
     let source = tables::tables(connection, "main").context(cannot)?;
     let left = stays::count(connection, &way.left, &source, logs.as_ref(), &stages);
-    let links = Links::new(connection, way).context(cannot)?;
+    let links = Links::new(connection, way, &source);
     let mut journey = Journey { connection, stages, links };
     let settled = way::settle(&mut journey, on_conflict)?;
     let mut carried = Carried { dangling: settled.dangling, left, ..Carried::default() };
     journey.account(&settled, &mut carried)?;
     Ok(carried)
+}
+
+/// The tables of one side, by their names in lower case.
+fn listed(connection: &Connection, schema: &str) -> rusqlite::Result<BTreeMap<String, Listed>> {
+    let all = open::tables_of(connection, schema)?.into_iter();
+    Ok(all.map(|listed| (listed.name.to_ascii_lowercase(), listed)).collect())
 }
 
 /// What of the way has to be gone: where keys were noted, that of the tables in which any were.
@@ -130,7 +143,7 @@ fn proved(connection: &Connection, peer: &str) -> Result<BTreeMap<String, Log>> 
 /// Everything on its way.
 struct Journey<'a> {
     connection: &'a Connection,
-    stages: Vec<Stage<'a>>,
+    stages: Stages<'a>,
     links: Links<'a>,
 }
 
@@ -138,11 +151,11 @@ impl Journey<'_> {
     fn go_through(&self) -> rusqlite::Result<Found> {
         self.connection.execute_batch("SAVEPOINT receiver_pass")?;
         self.links.before(&self.stages)?;
-        for stage in self.stages.iter().rev() {
+        for stage in self.stages.used().rev() {
             stage.delete(self.connection)?;
         }
         let mut found = Found::default();
-        for stage in &self.stages {
+        for stage in self.stages.used() {
             let refused = stage.insert(self.connection)?;
             found.refused.extend(refused.into_iter().map(|(n, why)| ((stage.at, n), why)));
         }
@@ -150,14 +163,14 @@ impl Journey<'_> {
     }
 
     fn name(&self, (at, n): Row) -> Result<(String, String)> {
-        let stage = &self.stages[at];
+        let stage = self.stages.at(at);
         let key = stage.told(self.connection, n).context(|| "cannot read a key")?;
         Ok((stage.passage.table.clone(), key))
     }
 
     fn account(&self, settled: &Settled, carried: &mut Carried) -> Result<()> {
         let cannot = || "cannot count what was carried";
-        for stage in &self.stages {
+        for stage in self.stages.used() {
             stage.count_on(self.connection).context(cannot)?;
             let moved = stage.moved(self.connection).context(cannot)?;
             if moved.written + moved.deleted > 0 {
@@ -176,7 +189,7 @@ impl Attempt for Journey<'_> {
     type Key = Vec<Cell>;
 
     fn pass(&mut self) -> Result<Found> {
-        for stage in &mut self.stages {
+        for stage in self.stages.iter_mut() {
             stage.fill(self.connection)?;
         }
         self.go_through().context(|| "cannot write what is carried")
@@ -189,15 +202,15 @@ impl Attempt for Journey<'_> {
     }
 
     fn last(&mut self, at: usize) -> Result<i64> {
-        self.stages[at].last(self.connection).context(|| "cannot count the keys")
+        self.stages.at(at).last(self.connection).context(|| "cannot count the keys")
     }
 
     fn take_along(&mut self, at: usize, key: &Vec<Cell>) -> Result<i64> {
-        self.stages[at].take(self.connection, key).context(|| "cannot take a row along")
+        self.stages.at_mut(at).take(self.connection, key).context(|| "cannot take a row along")
     }
 
     fn leave(&mut self, (at, n): Row) -> Result<()> {
-        self.stages[at].leave(self.connection, n).context(|| "cannot leave a row out")
+        self.stages.at(at).leave(self.connection, n).context(|| "cannot leave a row out")
     }
 
     fn told(&mut self, row: Row) -> Result<(String, String)> {

@@ -5,12 +5,14 @@
 //! if something that was not carried still refers to it. What leads nowhere in the source as well is the
 //! app's own affair, and carried as it is.
 
+use std::collections::BTreeMap;
+
 use rusqlite::types::Value as Cell;
 use rusqlite::{Connection, Row};
 
 use super::open;
 use super::stage::Stage;
-use super::tables;
+use super::stages::Stages;
 use crate::data::way::{self, Link, Table, Value, Wanted, Way};
 
 /// What is found here: keys as SQLite has them.
@@ -20,33 +22,27 @@ pub(super) type Found = way::Found<Vec<Cell>>;
 pub(super) struct Links<'a> {
     connection: &'a Connection,
     way: &'a Way,
-    source: Vec<Table>,
+    /// The tables of the source, by their names.
+    source: BTreeMap<&'a str, &'a Table>,
 }
 
 impl<'a> Links<'a> {
-    pub(super) fn new(connection: &'a Connection, way: &'a Way) -> rusqlite::Result<Self> {
-        let links = Links { connection, way, source: tables::tables(connection, "main")? };
-        for (number, link) in way.links.iter().enumerate() {
-            let columns: Vec<_> = (0..link.reference.to.len()).map(|at| format!("v{at}")).collect();
-            connection.execute_batch(&format!(
-                "CREATE TABLE {} (n, {})",
-                left_by(number),
-                columns.join(", ")
-            ))?;
-        }
-        Ok(links)
+    pub(super) fn new(connection: &'a Connection, way: &'a Way, source: &'a [Table]) -> Self {
+        let source = source.iter().map(|table| (table.name.as_str(), table)).collect();
+        Links { connection, way, source }
     }
 
-    /// Notes what can be referred to in the rows that are about to be taken out.
-    pub(super) fn before(&self, stages: &[Stage<'_>]) -> rusqlite::Result<()> {
+    /// Notes what can be referred to in the rows that are about to be taken out, in tables that are gone with this pass.
+    pub(super) fn before(&self, stages: &Stages<'_>) -> rusqlite::Result<()> {
         for (number, link, parent) in self.with_parents(stages) {
-            let columns = list(&link.reference.to, "p.");
+            let (left, columns) = (left_by(number), list(&link.reference.to, "p."));
             // Where they refer to the key, only a row that is gone leaves them behind.
             let by_key = link.reference.to.iter().all(|column| parent.passage.key.contains(column));
             let gone = if by_key { "AND NOT k.live" } else { "" };
             self.connection.execute_batch(&format!(
-                "INSERT INTO {} SELECT k.n, {columns} FROM {} k JOIN {} p ON {} WHERE k.there AND NOT k.out {gone}",
-                left_by(number),
+                "CREATE TABLE {left} (n, {}); INSERT INTO {left}
+                 SELECT k.n, {columns} FROM {} k JOIN {} p ON {} WHERE k.there AND NOT k.out {gone}",
+                values(link).join(", "),
                 parent.keys,
                 parent.table("peer"),
                 parent.same("p.", "k.")
@@ -56,10 +52,10 @@ impl<'a> Links<'a> {
     }
 
     /// Looks at the target as it would be.
-    pub(super) fn after(&self, stages: &[Stage<'_>]) -> rusqlite::Result<Found> {
+    pub(super) fn after(&self, stages: &Stages<'_>) -> rusqlite::Result<Found> {
         let mut found = Found::default();
         for link in &self.way.links {
-            if let Some(child) = stages.iter().find(|stage| stage.passage.table == link.table) {
+            if let Some(child) = stages.used_of(&link.table) {
                 self.children(link, child, stages, &mut found)?;
             }
         }
@@ -69,13 +65,13 @@ impl<'a> Links<'a> {
         Ok(found)
     }
 
+    /// The references to tables of which a row is on its way.
     fn with_parents<'s>(
         &'s self,
-        stages: &'s [Stage<'s>],
+        stages: &'s Stages<'s>,
     ) -> impl Iterator<Item = (usize, &'s Link, &'s Stage<'s>)> {
         self.way.links.iter().enumerate().filter_map(|(number, link)| {
-            let parent = stages.iter().find(|stage| stage.passage.table == link.reference.table);
-            parent.map(|parent| (number, link, parent))
+            stages.used_of(&link.reference.table).map(|parent| (number, link, parent))
         })
     }
 
@@ -84,18 +80,18 @@ impl<'a> Links<'a> {
         &self,
         link: &Link,
         child: &Stage<'_>,
-        stages: &[Stage<'_>],
+        stages: &Stages<'_>,
         found: &mut Found,
     ) -> rusqlite::Result<()> {
         let reference = &link.reference;
-        let parent = stages.iter().find(|stage| stage.passage.table == reference.table);
+        let parent = stages.of(&reference.table);
         // The parents by the source's columns: those that the target's come from.
         let columns: Option<Vec<String>> = match parent {
             Some(parent) => reference.to.iter().map(|name| origin(parent, name)).collect(),
             None => Some(reference.to.clone()),
         };
         let has = |columns: &Vec<String>| {
-            let table = self.source.iter().find(|table| table.name == reference.table);
+            let table = self.source.get(reference.table.as_str());
             table.is_some_and(|table| columns.iter().all(|column| table.column(column).is_some()))
         };
         let columns = columns.filter(has);
@@ -146,11 +142,11 @@ impl<'a> Links<'a> {
         number: usize,
         link: &Link,
         parent: &Stage<'_>,
-        stages: &[Stage<'_>],
+        stages: &Stages<'_>,
         found: &mut Found,
     ) -> rusqlite::Result<()> {
         let (gone, reference) = (left_by(number), &link.reference);
-        let values: Vec<String> = (0..reference.to.len()).map(|at| format!("v{at}")).collect();
+        let values = values(link);
         let bare = gone.trim_start_matches("temp.");
         self.connection.execute_batch(&format!(
             "DELETE FROM {gone} WHERE EXISTS (SELECT 1 FROM {} p WHERE {})",
@@ -160,7 +156,7 @@ impl<'a> Links<'a> {
         if !self.connection.prepare(&format!("SELECT 1 FROM {gone}"))?.exists([])? {
             return Ok(());
         }
-        let child = stages.iter().find(|stage| stage.passage.table == link.table);
+        let child = stages.used_of(&link.table);
         let carried = child.map_or_else(String::new, |child| {
             let same = child.same("c.", "k.");
             format!("AND NOT EXISTS (SELECT 1 FROM {} k WHERE {same} AND k.live AND NOT k.out)", child.keys)
@@ -190,7 +186,7 @@ impl<'a> Links<'a> {
 
     /// Whether the source has the same row, with the same reference.
     fn same_in_source(&self, link: &Link) -> String {
-        let table = self.source.iter().find(|table| table.name == link.table);
+        let table = self.source.get(link.table.as_str());
         let has = |columns: &[String]| {
             table.is_some_and(|table| columns.iter().all(|column| table.column(column).is_some()))
         };
@@ -209,6 +205,11 @@ impl<'a> Links<'a> {
 /// The temporary table of what the parents of one link leave behind.
 fn left_by(number: usize) -> String {
     format!("temp.receiver_gone_{number}")
+}
+
+/// The columns of that table, beside the number of the parent's key.
+fn values(link: &Link) -> Vec<String> {
+    (0..link.reference.to.len()).map(|at| format!("v{at}")).collect()
 }
 
 /// The source's column that a column of the target is.

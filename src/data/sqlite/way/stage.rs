@@ -9,6 +9,7 @@
 use rusqlite::types::Value as Cell;
 use rusqlite::{Connection, ErrorCode, params_from_iter};
 
+use super::super::open::Listed;
 use super::super::{lexer, script};
 use super::log::Log;
 use super::open;
@@ -30,25 +31,47 @@ pub(super) struct Stage<'a> {
     key: Vec<Key>,
     /// The name of the target's hidden number of rows, where that is not a column.
     rowid: Option<&'static str>,
+    /// Whether any row is on its way, and the temporary tables are there: of thousands of tables that could be needed, few
+    /// are.
+    is_used: bool,
     /// Up to which `n` the rows are there.
     filled: i64,
 }
 
 impl<'a> Stage<'a> {
-    /// Makes the temporary tables.
-    pub(super) fn new(connection: &Connection, at: usize, passage: &'a Passage) -> rusqlite::Result<Self> {
-        let mut key = tables::key(connection, "main", &tables::listed(connection, "main", &passage.table)?)?;
+    /// For a table on both sides.
+    pub(super) fn new(
+        connection: &Connection,
+        at: usize,
+        passage: &'a Passage,
+        source: &Listed,
+        target: &Listed,
+    ) -> rusqlite::Result<Self> {
+        let mut key = tables::key(connection, "main", source)?;
         key.sort_by_key(|key| passage.key.iter().position(|name| name.eq_ignore_ascii_case(&key.name)));
-        let stage = Stage {
+        Ok(Stage {
             passage,
             at,
             keys: format!("temp.receiver_keys_{at}"),
             rows: format!("temp.receiver_rows_{at}"),
             key,
-            rowid: rowid(connection, passage)?,
+            rowid: if target.without_rowid { None } else { rowid(connection, passage)? },
+            is_used: false,
             filled: 0,
-        };
-        let columns: Vec<String> = (stage.key.iter().enumerate())
+        })
+    }
+
+    /// Whether any row is on its way.
+    pub(super) fn is_used(&self) -> bool {
+        self.is_used
+    }
+
+    /// Makes the temporary tables, where they are not there.
+    fn begin(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+        if std::mem::replace(&mut self.is_used, true) {
+            return Ok(());
+        }
+        let columns: Vec<String> = (self.key.iter().enumerate())
             .map(|(at, key)| format!("k{at} {} COLLATE {}", key.affinity, open::quoted(&key.collation)))
             .collect();
         connection.execute_batch(&format!(
@@ -56,16 +79,15 @@ impl<'a> Stage<'a> {
                  live INTEGER NOT NULL DEFAULT 0, along INTEGER NOT NULL DEFAULT 0, out INTEGER NOT NULL DEFAULT 0,
                  UNIQUE ({}));
              CREATE TABLE {} (n INTEGER PRIMARY KEY, rid, {})",
-            stage.keys,
+            self.keys,
             columns.join(", "),
-            stage.k(""),
-            stage.rows,
-            numbered("c", passage.columns.len())
-                .chain(numbered("o", passage.kept.len()))
+            self.k(""),
+            self.rows,
+            numbered("c", self.passage.columns.len())
+                .chain(numbered("o", self.passage.kept.len()))
                 .collect::<Vec<_>>()
                 .join(", ")
-        ))?;
-        Ok(stage)
+        ))
     }
 
     /// `k0, k1` of the keys, behind a prefix.
@@ -92,13 +114,18 @@ impl<'a> Stage<'a> {
     }
 
     /// Takes the keys of a log.
-    pub(super) fn take_noted(&self, connection: &Connection, log: &Log) -> rusqlite::Result<()> {
+    pub(super) fn take_noted(&mut self, connection: &Connection, log: &Log) -> rusqlite::Result<()> {
+        if !log.says_something(connection)? {
+            return Ok(());
+        }
+        self.begin(connection)?;
         let (keys, k, noted) = (&self.keys, self.k(""), log.keys(&self.passage.key));
         connection.execute_batch(&format!("INSERT INTO {keys} ({k}) {noted} ON CONFLICT DO NOTHING"))
     }
 
     /// Takes the keys of all rows; of those that only fill, where both have the row and there is something.
-    pub(super) fn take_all(&self, connection: &Connection) -> rusqlite::Result<()> {
+    pub(super) fn take_all(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+        self.begin(connection)?;
         let (keys, k, named) = (&self.keys, self.k(""), self.named(""));
         let mut conditions: Vec<String> =
             self.passage.key.iter().map(|name| format!("{} IS NOT NULL", open::quoted(name))).collect();
@@ -117,7 +144,8 @@ impl<'a> Stage<'a> {
     }
 
     /// Takes one key along, of a row that did not change. Answers its number.
-    pub(super) fn take(&self, connection: &Connection, key: &[Cell]) -> rusqlite::Result<i64> {
+    pub(super) fn take(&mut self, connection: &Connection, key: &[Cell]) -> rusqlite::Result<i64> {
+        self.begin(connection)?;
         let (keys, k) = (&self.keys, self.k(""));
         let marks = vec!["?"; key.len()].join(", ");
         let insert = format!("INSERT INTO {keys} ({k}, along) VALUES ({marks}, 1) ON CONFLICT DO NOTHING");
@@ -129,6 +157,9 @@ impl<'a> Stage<'a> {
 
     /// Up to which number there are keys.
     pub(super) fn last(&self, connection: &Connection) -> rusqlite::Result<i64> {
+        if !self.is_used {
+            return Ok(0);
+        }
         connection.query_row(&format!("SELECT coalesce(max(n), 0) FROM {}", self.keys), [], |row| row.get(0))
     }
 
@@ -315,11 +346,8 @@ fn numbered(letter: &str, count: usize) -> impl Iterator<Item = String> {
     (0..count).map(move |at| format!("{letter}{at}"))
 }
 
-/// The name of the hidden number of the target's rows, if it has one that is no column.
+/// The name of the hidden number of the target's rows, if it is no column.
 fn rowid(connection: &Connection, passage: &Passage) -> rusqlite::Result<Option<&'static str>> {
-    let without: bool = connection
-        .prepare_cached("SELECT wr FROM pragma_table_list(?1) WHERE schema = 'peer'")?
-        .query_row([&passage.table], |row| row.get(0))?;
     // A key without an index is the number itself.
     let indexed = connection
         .prepare_cached("SELECT 1 FROM pragma_index_list(?1, 'peer') WHERE origin = 'pk'")?
@@ -330,7 +358,7 @@ fn rowid(connection: &Connection, passage: &Passage) -> rusqlite::Result<Option<
         .collect::<rusqlite::Result<_>>()?;
     let free =
         ["rowid", "_rowid_", "oid"].into_iter().find(|name| !columns.iter().any(|column| column == name));
-    Ok(free.filter(|_| indexed && !without))
+    Ok(free.filter(|_| indexed))
 }
 
 /// Whether a table has `AUTOINCREMENT`.

@@ -6,7 +6,7 @@ use rusqlite::Connection;
 
 use super::log::Log;
 use super::open;
-use super::stage::Stage;
+use super::stages::Stages;
 use crate::data::way::{Left, Stay, Table, What};
 
 /// Counts the rows that each entry concerns. `logs` says which rows were noted; `None`: all of them count.
@@ -16,7 +16,7 @@ pub(super) fn count(
     left: &Left,
     source: &[Table],
     logs: Option<&BTreeMap<String, Log>>,
-    stages: &[Stage<'_>],
+    stages: &Stages<'_>,
 ) -> Left {
     let mut left = left.clone();
     for stay in &mut left.0 {
@@ -32,7 +32,7 @@ fn question(
     stay: &Stay,
     table: &Table,
     logs: Option<&BTreeMap<String, Log>>,
-    stages: &[Stage<'_>],
+    stages: &Stages<'_>,
 ) -> Option<String> {
     let name = open::quoted(&table.name);
     let all = format!("SELECT count(*) FROM main.{name} WHERE true");
@@ -54,7 +54,7 @@ fn question(
             Some(format!("{written} AND {column} IS NOT NULL{other}"))
         }
         What::Required(_) => {
-            let Some(stage) = stages.iter().find(|stage| stage.passage.table == table.name) else {
+            let Some(stage) = stages.used_of(&table.name) else {
                 // Nothing was noted in it, and so nothing is new.
                 return logs.map(|_| "SELECT 0".to_owned());
             };

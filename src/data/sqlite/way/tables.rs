@@ -93,15 +93,6 @@ pub(super) fn key(connection: &Connection, schema: &str, listed: &Listed) -> rus
     keys.collect()
 }
 
-/// A table of this name, as [`open::tables_of`] lists all of them.
-pub(super) fn listed(connection: &Connection, schema: &str, table: &str) -> rusqlite::Result<Listed> {
-    connection
-        .prepare_cached("SELECT name, type = 'shadow', strict FROM pragma_table_list(?1) WHERE schema = ?2")?
-        .query_row([table, schema], |row| {
-            Ok(Listed { name: row.get(0)?, shadow: row.get(1)?, strict: row.get(2)? })
-        })
-}
-
 /// The affinity of a declared type, by the rules of <https://sqlite.org/datatype3.html>, 3.1.
 fn affinity(declared: &str, strict: bool) -> &'static str {
     let declared = declared.to_ascii_uppercase();
