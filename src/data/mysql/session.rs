@@ -21,6 +21,10 @@ pub(super) const COMMON: &str = "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_AU
     sql_select_limit = DEFAULT, completion_type = 'NO_CHAIN', wait_timeout = 31536000, lock_wait_timeout = 10, \
     innodb_lock_wait_timeout = 10, group_concat_max_len = 16777216";
 
+/// What each session of receiver's has a lock of, with its number behind it: so they are told from those of others, also
+/// where another process has them.
+pub(super) const MARK: &str = "receiver session ";
+
 /// One connection.
 pub(super) struct Session {
     connection: Conn,
@@ -38,6 +42,12 @@ static OWN: Mutex<BTreeMap<(PathBuf, u32), Weak<OwnedFd>>> = Mutex::new(BTreeMap
 /// Whether a connection of this server is one of this process.
 pub(super) fn is_own(socket: &Path, id: u32) -> bool {
     OWN.lock().is_ok_and(|own| own.contains_key(&(socket.to_owned(), id)))
+}
+
+/// Makes a connection of this process one of another's.
+#[cfg(test)]
+pub(super) fn forget(socket: &Path, id: u32) {
+    OWN.lock().unwrap().remove(&(socket.to_owned(), id));
 }
 
 /// Ends a connection of this process from our side: whoever waits for its answer waits no more, and the server may do
@@ -132,8 +142,9 @@ impl Session {
             own.insert((socket.to_owned(), id), line.as_ref().map(Arc::downgrade).unwrap_or_default());
         }
         let mut session = Session { connection, socket: socket.to_owned(), id, mariadb: false, _line: line };
-        let version: Option<String> = session.first("SELECT VERSION()", ())?;
-        session.mariadb = version.is_some_and(|version| version.contains("MariaDB"));
+        let begin = "SELECT VERSION(), GET_LOCK(CONCAT(?, CONNECTION_ID()), 0)";
+        let (version, _): (String, Option<u8>) = session.value(begin, (MARK,))?;
+        session.mariadb = version.contains("MariaDB");
         Ok(session)
     }
 

@@ -14,6 +14,7 @@ mod left;
 mod order;
 mod plan;
 mod settle;
+mod stages;
 mod table;
 
 pub use account::{Capture, Carried, Changes, Moved, OnConflict, Refusal, Refused};
@@ -21,6 +22,7 @@ pub use left::{Left, Stay, What};
 pub use order::{Order, order};
 pub use plan::{Expressions, Link, Passage, Value, Way};
 pub use settle::{Attempt, Found, Row, Settled, Wanted, settle};
+pub use stages::{Staged, Stages};
 pub use table::{Action, Column, Reference, Table};
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use mysql::prelude::Queryable;
 
+use super::super::session;
 use super::hold::{until, waiting};
 use super::proof::EVERYTHING;
 use super::server::TestServer;
@@ -281,6 +282,11 @@ fn a_frozen_copy_can_only_be_read_and_who_is_connected_is_named() {
         app.connection_id(),
         database.name()
     )));
+    // What another of receiver's processes does there for a moment concerns nobody.
+    let other = database.server.connect_to(database.name()).unwrap();
+    session::forget(&database.server.socket, other.id());
+    assert_eq!(database.connected().unwrap().len(), 1);
+    drop(other);
     database.freeze().unwrap();
     assert!(database.connected().unwrap().is_empty());
     assert!(world.try_role(&database, Access::Write).is_err());

@@ -20,7 +20,7 @@ use crate::data::Limit;
 use crate::data::mysql::database::Mysql;
 use crate::data::mysql::session::Session;
 use crate::data::mysql::{copy, fence, place, quote, tables as listed};
-use crate::data::way::{self, Attempt, Carried, OnConflict, Row, Settled, Way};
+use crate::data::way::{self, Attempt, Carried, OnConflict, Row, Settled, Stages, Way};
 use crate::support::{Error, Result, death};
 
 /// Which rows go.
@@ -171,9 +171,9 @@ fn bring(
     on_conflict: OnConflict,
 ) -> Result<Carried> {
     let way = &part(session, logs, whole)?;
-    let mut stages = Vec::new();
+    let mut stages = Stages::default();
     for passage in &way.passages {
-        let mut stage = Stage::new(session, stages.len(), passage, between)?;
+        let mut stage = Stage::new(stages.count(), passage, between)?;
         match logs.and_then(|logs| logs.get(&passage.table)) {
             Some(log) => stage.take_noted(session, log),
             None => stage.take_all(session),
@@ -182,7 +182,7 @@ fn bring(
         stages.push(stage);
     }
     let left = stays::count(session, &way.left, between, logs, &stages);
-    let links = Links::new(session, way, between)?;
+    let links = Links::new(way, between);
     let mut journey = Journey { session, stages, links };
     let settled = way::settle(&mut journey, on_conflict)?;
     let mut carried = Carried { dangling: settled.dangling, left, ..Carried::default() };
@@ -204,13 +204,13 @@ fn part(session: &mut Session, logs: Option<&BTreeMap<String, String>>, way: &Wa
 /// Everything on its way.
 struct Journey<'s, 'a> {
     session: &'s mut Session,
-    stages: Vec<Stage<'a>>,
+    stages: Stages<'a, Stage<'a>>,
     links: Links<'a>,
 }
 
 impl Journey<'_, '_> {
     fn account(&mut self, settled: &Settled, carried: &mut Carried) -> Result<()> {
-        for stage in &self.stages {
+        for stage in self.stages.used() {
             let moved = stage.moved(self.session)?;
             if moved.written + moved.deleted > 0 {
                 carried.moved.insert(stage.passage.table.clone(), moved);
@@ -228,16 +228,17 @@ impl Attempt for Journey<'_, '_> {
     type Key = Vec<mysql::Value>;
 
     fn pass(&mut self) -> Result<Found> {
-        for stage in &mut self.stages {
+        for stage in self.stages.used_mut() {
             stage.fill(self.session)?;
         }
+        self.links.prepare(self.session, &self.stages)?;
         self.session.run("SAVEPOINT receiver_pass")?;
         self.links.before(self.session, &self.stages)?;
-        for stage in self.stages.iter().rev() {
+        for stage in self.stages.used().rev() {
             stage.delete(self.session)?;
         }
         let mut found = Found::default();
-        for stage in &self.stages {
+        for stage in self.stages.used() {
             let refused = stage.insert(self.session)?;
             found.refused.extend(refused.into_iter().map(|(n, why)| ((stage.at, n), why)));
         }
@@ -249,19 +250,19 @@ impl Attempt for Journey<'_, '_> {
     }
 
     fn last(&mut self, at: usize) -> Result<i64> {
-        self.stages[at].last(self.session)
+        self.stages.at(at).last(self.session)
     }
 
     fn take_along(&mut self, at: usize, key: &Vec<mysql::Value>) -> Result<i64> {
-        self.stages[at].take(self.session, key)
+        self.stages.at_mut(at).take(self.session, key)
     }
 
     fn leave(&mut self, (at, n): Row) -> Result<()> {
-        self.stages[at].leave(self.session, n)
+        self.stages.at(at).leave(self.session, n)
     }
 
     fn told(&mut self, (at, n): Row) -> Result<(String, String)> {
-        let stage = &self.stages[at];
+        let stage = self.stages.at(at);
         Ok((stage.passage.table.clone(), stage.told(self.session, n)?))
     }
 }

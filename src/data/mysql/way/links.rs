@@ -5,12 +5,14 @@
 //! if something that was not carried still refers to it. What leads nowhere in the source as well is the
 //! app's own affair, and carried as it is.
 
+use std::collections::BTreeSet;
+
 use mysql::prelude::Queryable as _;
 
 use super::stage::{Between, Stage, equal, shown};
 use crate::data::mysql::quote;
 use crate::data::mysql::session::Session;
-use crate::data::way::{self, Link, Value, Wanted, Way};
+use crate::data::way::{self, Link, Stages, Value, Wanted, Way};
 use crate::support::Result;
 
 /// What one pass found.
@@ -20,24 +22,33 @@ pub(super) type Found = way::Found<Vec<mysql::Value>>;
 pub(super) struct Links<'a> {
     way: &'a Way,
     between: &'a Between,
+    /// The numbers of those whose temporary table is there.
+    made: BTreeSet<usize>,
 }
 
 impl<'a> Links<'a> {
-    pub(super) fn new(session: &mut Session, way: &'a Way, between: &'a Between) -> Result<Self> {
-        let links = Links { way, between };
-        for (number, link) in way.links.iter().enumerate() {
+    pub(super) fn new(way: &'a Way, between: &'a Between) -> Self {
+        Links { way, between, made: BTreeSet::new() }
+    }
+
+    /// Makes the temporary tables that the next pass wants: no pass takes one back.
+    pub(super) fn prepare(&mut self, session: &mut Session, stages: &Stages<'_, Stage<'_>>) -> Result<()> {
+        for (number, link) in self.way.links.iter().enumerate() {
+            if stages.used_of(&link.reference.table).is_none() || !self.made.insert(number) {
+                continue;
+            }
             let columns = link.reference.to.iter().enumerate();
             let columns: Vec<_> =
                 columns.map(|(at, name)| format!("p.{} AS v{at}", quote::name(name))).collect();
             session.run(&format!(
                 "CREATE TEMPORARY TABLE {} (n bigint unsigned) ENGINE=InnoDB AS SELECT CAST(0 AS unsigned) AS n, {} \
                  FROM {} p LIMIT 0",
-                links.left_by(number),
+                self.left_by(number),
                 columns.join(", "),
-                quote::table(&between.target, &link.reference.table)
+                quote::table(&self.between.target, &link.reference.table)
             ))?;
         }
-        Ok(links)
+        Ok(())
     }
 
     /// The temporary table of what the parents of one link leave behind.
@@ -46,7 +57,7 @@ impl<'a> Links<'a> {
     }
 
     /// Notes what can be referred to in the rows that are about to be taken out.
-    pub(super) fn before(&self, session: &mut Session, stages: &[Stage<'_>]) -> Result<()> {
+    pub(super) fn before(&self, session: &mut Session, stages: &Stages<'_, Stage<'_>>) -> Result<()> {
         for (number, link, parent) in self.with_parents(stages) {
             let columns = list(&link.reference.to, "p.");
             // Where they refer to the key, only a row that is gone leaves them behind.
@@ -65,10 +76,10 @@ impl<'a> Links<'a> {
     }
 
     /// Looks at the target as it would be.
-    pub(super) fn after(&self, session: &mut Session, stages: &[Stage<'_>]) -> Result<Found> {
+    pub(super) fn after(&self, session: &mut Session, stages: &Stages<'_, Stage<'_>>) -> Result<Found> {
         let mut found = Found::default();
         for link in &self.way.links {
-            if let Some(child) = stages.iter().find(|stage| stage.passage.table == link.table) {
+            if let Some(child) = stages.used_of(&link.table) {
                 self.children(session, link, child, stages, &mut found)?;
             }
         }
@@ -78,13 +89,13 @@ impl<'a> Links<'a> {
         Ok(found)
     }
 
+    /// The references to tables of which a row is on its way.
     fn with_parents<'s>(
         &'s self,
-        stages: &'s [Stage<'s>],
+        stages: &'s Stages<'s, Stage<'s>>,
     ) -> impl Iterator<Item = (usize, &'s Link, &'s Stage<'s>)> {
         self.way.links.iter().enumerate().filter_map(|(number, link)| {
-            let parent = stages.iter().find(|stage| stage.passage.table == link.reference.table);
-            parent.map(|parent| (number, link, parent))
+            stages.used_of(&link.reference.table).map(|parent| (number, link, parent))
         })
     }
 
@@ -94,11 +105,11 @@ impl<'a> Links<'a> {
         session: &mut Session,
         link: &Link,
         child: &Stage<'_>,
-        stages: &[Stage<'_>],
+        stages: &Stages<'_, Stage<'_>>,
         found: &mut Found,
     ) -> Result<()> {
         let reference = &link.reference;
-        let parent = stages.iter().find(|stage| stage.passage.table == reference.table);
+        let parent = stages.of(&reference.table);
         // The parents by the source's columns: those that the target's come from.
         let columns: Option<Vec<String>> = match parent {
             Some(parent) => reference.to.iter().map(|name| origin(parent, name)).collect(),
@@ -162,7 +173,7 @@ impl<'a> Links<'a> {
         number: usize,
         link: &Link,
         parent: &Stage<'_>,
-        stages: &[Stage<'_>],
+        stages: &Stages<'_, Stage<'_>>,
         found: &mut Found,
     ) -> Result<()> {
         let (gone, reference) = (self.left_by(number), &link.reference);
@@ -179,7 +190,7 @@ impl<'a> Links<'a> {
         if session.first::<u8>(&format!("SELECT 1 FROM {gone} LIMIT 1"), ())?.is_none() {
             return Ok(());
         }
-        let child = stages.iter().find(|stage| stage.passage.table == link.table);
+        let child = stages.used_of(&link.table);
         let carried = child.map_or_else(String::new, |child| {
             let same = child.same("c.", "k.");
             format!("AND NOT EXISTS (SELECT 1 FROM {} k WHERE {same} AND k.live AND NOT k.gone)", child.keys)

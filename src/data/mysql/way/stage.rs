@@ -10,7 +10,7 @@ use super::expression;
 use super::tables::{Key, Tables};
 use crate::data::mysql::quote;
 use crate::data::mysql::session::{Session, code};
-use crate::data::way::{Moved, Passage, Value};
+use crate::data::way::{Moved, Passage, Staged, Value};
 use crate::support::{Error, Result, text};
 
 /// The two ends of a way, and the database that temporary tables are in.
@@ -37,6 +37,9 @@ pub(super) struct Stage<'a> {
     key: Vec<Key>,
     /// What each written column becomes, of the source's row `s`.
     values: Vec<String>,
+    /// Whether any row is on its way, and the temporary tables are there: of thousands of tables that could be needed, few
+    /// are.
+    is_used: bool,
     /// Up to which `n` the rows are there.
     filled: i64,
 }
@@ -53,13 +56,8 @@ pub(super) fn equal(one: &str, of_one: Option<&String>, other: &str, of_other: O
 }
 
 impl<'a> Stage<'a> {
-    /// Makes the temporary tables.
-    pub(super) fn new(
-        session: &mut Session,
-        at: usize,
-        passage: &'a Passage,
-        between: &'a Between,
-    ) -> Result<Self> {
+    /// For a table on both sides.
+    pub(super) fn new(at: usize, passage: &'a Passage, between: &'a Between) -> Result<Self> {
         let table = between.from.find(&passage.table).ok_or_else(|| {
             Error::new(format!("the source has no table '{}' any more", text::printable(&passage.table)))
         })?;
@@ -76,7 +74,7 @@ impl<'a> Stage<'a> {
                 })
             }
         };
-        let stage = Stage {
+        Ok(Stage {
             passage,
             between,
             at,
@@ -84,28 +82,35 @@ impl<'a> Stage<'a> {
             rows: quote::table(&between.own, &format!("receiver_rows_{at}")),
             key,
             values: passage.columns.iter().map(value).collect::<Result<_>>()?,
+            is_used: false,
             filled: 0,
-        };
+        })
+    }
+
+    /// Makes the temporary tables, where they are not there.
+    fn begin(&mut self, session: &mut Session) -> Result<()> {
+        if std::mem::replace(&mut self.is_used, true) {
+            return Ok(());
+        }
         let columns: Vec<String> =
-            stage.key.iter().enumerate().map(|(at, key)| format!("k{at} {} NOT NULL", key.kind)).collect();
+            self.key.iter().enumerate().map(|(at, key)| format!("k{at} {} NOT NULL", key.kind)).collect();
         let flags =
             ["there", "live", "along", "gone"].map(|name| format!("{name} tinyint NOT NULL DEFAULT 0"));
         session.run(&format!(
             "CREATE TEMPORARY TABLE {} (n bigint unsigned NOT NULL AUTO_INCREMENT PRIMARY KEY, {}, {}, \
              UNIQUE ({})) ENGINE=InnoDB",
-            stage.keys,
+            self.keys,
             columns.join(", "),
             flags.join(", "),
-            stage.k("")
+            self.k("")
         ))?;
         session
             .run(&format!(
                 "CREATE TEMPORARY TABLE {} (n bigint unsigned NOT NULL PRIMARY KEY) ENGINE=InnoDB AS {} LIMIT 0",
-                stage.rows,
-                stage.selection()
+                self.rows,
+                self.selection()
             ))
-            .map_err(|why| stage.cannot_read(why))?;
-        Ok(stage)
+            .map_err(|why| self.cannot_read(why))
     }
 
     fn cannot_read(&self, why: Error) -> Error {
@@ -183,13 +188,18 @@ impl<'a> Stage<'a> {
     }
 
     /// Takes the keys of a log.
-    pub(super) fn take_noted(&self, session: &mut Session, log: &str) -> Result<()> {
+    pub(super) fn take_noted(&mut self, session: &mut Session, log: &str) -> Result<()> {
+        if session.first::<u8>(&format!("SELECT 1 FROM {log} LIMIT 1"), ())?.is_none() {
+            return Ok(());
+        }
+        self.begin(session)?;
         let (keys, k, named) = (&self.keys, self.k(""), self.named(""));
         session.run(&format!("INSERT IGNORE INTO {keys} ({k}) SELECT {named} FROM {log}"))
     }
 
     /// Takes the keys of all rows; of those that only fill, where both have the row and there is something.
-    pub(super) fn take_all(&self, session: &mut Session) -> Result<()> {
+    pub(super) fn take_all(&mut self, session: &mut Session) -> Result<()> {
+        self.begin(session)?;
         let (keys, k, named) = (&self.keys, self.k(""), self.named("s."));
         let mut filling = String::new();
         if self.passage.fills {
@@ -216,7 +226,8 @@ impl<'a> Stage<'a> {
     }
 
     /// Takes one key along, of a row that did not change. Answers its number.
-    pub(super) fn take(&self, session: &mut Session, key: &[mysql::Value]) -> Result<i64> {
+    pub(super) fn take(&mut self, session: &mut Session, key: &[mysql::Value]) -> Result<i64> {
+        self.begin(session)?;
         let (keys, k) = (&self.keys, self.k(""));
         let marks = vec!["?"; key.len()].join(", ");
         let insert = format!("INSERT IGNORE INTO {keys} ({k}, along) VALUES ({marks}, 1)");
@@ -226,6 +237,9 @@ impl<'a> Stage<'a> {
 
     /// Up to which number there are keys.
     pub(super) fn last(&self, session: &mut Session) -> Result<i64> {
+        if !self.is_used {
+            return Ok(0);
+        }
         session.value(&format!("SELECT COALESCE(MAX(n), 0) FROM {}", self.keys), ())
     }
 
@@ -331,6 +345,16 @@ impl<'a> Stage<'a> {
         });
         let parts = parts.collect::<Vec<_>>().join(", ', ', ");
         session.value(&format!("SELECT CONCAT({parts}) FROM {} WHERE n = {n}", self.keys), ())
+    }
+}
+
+impl<'a> Staged<'a> for Stage<'a> {
+    fn passage(&self) -> &'a Passage {
+        self.passage
+    }
+
+    fn is_used(&self) -> bool {
+        self.is_used
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::stage::{Between, Stage};
 use crate::data::mysql::quote;
 use crate::data::mysql::session::Session;
-use crate::data::way::{Left, Stay, Table, What};
+use crate::data::way::{Left, Stages, Stay, Table, What};
 
 /// Counts the rows that each entry concerns. `logs` says which rows were noted; `None`: all of them count.
 /// What cannot be counted stays without a number.
@@ -14,7 +14,7 @@ pub(super) fn count(
     left: &Left,
     between: &Between,
     logs: Option<&BTreeMap<String, String>>,
-    stages: &[Stage<'_>],
+    stages: &Stages<'_, Stage<'_>>,
 ) -> Left {
     let mut left = left.clone();
     for stay in &mut left.0 {
@@ -30,7 +30,7 @@ fn question(
     table: &Table,
     between: &Between,
     logs: Option<&BTreeMap<String, String>>,
-    stages: &[Stage<'_>],
+    stages: &Stages<'_, Stage<'_>>,
 ) -> Option<String> {
     let name = quote::table(&between.source, &table.name);
     let all = format!("SELECT COUNT(*) FROM {name} s WHERE true");
@@ -55,7 +55,7 @@ fn question(
             Some(format!("{written} AND {column} IS NOT NULL{}", other.unwrap_or_default()))
         }
         What::Required(_) => {
-            let Some(stage) = stages.iter().find(|stage| stage.passage.table == table.name) else {
+            let Some(stage) = stages.used_of(&table.name) else {
                 // Nothing was noted in it, and so nothing is new.
                 return logs.map(|_| "SELECT 0".to_owned());
             };

@@ -11,10 +11,9 @@ use super::capture::Proof;
 use super::links::{Found, Links};
 use super::log::Log;
 use super::stage::Stage;
-use super::stages::Stages;
 use super::{between, capture, open, stays, tables};
 use crate::data::Limit;
-use crate::data::way::{self, Attempt, Carried, OnConflict, Row, Settled, Way};
+use crate::data::way::{self, Attempt, Carried, OnConflict, Row, Settled, Stages, Way};
 use crate::support::{Context, Error, Result, death};
 
 /// Which rows go.
@@ -88,7 +87,7 @@ fn bring(connection: &Connection, which: Which<'_>, whole: &Way, on_conflict: On
         let (Some(source), Some(target)) = (here.get(&passage.table), there.get(&passage.table)) else {
             return Err(Error::new(format!("table '{}' is gone", passage.table.escape_debug())));
         };
-        let mut stage = Stage::new(connection, stages.len(), passage, source, target).context(cannot)?;
+        let mut stage = Stage::new(connection, stages.count(), passage, source, target).context(cannot)?;
         match logs.as_ref().and_then(|logs| logs.get(&passage.table)) {
             Some(log) => stage.take_noted(connection, log),
             None => stage.take_all(connection),
@@ -143,7 +142,7 @@ fn proved(connection: &Connection, peer: &str) -> Result<BTreeMap<String, Log>> 
 /// Everything on its way.
 struct Journey<'a> {
     connection: &'a Connection,
-    stages: Stages<'a>,
+    stages: Stages<'a, Stage<'a>>,
     links: Links<'a>,
 }
 
@@ -189,7 +188,7 @@ impl Attempt for Journey<'_> {
     type Key = Vec<Cell>;
 
     fn pass(&mut self) -> Result<Found> {
-        for stage in self.stages.iter_mut() {
+        for stage in self.stages.used_mut() {
             stage.fill(self.connection)?;
         }
         self.go_through().context(|| "cannot write what is carried")

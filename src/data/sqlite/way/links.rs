@@ -12,8 +12,7 @@ use rusqlite::{Connection, Row};
 
 use super::open;
 use super::stage::Stage;
-use super::stages::Stages;
-use crate::data::way::{self, Link, Table, Value, Wanted, Way};
+use crate::data::way::{self, Link, Stages, Table, Value, Wanted, Way};
 
 /// What is found here: keys as SQLite has them.
 pub(super) type Found = way::Found<Vec<Cell>>;
@@ -33,7 +32,7 @@ impl<'a> Links<'a> {
     }
 
     /// Notes what can be referred to in the rows that are about to be taken out, in tables that are gone with this pass.
-    pub(super) fn before(&self, stages: &Stages<'_>) -> rusqlite::Result<()> {
+    pub(super) fn before(&self, stages: &Stages<'_, Stage<'_>>) -> rusqlite::Result<()> {
         for (number, link, parent) in self.with_parents(stages) {
             let (left, columns) = (left_by(number), list(&link.reference.to, "p."));
             // Where they refer to the key, only a row that is gone leaves them behind.
@@ -52,7 +51,7 @@ impl<'a> Links<'a> {
     }
 
     /// Looks at the target as it would be.
-    pub(super) fn after(&self, stages: &Stages<'_>) -> rusqlite::Result<Found> {
+    pub(super) fn after(&self, stages: &Stages<'_, Stage<'_>>) -> rusqlite::Result<Found> {
         let mut found = Found::default();
         for link in &self.way.links {
             if let Some(child) = stages.used_of(&link.table) {
@@ -68,7 +67,7 @@ impl<'a> Links<'a> {
     /// The references to tables of which a row is on its way.
     fn with_parents<'s>(
         &'s self,
-        stages: &'s Stages<'s>,
+        stages: &'s Stages<'s, Stage<'s>>,
     ) -> impl Iterator<Item = (usize, &'s Link, &'s Stage<'s>)> {
         self.way.links.iter().enumerate().filter_map(|(number, link)| {
             stages.used_of(&link.reference.table).map(|parent| (number, link, parent))
@@ -80,7 +79,7 @@ impl<'a> Links<'a> {
         &self,
         link: &Link,
         child: &Stage<'_>,
-        stages: &Stages<'_>,
+        stages: &Stages<'_, Stage<'_>>,
         found: &mut Found,
     ) -> rusqlite::Result<()> {
         let reference = &link.reference;
@@ -142,7 +141,7 @@ impl<'a> Links<'a> {
         number: usize,
         link: &Link,
         parent: &Stage<'_>,
-        stages: &Stages<'_>,
+        stages: &Stages<'_, Stage<'_>>,
         found: &mut Found,
     ) -> rusqlite::Result<()> {
         let (gone, reference) = (left_by(number), &link.reference);

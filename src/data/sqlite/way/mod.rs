@@ -10,7 +10,7 @@
 //! - [`note`]: the triggers of one table that note them
 //! - [`capture`](mod@capture): all of them, and the proof that they are whole
 //! - [`carry`](mod@carry): the one transaction
-//! - [`stage`]: the rows of one table on their way; [`stages`]: all of them
+//! - [`stage`]: the rows of one table on their way
 //! - [`links`]: references, whole at the end
 //! - [`stays`]: counts of what stays behind
 
@@ -20,7 +20,6 @@ mod links;
 mod log;
 mod note;
 mod stage;
-mod stages;
 mod stays;
 mod tables;
 

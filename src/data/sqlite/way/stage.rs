@@ -14,7 +14,7 @@ use super::super::{lexer, script};
 use super::log::Log;
 use super::open;
 use super::tables::{self, Key};
-use crate::data::way::{Moved, Passage, Value};
+use crate::data::way::{Moved, Passage, Staged, Value};
 use crate::support::{Context, Error, Result};
 
 /// One table that rows go through.
@@ -59,11 +59,6 @@ impl<'a> Stage<'a> {
             is_used: false,
             filled: 0,
         })
-    }
-
-    /// Whether any row is on its way.
-    pub(super) fn is_used(&self) -> bool {
-        self.is_used
     }
 
     /// Makes the temporary tables, where they are not there.
@@ -339,6 +334,16 @@ impl<'a> Stage<'a> {
                      (SELECT max(seq) FROM main.sqlite_sequence WHERE name = {table} COLLATE NOCASE), 0))
                  WHERE name = {table} COLLATE NOCASE"
         ))
+    }
+}
+
+impl<'a> Staged<'a> for Stage<'a> {
+    fn passage(&self) -> &'a Passage {
+        self.passage
+    }
+
+    fn is_used(&self) -> bool {
+        self.is_used
     }
 }
 

@@ -6,8 +6,8 @@ use rusqlite::Connection;
 
 use super::log::Log;
 use super::open;
-use super::stages::Stages;
-use crate::data::way::{Left, Stay, Table, What};
+use super::stage::Stage;
+use crate::data::way::{Left, Stages, Stay, Table, What};
 
 /// Counts the rows that each entry concerns. `logs` says which rows were noted; `None`: all of them count.
 /// What cannot be counted (a virtual table whose module is the app's, say) stays without a number.
@@ -16,7 +16,7 @@ pub(super) fn count(
     left: &Left,
     source: &[Table],
     logs: Option<&BTreeMap<String, Log>>,
-    stages: &Stages<'_>,
+    stages: &Stages<'_, Stage<'_>>,
 ) -> Left {
     let mut left = left.clone();
     for stay in &mut left.0 {
@@ -32,7 +32,7 @@ fn question(
     stay: &Stay,
     table: &Table,
     logs: Option<&BTreeMap<String, Log>>,
-    stages: &Stages<'_>,
+    stages: &Stages<'_, Stage<'_>>,
 ) -> Option<String> {
     let name = open::quoted(&table.name);
     let all = format!("SELECT count(*) FROM main.{name} WHERE true");
