@@ -37,6 +37,16 @@ impl<'a, S: Staged<'a>> Stages<'a, S> {
         self.all.push(stage);
     }
 
+    /// All of them.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &S> {
+        self.all.iter()
+    }
+
+    /// The same, to be changed.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut S> {
+        self.all.iter_mut()
+    }
+
     /// That of a table, whether or not any row of it is on its way.
     pub fn of(&self, table: &str) -> Option<&S> {
         self.places.get(table).map(|at| &self.all[*at])
@@ -50,11 +60,6 @@ impl<'a, S: Staged<'a>> Stages<'a, S> {
     /// Those through which rows go.
     pub fn used(&self) -> impl DoubleEndedIterator<Item = &S> {
         self.all.iter().filter(|stage| stage.is_used())
-    }
-
-    /// The same, to be changed.
-    pub fn used_mut(&mut self) -> impl Iterator<Item = &mut S> {
-        self.all.iter_mut().filter(|stage| stage.is_used())
     }
 
     /// That at a place.

@@ -228,7 +228,7 @@ impl Attempt for Journey<'_, '_> {
     type Key = Vec<mysql::Value>;
 
     fn pass(&mut self) -> Result<Found> {
-        for stage in self.stages.used_mut() {
+        for stage in self.stages.iter_mut() {
             stage.fill(self.session)?;
         }
         self.links.prepare(self.session, &self.stages)?;

@@ -1,6 +1,6 @@
 //! One way, gone in one transaction of the target.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::server::Server;
 use super::links::{Found, Links};
@@ -10,7 +10,7 @@ use super::stays;
 use super::tables::Known;
 use super::target::Target;
 use crate::data::Limit;
-use crate::data::way::{Carried, OnConflict, Refusal, Way};
+use crate::data::way::{Carried, OnConflict, Refusal, Stages, Way};
 use crate::support::{Context, Error, Result, death};
 
 /// Carries what was noted in `source`, which is held, into `target`. `still` proves that the hold lasts, before
@@ -90,14 +90,17 @@ fn bring(
     limit: &Limit<'_>,
 ) -> Result<Carried> {
     let cannot = || "cannot look at what is to be carried";
-    let way = &part(source, whole).context(cannot)?;
-    let mut stages = Vec::new();
+    let changed = source.changed().context(cannot)?;
+    let way = &part(source, changed.as_ref(), whole).context(cannot)?;
+    let mut stages = Stages::default();
     for passage in &way.passages {
         let to = known.iter().find(|known| known.table.name == passage.table).ok_or_else(|| {
             Error::new(format!("the target has no table '{}'", passage.table.escape_debug()))
         })?;
-        source.take(stages.len(), passage, limit).context(cannot)?;
-        stages.push(Stage::new(target.session(), stages.len(), passage, to).context(cannot)?);
+        if changed.as_ref().is_none_or(|changed| changed.contains(&passage.table)) {
+            source.take(stages.count(), passage, limit).context(cannot)?;
+        }
+        stages.push(Stage::new(stages.count(), passage, to));
     }
     let links = Links { way, known };
     let mut settling =
@@ -110,8 +113,8 @@ fn bring(
 }
 
 /// What of the way has to be gone: where keys were noted, that of the tables in which any were.
-fn part(source: &mut Source, way: &Way) -> Result<Way> {
-    let Some(changed) = source.changed()? else { return Ok(way.clone()) };
+fn part(source: &Source, changed: Option<&BTreeSet<String>>, way: &Way) -> Result<Way> {
+    let Some(changed) = changed else { return Ok(way.clone()) };
     let logs = source.logs.as_ref();
     let noted = |table: &String| logs.is_none_or(|logs| logs.contains_key(table));
     match way.passages.iter().find(|passage| !noted(&passage.table)) {
@@ -124,7 +127,7 @@ fn part(source: &mut Source, way: &Way) -> Result<Way> {
 struct Settling<'a> {
     source: &'a mut Source,
     target: &'a mut Target,
-    stages: Vec<Stage<'a>>,
+    stages: Stages<'a, Stage<'a>>,
     links: Links<'a>,
     on_conflict: OnConflict,
     limit: &'a Limit<'a>,
@@ -152,7 +155,7 @@ impl Settling<'_> {
             let back = "ROLLBACK TO SAVEPOINT receiver_pass; RELEASE SAVEPOINT receiver_pass";
             self.target.session().run(back).context(cannot)?;
             for at in &loosen {
-                self.target.loosen(self.stages[*at].to).context(cannot)?;
+                self.target.loosen(self.stages.at(*at).to).context(cannot)?;
             }
             if loosen.is_empty() {
                 self.leave(found.refused)?;
@@ -162,7 +165,7 @@ impl Settling<'_> {
 
     fn fill(&mut self) -> Result<Vec<(usize, i64, String)>> {
         let mut refused = Vec::new();
-        for stage in &mut self.stages {
+        for stage in self.stages.iter_mut() {
             let at = stage.at;
             let found = stage.fill(self.source, self.target.session(), self.limit)?;
             refused.extend(found.into_iter().map(|(n, why)| (at, n, why)));
@@ -172,13 +175,13 @@ impl Settling<'_> {
 
     fn leave(&mut self, refused: Vec<(usize, i64, String)>) -> Result<()> {
         if let (OnConflict::Abort, Some((at, n, why))) = (self.on_conflict, refused.first()) {
-            let stage = &self.stages[*at];
+            let stage = self.stages.at(*at);
             let key = stage.told(self.target.session(), *n).unwrap_or_default();
             let refusal = Refusal { table: stage.passage.table.clone(), key, why: why.clone() };
             return Err(Error::new("the other version cannot hold a row").caused_by(refusal));
         }
         for (at, n, why) in refused {
-            self.stages[at].leave(self.target.session(), n).context(|| "cannot leave a row out")?;
+            self.stages.at(at).leave(self.target.session(), n).context(|| "cannot leave a row out")?;
             self.refused.entry((at, n)).or_insert(why);
         }
         Ok(())
@@ -193,13 +196,13 @@ impl Settling<'_> {
             return Ok((found, Vec::new()));
         }
         let mut stuck = Vec::new();
-        for stage in &self.stages {
+        for stage in self.stages.iter() {
             stuck.push(stage.write(target)?);
         }
         // Some are in the way of others: those that go make room, and then those that moved.
         while stuck.iter().any(|stuck| !stuck.is_empty()) {
             let before: usize = stuck.iter().map(Vec::len).sum();
-            for stage in self.stages.iter().rev() {
+            for stage in self.stages.used().rev() {
                 // A reference that does nothing by itself waits for the end, as what refers to it may find another.
                 let acts = self.target.acts(stage.to);
                 let unless = if acts { self.links.referred(stage, &self.stages) } else { String::new() };
@@ -217,7 +220,7 @@ impl Settling<'_> {
         let mut loosen = Vec::new();
         for (at, stuck) in stuck.iter().enumerate() {
             // One alone may be kept out by a row that goes, and that is not let go for the sake of what refers to it.
-            let stage = &self.stages[at];
+            let stage = self.stages.at(at);
             let acts = !stuck.is_empty() && self.target.acts(stage.to);
             if acts && (stuck.len() > 1 || stage.has_doomed(self.target.session())?) {
                 loosen.push(at);
@@ -227,7 +230,7 @@ impl Settling<'_> {
             return Ok((Found::default(), loosen));
         }
         for at in circling {
-            stuck[at] = self.stages[at].replace(self.target.session(), &stuck[at])?;
+            stuck[at] = self.stages.at(at).replace(self.target.session(), &stuck[at])?;
         }
         let mut found = Found::default();
         for (at, stuck) in stuck.into_iter().enumerate() {
@@ -238,7 +241,7 @@ impl Settling<'_> {
         }
         let found = self.links.after(self.source, self.target.session(), &self.stages)?;
         if found.refused.is_empty() && !found.along {
-            for stage in self.stages.iter().rev() {
+            for stage in self.stages.used().rev() {
                 stage.delete(self.target.session(), "")?;
             }
         }
@@ -247,14 +250,14 @@ impl Settling<'_> {
 
     fn account(&mut self, carried: &mut Carried) -> Result<()> {
         let target = self.target.session();
-        for stage in &self.stages {
+        for stage in self.stages.used() {
             let moved = stage.moved(target)?;
             if moved.written + moved.deleted > 0 {
                 carried.moved.insert(stage.passage.table.clone(), moved);
             }
         }
         for ((at, n), why) in &self.refused {
-            let stage = &self.stages[*at];
+            let stage = self.stages.at(*at);
             let key = stage.told(target, *n)?;
             carried.refused.entry(stage.passage.table.clone()).or_default().add(key, why.clone());
         }

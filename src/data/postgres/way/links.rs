@@ -10,7 +10,7 @@ use super::super::session::Session;
 use super::source::Source;
 use super::stage::Stage;
 use super::tables::Known;
-use crate::data::way::{Link, Value, Way};
+use crate::data::way::{Link, Stages, Value, Way};
 use crate::support::Result;
 
 /// What one pass found.
@@ -43,11 +43,12 @@ impl Links<'_> {
     /// Parents that are to go, and that rows refer to which stay as they are. Where they do not refer to the key, a row
     /// that comes may take its place: a parent's own key changed. Also notes what could be referred to so in the
     /// rows that are about to change.
-    pub(super) fn before(&self, target: &mut Session, stages: &[Stage<'_>]) -> Result<Found> {
+    pub(super) fn before(&self, target: &mut Session, stages: &Stages<'_, Stage<'_>>) -> Result<Found> {
         let mut found = Found::default();
         for (number, link, from, to) in self.all() {
-            let Some(parent) = stage(stages, &link.reference.table) else { continue };
-            let staying = stage(stages, &link.table)
+            let Some(parent) = stages.used_of(&link.reference.table) else { continue };
+            let staying = stages
+                .used_of(&link.table)
                 .map_or_else(String::new, |child| format!("AND NOT {}", child.carried("c.")));
             let by_key = is_by_key(link, parent);
             let replaced = if by_key {
@@ -83,10 +84,11 @@ impl Links<'_> {
     }
 
     /// What keeps a row of a table from being deleted already: one that does not go itself refers to it.
-    pub(super) fn referred(&self, parent: &Stage<'_>, stages: &[Stage<'_>]) -> String {
+    pub(super) fn referred(&self, parent: &Stage<'_>, stages: &Stages<'_, Stage<'_>>) -> String {
         let own = self.all().filter(|(_, link, ..)| link.reference.table == parent.passage.table);
         own.map(|(_, link, from, to)| {
-            let staying = stage(stages, &link.table)
+            let staying = stages
+                .used_of(&link.table)
                 .map_or_else(String::new, |child| format!("AND NOT {}", child.doomed("c.")));
             let equal = pairs(link, to).replace("p.\"", "t.\"");
             format!(" AND NOT EXISTS (SELECT FROM {} c WHERE {equal} {staying})", from.rows())
@@ -99,14 +101,14 @@ impl Links<'_> {
         &self,
         source: &mut Source,
         target: &mut Session,
-        stages: &[Stage<'_>],
+        stages: &Stages<'_, Stage<'_>>,
     ) -> Result<Found> {
         let mut found = Found::default();
         for (number, link, from, to) in self.all() {
-            if let Some(child) = stage(stages, &link.table) {
+            if let Some(child) = stages.used_of(&link.table) {
                 children(link, to, child, stages, source, target, &mut found)?;
             }
-            let Some(parent) = stage(stages, &link.reference.table) else { continue };
+            let Some(parent) = stages.used_of(&link.reference.table) else { continue };
             if is_by_key(link, parent) {
                 continue;
             }
@@ -130,14 +132,16 @@ fn children(
     link: &Link,
     to: &Known,
     child: &Stage<'_>,
-    stages: &[Stage<'_>],
+    stages: &Stages<'_, Stage<'_>>,
     source: &mut Source,
     target: &mut Session,
     found: &mut Found,
 ) -> Result<()> {
     let reference = &link.reference;
-    let parent = stage(stages, &reference.table);
-    let staying = parent.map_or_else(String::new, |parent| format!("AND NOT {}", parent.doomed("p.")));
+    let parent = stages.of(&reference.table);
+    let staying = stages
+        .used_of(&reference.table)
+        .map_or_else(String::new, |parent| format!("AND NOT {}", parent.doomed("p.")));
     let columns = reference.columns.iter().map(|name| format!("c.{}", ident(name)));
     let columns: Vec<_> = columns.collect();
     let texts: Vec<_> = columns.iter().map(|name| format!("{name}::text")).collect();
@@ -190,10 +194,6 @@ fn still_referred(
         (parent.at, row.get(0), format!("a row of '{}'{which} still refers to it", link.table))
     };
     Ok(rows.iter().map(told).collect())
-}
-
-fn stage<'s, 'a>(stages: &'s [Stage<'a>], table: &str) -> Option<&'s Stage<'a>> {
-    stages.iter().find(|stage| stage.passage.table == table)
 }
 
 /// Whether a reference is to the primary key, which no row changes.

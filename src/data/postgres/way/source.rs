@@ -34,6 +34,8 @@ pub(super) struct Source {
     pub(super) known: Vec<Known>,
     /// The logs, where only what was noted goes.
     pub(super) logs: Option<BTreeMap<String, Log>>,
+    /// The places whose table of keys is there: of thousands of tables that could be needed, few are.
+    taken: BTreeSet<usize>,
 }
 
 impl Source {
@@ -53,7 +55,7 @@ impl Source {
             "BEGIN ISOLATION LEVEL REPEATABLE READ; SET TRANSACTION SNAPSHOT {}; SET LOCAL search_path = public",
             literal(&snapshot)
         ))?;
-        Ok(Source { notes, carrier, known, logs })
+        Ok(Source { notes, carrier, known, logs, taken: BTreeSet::new() })
     }
 
     /// The tables in which any row was noted, where only what was noted goes.
@@ -84,20 +86,28 @@ impl Source {
         self.logs.as_ref().and_then(|logs| logs.get(table)).is_some_and(|log| log.emptied)
     }
 
+    /// Makes a table of keys, where it is not there.
+    fn begin(&mut self, at: usize, passage: &Passage) -> Result<()> {
+        if !self.taken.insert(at) {
+            return Ok(());
+        }
+        let known = self.known_of(&passage.table)?;
+        let columns = passage.key.iter().enumerate().map(|(at, name)| {
+            let known = known.of(name);
+            format!("k{at} {}{}", known.base, known.collate)
+        });
+        let columns: Vec<_> = columns.collect();
+        self.carrier.session.run(&format!(
+            "CREATE TEMP TABLE receiver_keys_{at} (n bigint GENERATED ALWAYS AS IDENTITY, {}, PRIMARY KEY ({}))",
+            columns.join(", "),
+            k(passage.key.len(), "")
+        ))
+    }
+
     /// Makes the table of the keys that go: those that were noted, or all.
     pub(super) fn take(&mut self, at: usize, passage: &Passage, limit: &Limit<'_>) -> Result<()> {
-        let (columns, names) = {
-            let known = self.known_of(&passage.table)?;
-            let columns = passage.key.iter().enumerate().map(|(at, name)| {
-                let known = known.of(name);
-                format!("k{at} {}{}", known.base, known.collate)
-            });
-            (columns.collect::<Vec<_>>(), k(passage.key.len(), ""))
-        };
-        self.carrier.session.run(&format!(
-            "CREATE TEMP TABLE receiver_keys_{at} (n bigint GENERATED ALWAYS AS IDENTITY, {}, PRIMARY KEY ({names}))",
-            columns.join(", ")
-        ))?;
+        self.begin(at, passage)?;
+        let names = k(passage.key.len(), "");
         let log = self.logs.as_ref().map(|logs| logs.get(&passage.table).cloned());
         match log {
             Some(Some(log)) => {
@@ -143,6 +153,9 @@ impl Source {
 
     /// Up to which number there are keys.
     pub(super) fn last(&mut self, at: usize) -> Result<i64> {
+        if !self.taken.contains(&at) {
+            return Ok(0);
+        }
         self.carrier.session.number(&format!("SELECT max(n) FROM pg_temp.receiver_keys_{at}"), &[])
     }
 
@@ -193,6 +206,7 @@ impl Source {
         columns: &[String],
         values: &[String],
     ) -> Result<Option<i64>> {
+        self.begin(at, passage)?;
         let known = self.known_of(&passage.table)?;
         let equal = columns.iter().enumerate().map(|(at, name)| {
             let base = known.of(name).base;

@@ -10,7 +10,7 @@ use super::super::session::Session;
 use super::source::{Source, k};
 use super::tables::Known;
 use crate::data::Limit;
-use crate::data::way::{Moved, Passage};
+use crate::data::way::{Moved, Passage, Staged};
 use crate::support::{Context, Error, Result};
 
 /// One table that rows go through.
@@ -25,6 +25,8 @@ pub(super) struct Stage<'a> {
     /// The temporary table of the rows: `n`, and the columns `c0`…, as text.
     rows: String,
     pub(super) to: &'a Known,
+    /// Whether any row is on its way, and the temporary tables are there.
+    is_used: bool,
     /// Up to which `n` the rows are there.
     filled: i64,
 }
@@ -33,17 +35,25 @@ pub(super) struct Stage<'a> {
 pub(super) type Refusals = Vec<(i64, String)>;
 
 impl<'a> Stage<'a> {
-    /// Makes the temporary tables.
-    pub(super) fn new(target: &mut Session, at: usize, passage: &'a Passage, to: &'a Known) -> Result<Self> {
+    /// For a table of the target.
+    pub(super) fn new(at: usize, passage: &'a Passage, to: &'a Known) -> Self {
         let keys = format!("pg_temp.receiver_keys_{at}");
         let rows = format!("pg_temp.receiver_rows_{at}");
-        let width = passage.key.len();
+        Stage { passage, at, keys, rows, to, is_used: false, filled: 0 }
+    }
+
+    /// Makes the temporary tables, where they are not there.
+    fn begin(&mut self, target: &mut Session) -> Result<()> {
+        if std::mem::replace(&mut self.is_used, true) {
+            return Ok(());
+        }
+        let (at, keys, width) = (self.at, &self.keys, self.passage.key.len());
         let texts: Vec<_> = (0..width).map(|at| format!("t{at} text")).collect();
-        let typed = passage.key.iter().enumerate().map(|(at, name)| {
-            let known = to.of(name);
+        let typed = self.passage.key.iter().enumerate().map(|(at, name)| {
+            let known = self.to.of(name);
             format!("k{at} {}{}", known.base, known.collate)
         });
-        let columns: Vec<_> = (0..passage.columns.len()).map(|at| format!("c{at} text")).collect();
+        let columns: Vec<_> = (0..self.passage.columns.len()).map(|at| format!("c{at} text")).collect();
         target.run(&format!(
             "CREATE TEMP TABLE receiver_keys_{at} (n bigint PRIMARY KEY, {}, {}, there bool NOT NULL DEFAULT false,
                  live bool NOT NULL DEFAULT false, along bool NOT NULL DEFAULT false, out bool NOT NULL DEFAULT false) ON COMMIT DROP;
@@ -53,8 +63,7 @@ impl<'a> Stage<'a> {
             typed.collect::<Vec<_>>().join(", "),
             k(width, ""),
             columns.join(", ")
-        ))?;
-        Ok(Stage { passage, at, keys, rows, to, filled: 0 })
+        ))
     }
 
     /// That a row of the target and one of the keys have the same key.
@@ -84,6 +93,7 @@ impl<'a> Stage<'a> {
         if last == from && !(from == 0 && source.was_emptied(&self.passage.table)) {
             return Ok(Vec::new());
         }
+        self.begin(target).context(cannot)?;
         let texts: Vec<_> = (0..self.passage.key.len()).map(|at| format!("t{at}")).collect();
         let into = format!("COPY {} (n, {}) FROM STDIN", self.keys, texts.join(", "));
         source.send_keys(self.at, self.passage, from, target, &into, limit).context(cannot)?;
@@ -312,6 +322,16 @@ impl<'a> Stage<'a> {
             format!("{name} = {}", row.get::<_, Option<String>>(at).unwrap_or_default())
         };
         Ok(self.passage.key.iter().enumerate().map(part).collect::<Vec<_>>().join(", "))
+    }
+}
+
+impl<'a> Staged<'a> for Stage<'a> {
+    fn passage(&self) -> &'a Passage {
+        self.passage
+    }
+
+    fn is_used(&self) -> bool {
+        self.is_used
     }
 }
 

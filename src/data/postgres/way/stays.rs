@@ -5,12 +5,17 @@ use super::super::session::Session;
 use super::source::Source;
 use super::stage::Stage;
 use crate::data::Limit;
-use crate::data::way::{Left, Passage, Stay, What};
+use crate::data::way::{Left, Passage, Stages, Stay, What};
 
 /// Counts the rows that each entry concerns. What cannot be counted stays without a number.
-pub(super) fn count(source: &mut Source, target: &mut Session, left: &Left, stages: &[Stage<'_>]) -> Left {
+pub(super) fn count(
+    source: &mut Source,
+    target: &mut Session,
+    left: &Left,
+    stages: &Stages<'_, Stage<'_>>,
+) -> Left {
     let mut left = left.clone();
-    let mut more = stages.len();
+    let mut more = stages.count();
     for stay in &mut left.0 {
         stay.rows = rows(stay, source, target, stages, &mut more);
     }
@@ -21,11 +26,11 @@ fn rows(
     stay: &Stay,
     source: &mut Source,
     target: &mut Session,
-    stages: &[Stage<'_>],
+    stages: &Stages<'_, Stage<'_>>,
     more: &mut usize,
 ) -> Option<u64> {
     let table = source.table(&stay.table)?.clone();
-    let stage = stages.iter().find(|stage| stage.passage.table == stay.table);
+    let stage = stages.used_of(&stay.table);
     match &stay.what {
         What::Keyless | What::Apart(_) => source.count(&stay.table, None, ""),
         What::Table | What::Key => {
@@ -57,7 +62,7 @@ fn rows(
         }
         What::Required(_) => match stage {
             Some(stage) => stage.new_rows(target).ok(),
-            None => source.logs.is_some().then_some(0),
+            None => (source.logs.is_some() || stages.of(&stay.table).is_some()).then_some(0),
         },
         What::Expression { .. } => None,
     }

@@ -188,7 +188,7 @@ impl Attempt for Journey<'_> {
     type Key = Vec<Cell>;
 
     fn pass(&mut self) -> Result<Found> {
-        for stage in self.stages.used_mut() {
+        for stage in self.stages.iter_mut() {
             stage.fill(self.connection)?;
         }
         self.go_through().context(|| "cannot write what is carried")
