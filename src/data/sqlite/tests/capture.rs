@@ -304,6 +304,28 @@ fn a_capture_with_a_gap_is_not_whole() {
 }
 
 #[test]
+fn a_capture_that_a_receiver_of_before_began_is_not_whole_and_makes_room_for_another() {
+    let sandbox = Sandbox::new();
+    let path = sandbox.database(
+        "4",
+        "CREATE TABLE t (id INTEGER PRIMARY KEY);
+         CREATE TABLE \"receiver_log_0\" (/* receiver: notes */ /* which */ name TEXT, log TEXT, why TEXT);
+         INSERT INTO receiver_log_0 VALUES ('shop_v3', NULL, '2026-11-29T00:00:00Z'), ('t', 'receiver_log_1', NULL);
+         CREATE TABLE \"receiver_log_1\" (/* receiver: notes */ \"id\" INTEGER, PRIMARY KEY (\"id\")) WITHOUT ROWID;
+         CREATE TRIGGER \"receiver_log_1_insert\" AFTER INSERT ON \"t\" BEGIN /* receiver: notes */ INSERT INTO \"receiver_log_1\" VALUES (NEW.\"id\") ON CONFLICT DO NOTHING; END",
+    );
+    let old = captured(&path).unwrap().unwrap();
+    assert_eq!(
+        (old.peer.as_str(), old.gaps.as_slice()),
+        ("shop_v3", &["a receiver of before began it".to_owned()][..])
+    );
+    assert!(changes(&path, &patience()).unwrap().is_empty());
+    begin(&path);
+    connect(&path).execute_batch("INSERT INTO t VALUES (1)").unwrap();
+    assert_eq!(noted(&path, "t"), integers(&[1]));
+}
+
+#[test]
 fn a_table_that_cannot_be_watched_is_named_and_the_others_are() {
     let sandbox = Sandbox::new();
     let path = sandbox.path("4");

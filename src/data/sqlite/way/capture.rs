@@ -20,9 +20,12 @@ const INDEX: &str = "/* which */";
 struct State {
     peer: String,
     since: String,
-    /// For each table, in order of names: the name of the log and the number in it, or why there is none.
-    logs: BTreeMap<String, Result<(String, u32), String>>,
+    /// For each table, in order of names: the name of the log and the number in it, or why there is none. `None` where a
+    /// receiver of before began it, with a log for each table.
+    logs: Option<Logs>,
 }
+
+type Logs = BTreeMap<String, Result<(String, u32), String>>;
 
 /// What was noted, and what is known of it.
 pub(super) struct Proof {
@@ -182,7 +185,11 @@ pub(in crate::data::sqlite) fn names(connection: &Connection) -> rusqlite::Resul
 /// What the capture of `main` says of itself, and the proof of it: every table that has a primary key has
 /// its log and its triggers, word by word as they would be made today.
 pub(super) fn proof(connection: &Connection) -> rusqlite::Result<Option<Proof>> {
-    let Some(state) = state(connection)? else { return Ok(None) };
+    let Some(State { peer, since, logs: noted }) = state(connection)? else { return Ok(None) };
+    let Some(noted) = noted else {
+        let gaps = vec!["a receiver of before began it".to_owned()];
+        return Ok(Some(Proof { capture: Capture { peer, since, gaps }, logs: BTreeMap::new() }));
+    };
     let mut found = BTreeMap::new();
     let mut query =
         connection.prepare(&format!("SELECT name, sql FROM sqlite_schema WHERE {}", note::OURS))?;
@@ -197,7 +204,7 @@ pub(super) fn proof(connection: &Connection) -> rusqlite::Result<Option<Proof>> 
         let Some(watched) = watched else { continue };
         let table = listed.name;
         let name = table.escape_debug();
-        match state.logs.get(&table) {
+        match noted.get(&table) {
             None => gaps.push(format!("table '{name}' came after it began")),
             Some(Err(why)) => gaps.push(format!("table '{name}' could not be watched: {why}")),
             Some(Ok((log, number))) => {
@@ -213,10 +220,10 @@ pub(super) fn proof(connection: &Connection) -> rusqlite::Result<Option<Proof>> 
         }
         seen.insert(table);
     }
-    for table in state.logs.keys().filter(|table| !seen.contains(*table)) {
+    for table in noted.keys().filter(|table| !seen.contains(*table)) {
         gaps.push(format!("table '{}' is gone, or has another name now", table.escape_debug()));
     }
-    Ok(Some(Proof { capture: Capture { peer: state.peer, since: state.since, gaps }, logs }))
+    Ok(Some(Proof { capture: Capture { peer, since, gaps }, logs }))
 }
 
 fn state(connection: &Connection) -> rusqlite::Result<Option<State>> {
@@ -226,17 +233,27 @@ fn state(connection: &Connection) -> rusqlite::Result<Option<State>> {
     );
     let index: Option<String> = connection.query_row(&find, [], |row| row.get(0)).optional()?;
     let Some(index) = index else { return Ok(None) };
-    let mut query =
-        connection.prepare(&format!("SELECT name, log, number, why FROM \"{index}\" ORDER BY rowid"))?;
+    let first = format!("SELECT name, why FROM \"{index}\" ORDER BY rowid LIMIT 1");
+    let first = connection.query_row(&first, [], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+    let Some((peer, since)) = first else { return Ok(None) };
+    let numbers = connection
+        .prepare_cached("SELECT 1 FROM pragma_table_info(?1, 'main') WHERE name = 'number'")?
+        .exists([&index])?;
+    let logs = if numbers { Some(logs(connection, &index)?) } else { None };
+    Ok(Some(State { peer, since, logs }))
+}
+
+fn logs(connection: &Connection, index: &str) -> rusqlite::Result<Logs> {
+    let list = format!("SELECT name, log, number, why FROM \"{index}\" ORDER BY rowid LIMIT -1 OFFSET 1");
+    let mut query = connection.prepare(&list)?;
     let mut rows = query.query([])?;
-    let Some(first) = rows.next()? else { return Ok(None) };
-    let mut state = State { peer: first.get(0)?, since: first.get(3)?, logs: BTreeMap::new() };
+    let mut logs = BTreeMap::new();
     while let Some(row) = rows.next()? {
         let log = match row.get::<_, Option<String>>(1)? {
             Some(log) => Ok((log, row.get(2)?)),
             None => Err(row.get(3)?),
         };
-        state.logs.insert(row.get(0)?, log);
+        logs.insert(row.get(0)?, log);
     }
-    Ok(Some(state))
+    Ok(logs)
 }
