@@ -127,6 +127,35 @@ fn for_each_table(engine: Engine) -> [usize; 2] {
     [(more[0] - few[0]) / 100, (more[1] - few[1]) / 100]
 }
 
+/// What a rollback asks for each table more, where each of them could be needed for a row that changed, and none is.
+fn for_each_table_of_a_rollback(engine: Engine) -> [usize; 2] {
+    let [few, more] = [20, 120].map(|count| {
+        let world = live(engine, count);
+        world.add_table("tag");
+        world.push().ok().says("=====> live: 1/");
+        let insert = format!("INSERT INTO m{} (id, name) VALUES (7, 'seven')", count - 1);
+        world.by(&world.url(None), &insert).unwrap();
+        let before = statements(&world);
+        world.receiver(&["rollback", "app"]).ok().says("1 row written");
+        let after = statements(&world);
+        [after[0] - before[0], after[1] - before[1]]
+    });
+    println!("{}: with 20 tables {few:?}, with 120 {more:?} (reads, all), back", engine.name());
+    [(more[0] - few[0]) / 100, (more[1] - few[1]) / 100]
+}
+
+#[test]
+fn a_rollback_makes_nothing_for_tables_of_which_no_row_goes_on_mysql() {
+    let [reads, all] = for_each_table_of_a_rollback(Engine::Mysql);
+    assert!(reads <= 2 && all <= 20, "{reads} reads and {all} statements for each table");
+}
+
+#[test]
+fn a_rollback_makes_nothing_for_tables_of_which_no_row_goes_on_postgres() {
+    let [reads, all] = for_each_table_of_a_rollback(Engine::Postgres);
+    assert!(reads <= 1 && all <= 2, "{reads} reads and {all} statements for each table");
+}
+
 #[test]
 fn what_is_asked_of_a_server_for_each_table_does_not_grow_with_their_number() {
     let [reads, all] = for_each_table(Engine::Mysql);
