@@ -142,9 +142,10 @@ impl Session {
             own.insert((socket.to_owned(), id), line.as_ref().map(Arc::downgrade).unwrap_or_default());
         }
         let mut session = Session { connection, socket: socket.to_owned(), id, mariadb: false, _line: line };
-        let begin = "SELECT VERSION(), GET_LOCK(CONCAT(?, CONNECTION_ID()), 0)";
-        let (version, _): (String, Option<u8>) = session.value(begin, (MARK,))?;
-        session.mariadb = version.contains("MariaDB");
+        let version: Option<String> = session.first("SELECT VERSION()", ())?;
+        session.mariadb = version.is_some_and(|version| version.contains("MariaDB"));
+        // A server that gives no such locks (one of a cluster) lists the session with the others.
+        let _ = session.raw(&format!("DO GET_LOCK('{MARK}{id}', 0)"));
         Ok(session)
     }
 
