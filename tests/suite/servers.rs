@@ -15,6 +15,9 @@ use std::time::{Duration, Instant};
 use rustix::fs::FlockOperation;
 use rustix::process::{Pid, Signal};
 
+/// What PostgreSQL says where one of its processes that were killed is not gone yet, and keeps their memory.
+const REFUSED: &str = "pre-existing shared memory block";
+
 use crate::world::PROGRAM;
 
 /// What an app may keep its data in.
@@ -107,6 +110,29 @@ impl Server {
     #[track_caller]
     pub fn restart(&mut self) {
         self.stop();
+        let begun = Instant::now();
+        self.running = Some(self.spawn());
+        loop {
+            let ended = self.running.as_mut().unwrap().try_wait().unwrap();
+            let answer = self.try_sql("", "SELECT 1");
+            if answer.is_ok() {
+                return;
+            }
+            let waits = ended.is_some() && self.log_end().contains(REFUSED);
+            assert!(
+                (ended.is_none() || waits) && begun.elapsed() < Duration::from_secs(60),
+                "{} does not start: {answer:?} {ended:?}\n{}",
+                self.engine.name(),
+                self.log_end()
+            );
+            if waits {
+                self.running = Some(self.spawn());
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn spawn(&self) -> Child {
         let log = fs::File::options().append(true).create(true).open(self.log_file()).unwrap();
         let mut command = Command::new("setpriv");
         match self.engine {
@@ -121,22 +147,7 @@ impl Server {
         };
         command.args(&self.more).current_dir(&self.place).env("LC_ALL", "C.UTF-8");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        self.running = Some(command.spawn().unwrap());
-        let begun = Instant::now();
-        loop {
-            let ended = self.running.as_mut().unwrap().try_wait().unwrap();
-            let answer = self.try_sql("", "SELECT 1");
-            if answer.is_ok() {
-                return;
-            }
-            assert!(
-                ended.is_none() && begun.elapsed() < Duration::from_secs(60),
-                "{} does not start: {answer:?} {ended:?}\n{}",
-                self.engine.name(),
-                self.log_end()
-            );
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        command.spawn().unwrap()
     }
 
     fn mysql_options(&self) -> Vec<String> {
@@ -495,7 +506,7 @@ fn make(engine: Engine, data: &Path) {
 /// this file use the shortest that there is.
 #[cfg(test)]
 mod tests {
-    use super::{Engine, Server};
+    use super::{Engine, Pid, REFUSED, Server, Signal, children};
 
     fn lives(engine: Engine) {
         let place = tempfile::TempDir::with_prefix("receiver-test-").unwrap();
@@ -523,6 +534,31 @@ mod tests {
     #[test]
     fn a_postgresql_keeps_what_it_acknowledged_when_it_is_killed() {
         lives(Engine::Postgres);
+    }
+
+    #[test]
+    fn a_postgresql_of_which_a_process_is_not_gone_yet_is_started_when_it_is() {
+        let place = tempfile::TempDir::with_prefix("receiver-test-").unwrap();
+        let mut server = Server::start(Engine::Postgres, &place.path().join("db"));
+        let mut dead = server.running.take().unwrap();
+        let lingers = children(Pid::from_child(&dead))[0];
+        rustix::process::kill_process(lingers, Signal::STOP).unwrap();
+        dead.kill().unwrap();
+        dead.wait().unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let log = place.path().join("db/log");
+                let refused = || std::fs::read_to_string(&log).unwrap().contains(REFUSED);
+                let begun = std::time::Instant::now();
+                while !refused() && begun.elapsed() < std::time::Duration::from_secs(20) {
+                    std::thread::yield_now();
+                }
+                rustix::process::kill_process(lingers, Signal::KILL).unwrap();
+            });
+            server.restart();
+        });
+        assert!(server.log().contains(REFUSED));
+        assert!(server.databases().is_empty());
     }
 
     #[test]
