@@ -21,7 +21,7 @@ fn live(engine: Engine, count: usize) -> Backed {
     let more: &[&str] = match engine {
         Engine::Sqlite => &[],
         Engine::Mysql => &["--table-open-cache=20000", "--table-definition-cache=20000"],
-        Engine::Postgres => &["-c", "max_locks_per_transaction=4096", "-c", "log_statement=all"],
+        Engine::Postgres => &["-c", "max_locks_per_transaction=1024", "-c", "log_statement=all"],
     };
     let world = Backed::with_options(engine, more);
     world.receiver(&["config", "app", "database.max_pause", "20m"]).ok();
