@@ -191,7 +191,8 @@ impl Reader<'_> {
     /// Writes a file of `size` bytes to `file`, which is empty, without having all of it in memory.
     pub fn stream(&self, id: ObjectId, size: u64, file: &File) -> Result<()> {
         let cannot = || cannot_read(id);
-        let streamed = self.unpacker.borrow_mut().stream(&named(id)?, &mut &*file).context(cannot)?;
+        let streamed = self.unpacker.borrow_mut().stream(&named(id)?, &mut &*file);
+        let streamed = streamed.context(|| format!("cannot unpack the object {id}"))?;
         if let Some(kind) = streamed {
             return of_kind(id, gix_object::Kind::Blob, kind);
         }

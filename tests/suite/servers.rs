@@ -15,10 +15,10 @@ use std::time::{Duration, Instant};
 use rustix::fs::FlockOperation;
 use rustix::process::{Pid, Signal};
 
+use crate::world::PROGRAM;
+
 /// What PostgreSQL says where one of its processes that were killed is not gone yet, and keeps their memory.
 const REFUSED: &str = "pre-existing shared memory block";
-
-use crate::world::PROGRAM;
 
 /// What an app may keep its data in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -216,3 +216,38 @@ impl Attempt for Journey<'_> {
         self.name(row)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::data::way::Expressions;
+
+    #[test]
+    fn a_way_makes_nothing_for_tables_of_which_no_row_goes() {
+        let root = tempfile::tempdir().unwrap();
+        let chain = (1..30).map(|n| {
+            format!("CREATE TABLE m{n} (id INTEGER PRIMARY KEY, parent INTEGER REFERENCES m{} (id));", n - 1)
+        });
+        let sql: String =
+            std::iter::once("CREATE TABLE m0 (id INTEGER PRIMARY KEY);".to_owned()).chain(chain).collect();
+        let [new, old] = ["new", "old"].map(|name| root.path().join(name).join("app.sqlite3"));
+        for path in [&new, &old] {
+            super::super::place::create(path).unwrap();
+            open::writer(path).unwrap().execute_batch(&sql).unwrap();
+        }
+        super::super::capture(&new, "old", &Limit::within(Duration::from_secs(60))).unwrap();
+        let write = "INSERT INTO m29 VALUES (1, NULL); INSERT INTO m7 VALUES (1, NULL)";
+        open::writer(&new).unwrap().execute_batch(write).unwrap();
+        let [source, target] = [&new, &old].map(|path| super::super::tables(path).unwrap());
+        let way = Way::plan(&source, &target, &Expressions::new());
+        let connection = between(&new, &old).unwrap();
+        let carried = bring(&connection, Which::Noted("old"), &way, OnConflict::Abort).unwrap();
+        assert_eq!(carried.moved.len(), 2);
+        // The keys and the rows of each, and what may have referred to those of m7.
+        let made = "SELECT count(*) FROM temp.sqlite_schema WHERE type = 'table'";
+        let made: u32 = connection.query_row(made, [], |row| row.get(0)).unwrap();
+        assert_eq!(made, 2 * 2 + 1);
+    }
+}
