@@ -160,6 +160,28 @@ pub trait Database: fmt::Debug + Send + Sync {
     /// takes it back.
     fn prepare_hold(&self, limit: &Limit<'_>) -> Result<()>;
 
+    /// Whether [`copy_ahead`](Database::copy_ahead) is another copy than that of [`Hold::copy_to`].
+    fn copies_ahead(&self) -> Result<bool> {
+        Ok(false)
+    }
+
+    /// Makes `to` while nobody waits, and notes from before it begins which rows change: [`Hold::catch_up`] makes it whole.
+    /// What notes them goes by [`forget_copy`](Database::forget_copy), and by [`unfence`](Database::unfence). Where
+    /// the engine copies nothing ahead nothing is done.
+    fn copy_ahead(
+        &self,
+        _to: &Spot,
+        _limit: &Limit<'_>,
+        _on_progress: &mut dyn FnMut(Progress),
+    ) -> Result<()> {
+        Ok(())
+    }
+
+    /// Notes no longer what changes for a copy. Cheap where nothing is noted.
+    fn forget_copy(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// Lets readers go on and writers wait. The error names who is in the way.
     fn hold(&self, limit: &Limit<'_>) -> Result<Box<dyn Hold>>;
 
@@ -211,8 +233,8 @@ pub trait Database: fmt::Debug + Send + Sync {
     fn tables(&self) -> Result<Vec<Table>>;
 
     /// Notes from now on the key of every row that changes, for the way to the database of the name `peer`. It
-    /// begins anew: what was noted before is forgotten. Who writes meanwhile is noted from one moment on, in
-    /// all tables. What it installs is no part of the schema, the census, the rows, a copy or a dump.
+    /// begins anew: what was noted before is forgotten. Nobody writes meanwhile: it is not live yet, or fenced. What it
+    /// installs is no part of the schema, the census, the rows, a copy or a dump.
     fn capture(&self, peer: &str, limit: &Limit<'_>) -> Result<Capture>;
 
     /// Whether changes are noted, and the proof, afresh, that none is missing.
@@ -243,6 +265,12 @@ pub trait Hold {
     /// Makes `to` an exact copy, without receiver's own objects, the fastest way that the lock allows. Roles of
     /// others, and what they may do, come along.
     fn copy_to(&self, to: &Spot, limit: &Limit<'_>, on_progress: &mut dyn FnMut(Progress)) -> Result<()>;
+
+    /// Makes `to`, which [`Database::copy_ahead`] made, the exact copy that [`copy_to`](Hold::copy_to) would make, by what
+    /// changed since.
+    fn catch_up(&self, to: &Spot, limit: &Limit<'_>) -> Result<()> {
+        self.copy_to(to, limit, &mut |_| {})
+    }
 
     /// Carries what changed since the capture began into `target`, which is retired, by `way`: what is there
     /// is written, what is gone is deleted. All of it or nothing, in one transaction of the target.

@@ -44,6 +44,7 @@ pub mod processes;
 pub mod prune;
 pub mod queue;
 pub mod recovery;
+pub mod rehearsal;
 pub mod removal;
 pub mod request;
 mod returning;

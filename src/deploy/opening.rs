@@ -10,23 +10,20 @@ use std::time::{Duration, Instant};
 use super::beginning::Beginning;
 use super::crew::Upbringing;
 use super::databases::{self, Passing};
-use super::environment::Environment;
 use super::joblog::Line;
 use super::look::Look;
 use super::making::Making;
 use super::plan::{self, Brought, Data};
+use super::rehearsal::{self, UNHURRIED};
 use super::trial::{self, Begins, Origin, Run, Trial};
 use super::{crossing, doorway, processes, returning};
 use crate::app::record::{DatabaseRecord, StageRun};
 use crate::app::settings::{Carry, HoldBy, StageName};
 use crate::app::{App, Version};
 use crate::data::way::{Carried, Way};
-use crate::data::{Access, Database, Limit, Progress, Schema};
+use crate::data::{Database, Limit, Progress};
 use crate::serve::start::Purpose;
-use crate::support::{Context, Error, Result, death, text};
-
-/// How long anything may take that nobody waits for.
-const UNHURRIED: Duration = Duration::from_secs(24 * 3600);
+use crate::support::{Context, Result, death, text};
 
 /// The database of a release that is being made, and what there is to do for it.
 #[derive(Debug)]
@@ -115,9 +112,10 @@ pub fn open(making: &mut Making, opening: &Opening) -> Result<()> {
             if let Some(stays) = making.stays() {
                 making.log.note(stays);
             }
-            let pause = rehearse(making, *carry, &*live, &*own)?;
-            refuse_long_pause(making, pause)?;
-            carry_over(making, *carry, &*live, own)
+            let foretold = rehearsal::of(making, *carry, &*live, &*own)?;
+            let ahead = copies_ahead(making, *carry, &*live, foretold.copying)?;
+            rehearsal::refuse_long_pause(making, foretold.pause(ahead))?;
+            carry_over(making, *carry, &*live, own, ahead)
         }
         (Source::Returned(from), Some(database)) => returning::to(making, from, database),
     }
@@ -165,113 +163,20 @@ fn bring_up(making: &mut Making) -> Result<()> {
     making.bring_up(&environment, processes::web_only(making.settings()))
 }
 
-/// Does everything once on a copy, with nobody waiting; answers how long requests would have waited: for the copy and
-/// its proof, the migration, the merge, the capture, the start of the web process, the hold itself and the fence.
-///
-/// `own` is on the server that the copy is made on.
-fn rehearse(making: &mut Making, carry: Carry, live: &dyn Database, own: &dyn Database) -> Result<Duration> {
-    let begun = Instant::now();
-    let spot = Passing::Rehearsal.spot(making.app(), making.version())?;
-    let schema_before = live.schema()?;
-    let log = making.log.clone();
-    let mut tell = |progress: Progress| {
-        log.step("rehearse", format!("{} of {}", text::bytes(progress.done), text::bytes(progress.total)));
-    };
-    let origin = Origin { database: live, hold: None, limit: Limit::within(UNHURRIED) };
-    let trial = trial::begin(making, carry, &origin, own.beside(spot), Begins::Copied, &mut tell)?;
-    let copied = begun.elapsed();
-    let found = trial::database_files(making);
-    let migrated =
-        prove_cost(carry, &*trial.database).and_then(|()| trial.migrate(making, Run::Rehearsal, UNHURRIED));
-    let pause = begun.elapsed();
-    let result = unchanged(making, live, &schema_before).and(migrated).and_then(|()| {
-        trial::refuse_strays(making, &found)?;
-        trial.database.examine(u64::MAX, &Limit::within(UNHURRIED))?;
-        if carry == Carry::Copy && trial.database.schema()? == schema_before {
-            making.log.step("schema", "the migration left the tables as they were");
-        }
-        let environment = making
-            .environment
-            .with_database(&*trial.database, Access::Write)?
-            .with([("RECEIVER_REHEARSAL", "1".to_owned())]);
-        making.stage(StageName::Check, &environment, UNHURRIED)?;
-        let noted = rehearse_merge_and_capture(making, carry, live, &*trial.database)?;
-        let started = rehearse_start(making, &environment)?;
-        Ok(noted + started + rehearse_hold(live, &*trial.database)?)
-    });
-    let copying = result.as_ref().ok().map(|_| rehearse_disconnect(making, carry, &*trial.database));
-    trial::end(making.app(), &trial)?;
-    let rest = result?;
-    let pause = match copying.transpose()?.flatten() {
-        // Under a hold that disconnects the copy is made another way.
-        Some(files) => rest + files + pause.saturating_sub(copied),
-        None => rest + pause,
-    };
-    let size = live.size()?;
-    making.log.timed("rehearse", format!("on a copy of {}, {}", live.spot().name, text::bytes(size)), begun);
-    death::point("rehearsed");
-    Ok(pause)
-}
-
-/// What a copy goes through after its migration, while requests wait. Answers how long it took.
-fn rehearse_merge_and_capture(
-    making: &Making,
-    carry: Carry,
-    live: &dyn Database,
-    copy: &dyn Database,
-) -> Result<Duration> {
-    let (begun, limit) = (Instant::now(), Limit::within(UNHURRIED));
-    merge(making, carry, live, copy, &limit)?;
-    // Whatever hinders it is said when it counts.
-    capture(making, carry, live, copy, &limit).map(drop)?;
-    Ok(begun.elapsed())
-}
-
-/// What the hold and the fence cost by themselves, with thousands of tables for instance: on a copy that has those of
-/// `live`, and where nobody is in the way. Answers how long both took.
-pub(super) fn rehearse_hold(live: &dyn Database, copy: &dyn Database) -> Result<Duration> {
-    if live.engine() != copy.engine() || live.spot() == copy.spot() {
-        return Ok(Duration::ZERO);
-    }
-    let limit = Limit::within(UNHURRIED);
-    copy.prepare_hold(&limit)?;
-    let begun = Instant::now();
-    copy.hold(&limit)?.fence("it is a rehearsal's")?;
-    Ok(begun.elapsed())
-}
-
 /// Whether everybody is disconnected for the copy.
-fn disconnects(making: &Making, carry: Carry, live: &dyn Database) -> bool {
+pub(super) fn disconnects(making: &Making, carry: Carry, live: &dyn Database) -> bool {
     carry == Carry::Copy && making.settings().database.hold == HoldBy::Disconnect && live.disconnects()
 }
 
-/// What the copy of its files costs, where that is how the data is carried: of the rehearsal's own.
-fn rehearse_disconnect(making: &Making, carry: Carry, copy: &dyn Database) -> Result<Option<Duration>> {
-    if !disconnects(making, carry, copy) {
-        return Ok(None);
-    }
-    // The rehearsal of the fence left it standing.
-    copy.unfence()?;
-    let begun = Instant::now();
-    let limit = Limit::within(UNHURRIED);
-    let files = copy.beside(Passing::Question.spot(making.app(), making.version())?);
-    let copied = copy
-        .disconnect("it is a rehearsal's", &limit)
-        .and_then(|hold| hold.copy_to(files.spot(), &limit, &mut |_| {}));
-    let took = begun.elapsed();
-    databases::discard(making.app(), &*files)?;
-    copied.map(|()| Some(took))
-}
-
 /// What came from the version that a rollback left.
-struct Merged {
+pub(super) struct Merged {
     /// Its database.
     left: String,
     carried: Carried,
 }
 
 /// Brings what the version that a rollback left alone holds: its tables and columns that the live one lacks.
-fn merge(
+pub(super) fn merge(
     making: &Making,
     carry: Carry,
     live: &dyn Database,
@@ -298,7 +203,7 @@ fn tell_merged(making: &Making, Merged { left, carried }: &Merged) {
 }
 
 /// What is noted of a version's changes.
-enum Noted {
+pub(super) enum Noted {
     /// Every one, so that a rollback can carry them back.
     All,
     /// Nothing: it is not wanted, or no other database can take them.
@@ -308,7 +213,7 @@ enum Noted {
 }
 
 /// Notes from before the first write which rows change.
-fn capture(
+pub(super) fn capture(
     making: &Making,
     carry: Carry,
     live: &dyn Database,
@@ -337,30 +242,6 @@ fn tell_noted(making: &Making, noted: &Noted) -> bool {
     matches!(noted, Noted::All)
 }
 
-/// What it takes to prove a copy is part of the pause: the rehearsal's is compared with itself, as its original
-/// has moved on meanwhile.
-fn prove_cost(carry: Carry, copy: &dyn Database) -> Result<()> {
-    if carry == Carry::Copy {
-        copy.verify(copy.spot(), &Limit::within(UNHURRIED))?;
-    }
-    Ok(())
-}
-
-/// Starts the web process on the copy, proves that it stays up, and ends it. Answers how long it took
-/// to be healthy: requests will wait for that, too.
-pub(super) fn rehearse_start(making: &Making, environment: &Environment) -> Result<Duration> {
-    let begun = Instant::now();
-    let report = |line: &Line| making.log.write(line);
-    let stop = || making.stopper.check();
-    let how = Upbringing { report: &report, stop: &stop, most: Duration::MAX, settle: false };
-    let mut crew = making.crew(environment, Purpose::Rehearsal);
-    crew.bring_up(processes::web_only(making.settings()), &how)?;
-    let healthy = begun.elapsed();
-    let stayed = crew.stay_up(&how);
-    crew.dismiss()?;
-    stayed.map(|()| healthy)
-}
-
 /// Starts the web process on the version's own database, while requests are held: the rehearsal has
 /// proved that it stays up, so that nobody waits for `settle`.
 pub(super) fn start_held(making: &mut Making, most: Duration) -> Result<()> {
@@ -376,20 +257,11 @@ pub(super) fn start_held(making: &mut Making, most: Duration) -> Result<()> {
     Ok(())
 }
 
-/// A rehearsal that changed the live database is told so first, whatever else went wrong in it.
-fn unchanged(making: &Making, live: &dyn Database, before: &Schema) -> Result<()> {
-    if live.schema()? == *before {
-        return Ok(());
-    }
-    Err(Error::new("syncdb changed the live database: it has to use the one that it is given")
-        .caused_by(trial::unused(making)))
-}
-
 /// Begins a preview's data with a snapshot of its parent's: nobody there is held, or waits, or sees it.
 fn seed(making: &mut Making, carry: Carry, from: &dyn Database, own: Box<dyn Database>) -> Result<()> {
     let begun = Instant::now();
     let found = trial::database_files(making);
-    let origin = Origin { database: from, hold: None, limit: Limit::within(UNHURRIED) };
+    let origin = Origin { database: from, hold: None, ahead: false, limit: Limit::within(UNHURRIED) };
     let trial = trial::begin(making, carry, &origin, own, Begins::Seeded, &mut |_| {})?;
     trial.migrate(making, Run::ForGood, UNHURRIED)?;
     trial::end_previous(making.app(), &trial)?;
@@ -401,25 +273,34 @@ fn seed(making: &mut Making, carry: Carry, from: &dyn Database, own: Box<dyn Dat
     bring_up(making)
 }
 
-pub(super) fn refuse_long_pause(making: &Making, pause: Duration) -> Result<()> {
-    let most = making.max_pause();
-    if pause <= most {
-        return Ok(());
-    }
-    let name = making.app().name();
-    Err(Error::new(format!(
-        "the rehearsal took {:.1} s, and writers may be held for {:.1} s (max_pause): nobody was held",
-        pause.as_secs_f64(),
-        most.as_secs_f64()
-    ))
-    .hint(format!(
-        "`receiver deploy {name} -o max-pause={}s` lets them wait; `-o carry=shared` changes the live database in place",
-        pause.as_secs() + 2
-    )))
+/// Whether the data is copied before anybody waits, and only what changes meanwhile is brought under the hold: where the
+/// rehearsal's copy took longer than `database.copy_ahead`.
+fn copies_ahead(making: &Making, carry: Carry, live: &dyn Database, copying: Duration) -> Result<bool> {
+    let wanted = carry == Carry::Copy && copying >= making.settings().database.copy_ahead;
+    Ok(wanted && !disconnects(making, carry, live) && live.copies_ahead()?)
+}
+
+fn copy_ahead(making: &Making, live: &dyn Database, own: &dyn Database) -> Result<()> {
+    let (begun, log) = (Instant::now(), making.log.clone());
+    let mut tell = |progress: Progress| {
+        log.step("copy", format!("{} of {}", text::bytes(progress.done), text::bytes(progress.total)));
+    };
+    live.copy_ahead(own.spot(), &Limit::within(UNHURRIED), &mut tell)?;
+    log.timed("copy", "the data is copied; what changes meanwhile comes behind", begun);
+    Ok(())
 }
 
 /// Holds the writers, carries the data over, migrates and proves it, and fences the old database.
-fn carry_over(making: &mut Making, carry: Carry, live: &dyn Database, own: Box<dyn Database>) -> Result<()> {
+fn carry_over(
+    making: &mut Making,
+    carry: Carry,
+    live: &dyn Database,
+    own: Box<dyn Database>,
+    ahead: bool,
+) -> Result<()> {
+    if ahead {
+        copy_ahead(making, live, &*own)?;
+    }
     let most = making.max_pause();
     live.prepare_hold(&Limit::within(most))?;
     making.stopper.check()?;
@@ -436,7 +317,7 @@ fn carry_over(making: &mut Making, carry: Carry, live: &dyn Database, own: Box<d
         live.hold(&patience)
     }?;
     death::point("held");
-    let origin = Origin { database: live, hold: Some(&*hold), limit };
+    let origin = Origin { database: live, hold: Some(&*hold), ahead, limit };
     let trial = trial::begin(making, carry, &origin, own, Begins::Copied, &mut |_| {})?;
     death::point("carried");
     let own = &*trial.database;
@@ -484,7 +365,7 @@ fn share(making: &mut Making, live: Box<dyn Database>) -> Result<()> {
         "database",
         format!("{name} is shared: its schema changes in place, and no rollback brings it back"),
     );
-    rehearse(making, Carry::Shared, &*live, &*live)?;
+    rehearsal::of(making, Carry::Shared, &*live, &*live)?;
     making.stopper.pass();
     let trial = Trial { database: live, previous: None, begins: Begins::Copied };
     trial.migrate(making, Run::ForGood, UNHURRIED)

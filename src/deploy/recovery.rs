@@ -181,17 +181,33 @@ pub fn finish(guard: &mut Guard, by: &str, id: &ReleaseId, rollback: bool) -> Re
     death::point("last-moved");
     if !told(&history, &|event| matches!(event, Event::Live { release, .. } if release == id)) {
         // Nobody is told of it before the verdict.
-        guard.note(Some(by), Event::Live { release: id.clone(), before, rollback })?;
+        guard.note(Some(by), Event::Live { release: id.clone(), before: before.clone(), rollback })?;
     }
     death::point("journaled");
     beginning::forget(&app)?;
     if adopts {
         adoption::finish(&app)?;
     }
+    forget_copy(&app, before.filter(|before| before.version != id.version));
     // Events of a database come disabled in every copy: they are for the live one.
     match database_of(&app, id)? {
         Some(database) => database.begin_events(),
         None => Ok(()),
+    }
+}
+
+/// Nothing is copied any more from what was live. Where what noted its changes cannot be taken away now, it does no harm, and
+/// goes when that database is live again.
+fn forget_copy(app: &App, before: Option<ReleaseId>) {
+    let forget = || -> Result<()> {
+        let Some(before) = before else { return Ok(()) };
+        match database_of(app, &before)? {
+            Some(database) if database.exists()? => database.forget_copy(),
+            _ => Ok(()),
+        }
+    };
+    if let Err(error) = forget() {
+        log::warn!("what changed for a copy is still noted: {}", error.one_line());
     }
 }
 

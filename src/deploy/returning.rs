@@ -9,7 +9,8 @@ use super::crossing::{self, Crossing, Fresh};
 use super::databases::Passing;
 use super::environment::Environment;
 use super::making::Making;
-use super::opening::{self, rehearse_start};
+use super::opening;
+use super::rehearsal::{self, UNHURRIED};
 use super::{databases, doorway};
 use crate::app::App;
 use crate::app::record::DatabaseRecord;
@@ -17,9 +18,6 @@ use crate::app::settings::{OnConflict, StageName};
 use crate::data::way::{Carried, Refusal};
 use crate::data::{Access, Database, Limit};
 use crate::support::{Context, Error, Result, death, text};
-
-/// How long anything may take that nobody waits for.
-const UNHURRIED: Duration = Duration::from_secs(24 * 3600);
 
 /// Carries what changed since from the live database into the one that was left, and retires the live one.
 pub fn to(making: &mut Making, from: &DatabaseRecord, to: &DatabaseRecord) -> Result<()> {
@@ -32,7 +30,7 @@ pub fn to(making: &mut Making, from: &DatabaseRecord, to: &DatabaseRecord) -> Re
             .hint(format!("`receiver deploy {} -o schema=new` opens a new version", app.name())));
     }
     let pause = rehearse(making, &crossing)?;
-    opening::refuse_long_pause(making, pause)?;
+    rehearsal::refuse_long_pause(making, pause)?;
     let most = making.max_pause();
     crossing.from.prepare_hold(&Limit::within(most))?;
     making.stopper.check()?;
@@ -83,8 +81,8 @@ fn try_the_rest(
     let begun = Instant::now();
     copy.capture(&crossing.from.spot().name, &Limit::within(UNHURRIED))?;
     let captured = begun.elapsed();
-    let started = rehearse_start(making, environment)?;
-    Ok(captured + started + opening::rehearse_hold(&*crossing.from, copy)?)
+    let started = rehearsal::start(making, environment)?;
+    Ok(captured + started + rehearsal::hold_and_fence(&*crossing.from, copy)?)
 }
 
 /// The first row that would be refused: its table, its key, and why.

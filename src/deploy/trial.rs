@@ -46,6 +46,8 @@ pub struct Origin<'a> {
     pub database: &'a dyn Database,
     /// The hold on its writers, where they wait.
     pub hold: Option<&'a dyn Hold>,
+    /// Whether its copy was made ahead, and comes behind under the hold.
+    pub ahead: bool,
     /// How long copying it may take.
     pub limit: Limit<'a>,
 }
@@ -292,7 +294,10 @@ pub fn begin(
     };
     match carry {
         Carry::Empty => database.create()?,
-        Carry::Copy | Carry::Shared => origin.copy(database.spot(), tell)?,
+        Carry::Copy | Carry::Shared => match origin.hold {
+            Some(hold) if origin.ahead => hold.catch_up(database.spot(), &origin.limit)?,
+            _ => origin.copy(database.spot(), tell)?,
+        },
     }
     let begins = if carry == Carry::Empty { Begins::Empty } else { begins };
     Ok(Trial { database, previous, begins })

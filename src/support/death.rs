@@ -16,6 +16,7 @@ pub const POINTS: &[&str] = &[
     "build",
     "copying",
     "rehearsed",
+    "copied-ahead",
     "door-closed",
     "held",
     "database-closed",

@@ -59,6 +59,9 @@ fn the_worker_dies_everywhere(engine: Engine) {
     for point in points(&OPENS, &OPENS_TOO) {
         drama.play(Act::Dies(point, 1));
     }
+    if engine == Engine::Mysql {
+        drama.play(Act::Dies("copied-ahead", 1));
+    }
     drama.play(Act::Opens);
     for point in points(&BACK, &BACK_TOO) {
         let newer = drama.version();

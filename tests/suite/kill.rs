@@ -228,7 +228,8 @@ fn every_point_is_died_at() {
         .chain(&crate::adoption::POINTS)
         .chain(&crate::interrupted::POINTS)
         .chain(&crate::previews::POINTS)
-        .chain(&crate::disconnect::POINTS);
+        .chain(&crate::disconnect::POINTS)
+        .chain(&crate::ahead::POINTS);
     let passed: BTreeSet<&str> =
         JOINS.iter().chain(&OPENS).chain(&RETURNS).chain(&BACK).chain(elsewhere).copied().collect();
     assert_eq!(passed, POINTS.iter().copied().collect());

@@ -121,6 +121,8 @@ pub struct Drama {
     switches: u32,
     deaths: u32,
     failures: u32,
+    /// Whether versions open by a copy that is made ahead.
+    ahead: Option<bool>,
 }
 
 impl Drama {
@@ -132,7 +134,16 @@ impl Drama {
         world.push().ok().says("=====> live: 0/");
         let mut writers = Writers::begin(&world, seed);
         writers.more(&world, 40);
-        Drama { world, writers, number: 0, opened: false, switches: 0, deaths: 0, failures: 0 }
+        Drama { world, writers, number: 0, opened: false, switches: 0, deaths: 0, failures: 0, ahead: None }
+    }
+
+    /// On MySQL every other version opens by a copy that is made ahead.
+    fn choose_copy(&mut self, act: Act) {
+        let ahead = self.number.is_multiple_of(2) || matches!(act, Act::Dies("copied-ahead", _));
+        if self.world.engine == Engine::Mysql && self.ahead.replace(ahead) != Some(ahead) {
+            let from = if ahead { "0s" } else { "1h" };
+            self.world.receiver(&["config", "app", "database.copy_ahead", from]).ok();
+        }
     }
 
     /// The next commit: another page, perhaps another table, and what migration does.
@@ -158,6 +169,7 @@ impl Drama {
         self.number += 1;
         let begun = Instant::now();
         let before = self.version();
+        self.choose_copy(act);
         match act {
             Act::Page => {
                 self.commit(false, "");
@@ -326,21 +338,23 @@ impl Chance {
 }
 
 /// The points that a deploy passes which opens a version behind the door.
-fn opening() -> Vec<&'static str> {
+fn opening(engine: Engine) -> Vec<&'static str> {
     let end = POINTS.iter().position(|point| *point == "job-removed").unwrap();
     // Of a release that joins, of a hold that disconnects, and of a release that takes a spare, where there is one.
     let others = ["checked", "database-closed", "spare-taken"];
-    POINTS[..=end].iter().copied().filter(|point| !others.contains(point)).collect()
+    let passed =
+        |point: &&str| !others.contains(point) && (*point != "copied-ahead" || engine == Engine::Mysql);
+    POINTS[..=end].iter().copied().filter(passed).collect()
 }
 
 fn next(chance: &mut Chance, drama: &Drama) -> Act {
-    let back = drama.opened;
+    let (back, engine) = (drama.opened, drama.world.engine);
     match chance.below(if back { 16 } else { 10 }) {
         1..=3 => Act::Opens,
         4 => Act::FailsInRehearsal,
         5 => Act::FailsUnderHold,
-        6..=7 => Act::Dies(chance.of(&opening()), 1),
-        8 => Act::Dies(chance.of(&opening()), 2),
+        6..=7 => Act::Dies(chance.of(&opening(engine)), 1),
+        8 => Act::Dies(chance.of(&opening(engine)), 2),
         9 if drama.world.server.is_some() => Act::ServerDies,
         0 | 9 => Act::Page,
         10 => Act::BackDies(chance.of(&BACK)),
@@ -361,7 +375,7 @@ fn nothing_is_lost(engine: Engine) {
     drama.play(Act::FailsUnderHold);
     drama.play(Act::Dies(chance.of(&["held", "carried", "migrated", "started"]), 1));
     drama.play(Act::Dies(chance.of(&["fenced", "synced", "sealed", "switched"]), 1));
-    drama.play(Act::Dies(chance.of(&opening()), 2));
+    drama.play(Act::Dies(chance.of(&opening(engine)), 2));
     drama.play(Act::Opens);
     drama.end();
 }

@@ -10,6 +10,7 @@
 
 mod adoption;
 mod aged;
+mod ahead;
 mod apart;
 mod away;
 mod back;

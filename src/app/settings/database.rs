@@ -67,6 +67,9 @@ pub struct Database {
     pub hold: HoldBy,
     /// How long requests may be held, counted from the closing of the door.
     pub max_pause: Duration,
+    /// How long copying the data may take for it to be copied under the hold. Where it takes longer it is copied before, and what
+    /// changes meanwhile comes behind.
+    pub copy_ahead: Duration,
     /// How long a rollback to the version before still brings the data along.
     pub rollback_window: Duration,
     /// What becomes of rows that the older schema cannot hold.
@@ -122,6 +125,7 @@ impl Database {
             carry: from.want(&["database", "carry"])?,
             hold: from.want(&["database", "hold"])?,
             max_pause: from.want::<Limit>(&["database", "max_pause"])?.0,
+            copy_ahead: from.want::<Period>(&["database", "copy_ahead"])?.0,
             rollback_window: from.want::<Period>(&["database", "rollback_window"])?.0,
             on_conflict: from.want(&["database", "on_conflict"])?,
             map,

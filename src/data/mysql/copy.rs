@@ -46,11 +46,11 @@ const LARGE: u64 = if cfg!(test) { 1 } else { 4 << 20 };
 
 /// One table to copy.
 #[derive(Clone, Debug)]
-struct Task {
-    table: String,
+pub(super) struct Task {
+    pub(super) table: String,
     bytes: u64,
     /// The columns that are not computed.
-    columns: Vec<String>,
+    pub(super) columns: Vec<String>,
     /// The columns of the primary key, in the order of its rows on the disk; none where that gives no order for free.
     key: Vec<String>,
 }
@@ -65,7 +65,7 @@ impl Task {
         Ok(if self.bytes < LARGE { Definition::whole(statement) } else { Definition::parted(statement) })
     }
 
-    fn insert(&self, from: &str, to: &str) -> String {
+    pub(super) fn insert(&self, from: &str, to: &str) -> String {
         let columns = quote::names(&self.columns);
         let order = if self.key.is_empty() {
             String::new()
@@ -88,19 +88,46 @@ pub(super) fn under_hold(
     on_progress: &mut dyn FnMut(Progress),
 ) -> Result<()> {
     made(from, to, |session| {
-        let tasks = tasks(session, from.name())?;
-        let mut watch = Watch::new(to, &tasks, on_progress)?;
-        let made = crew(from, to, tasks, limit, &mut watch)?;
-        death::point("copying");
-        session.run("SET SESSION foreign_key_checks = 0")?;
-        for (table, definition) in &made {
-            limit.check()?;
-            add(session, to.name(), table, &definition.references)?;
-        }
-        session.run("SET SESSION foreign_key_checks = 1")?;
-        objects::carry(session, from.name(), to.name(), limit)?;
-        rights::carry(session, from.name(), to.name())
+        rows(session, from, to, limit, on_progress)?;
+        what_else(session, from, to, limit)
     })
+}
+
+/// Makes `to` and fills its tables, each with the rows of a moment of its own, while writers go on: what comes
+/// [`behind`](super::way::behind) makes it whole.
+pub(super) fn ahead(
+    from: &Mysql,
+    to: &Mysql,
+    limit: &Limit<'_>,
+    on_progress: &mut dyn FnMut(Progress),
+) -> Result<()> {
+    made(from, to, |session| rows(session, from, to, limit, on_progress))
+}
+
+/// Tables with their rows, and what they refer to.
+fn rows(
+    session: &mut Session,
+    from: &Mysql,
+    to: &Mysql,
+    limit: &Limit<'_>,
+    on_progress: &mut dyn FnMut(Progress),
+) -> Result<()> {
+    let tasks = tasks(session, from.name())?;
+    let mut watch = Watch::new(to, &tasks, on_progress)?;
+    let made = crew(from, to, tasks, limit, &mut watch)?;
+    death::point("copying");
+    session.run("SET SESSION foreign_key_checks = 0")?;
+    for (table, definition) in &made {
+        limit.check()?;
+        add(session, to.name(), table, &definition.references)?;
+    }
+    session.run("SET SESSION foreign_key_checks = 1")
+}
+
+/// All that there is besides tables, and who may do what with it.
+pub(super) fn what_else(session: &mut Session, from: &Mysql, to: &Mysql, limit: &Limit<'_>) -> Result<()> {
+    objects::carry(session, from.name(), to.name(), limit)?;
+    rights::carry(session, from.name(), to.name())
 }
 
 /// Makes `to` a copy of one moment of `from`, while its writers go on.
@@ -212,7 +239,7 @@ pub(super) fn write_rows(session: &mut Session) -> Result<()> {
 }
 
 /// What a session that fills tables begins with.
-fn settings(session: &mut Session, isolation: &str) -> Result<()> {
+pub(super) fn settings(session: &mut Session, isolation: &str) -> Result<()> {
     session.run(&format!("SET SESSION TRANSACTION ISOLATION LEVEL {isolation}"))?;
     session.run("SET SESSION foreign_key_checks = 0")?;
     session.take_tables_as_they_are()?;
@@ -224,7 +251,7 @@ fn settings(session: &mut Session, isolation: &str) -> Result<()> {
 }
 
 /// All that is to be copied, the biggest first.
-fn tasks(session: &mut Session, database: &str) -> Result<Vec<Task>> {
+pub(super) fn tasks(session: &mut Session, database: &str) -> Result<Vec<Task>> {
     let literal = quote::text(database);
     let mut columns: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let rows: Vec<(String, String)> = session.rows(

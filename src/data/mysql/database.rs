@@ -17,7 +17,7 @@ use super::script;
 use super::server::Server;
 use super::session::Session;
 use super::tables;
-use super::way;
+use super::way::{self, For};
 use crate::data::way::{Capture, Carried, Changes, Table, Way};
 use crate::data::{
     Access, Census, Database, Fence, Finding, Ground, Hold, Limit, Progress, Rows, Schema, Script, Spot, Talk,
@@ -183,6 +183,19 @@ impl Database for Mysql {
         fence::prepare(self, limit)
     }
 
+    fn copies_ahead(&self) -> Result<bool> {
+        way::behind::copies_ahead(self)
+    }
+
+    fn copy_ahead(&self, to: &Spot, limit: &Limit<'_>, on_progress: &mut dyn FnMut(Progress)) -> Result<()> {
+        self.whole()?;
+        way::behind::copy_ahead(self, &self.other(to), limit, on_progress)
+    }
+
+    fn forget_copy(&self) -> Result<()> {
+        way::behind::forget_copy(self)
+    }
+
     fn hold(&self, limit: &Limit<'_>) -> Result<Box<dyn Hold>> {
         self.whole()?;
         Ok(Box::new(Held::take(self, limit)?))
@@ -195,6 +208,7 @@ impl Database for Mysql {
 
     fn unfence(&self) -> Result<()> {
         self.whole()?;
+        way::behind::forget_copy(self)?;
         fence::unfence(self)
     }
 
@@ -229,7 +243,7 @@ impl Database for Mysql {
 
     fn capture(&self, peer: &str, limit: &Limit<'_>) -> Result<Capture> {
         self.whole()?;
-        way::capture::capture(self, peer, limit)
+        way::capture::capture(self, For::Rollback, peer, limit)
     }
 
     fn captured(&self) -> Result<Option<Capture>> {
@@ -238,7 +252,7 @@ impl Database for Mysql {
     }
 
     fn end_capture(&self) -> Result<()> {
-        way::capture::end_capture(self)
+        way::capture::end_capture(self, For::Rollback)
     }
 
     fn changes(&self, limit: &Limit<'_>) -> Result<BTreeMap<String, Changes>> {

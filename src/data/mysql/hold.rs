@@ -122,6 +122,14 @@ impl Hold for Held {
         self.check()
     }
 
+    fn catch_up(&self, to: &Spot, limit: &Limit<'_>) -> Result<()> {
+        self.check()?;
+        self.no_table_came()?;
+        self.ends_with(limit);
+        way::behind::catch_up(&self.database, &self.database.other(to), limit)?;
+        self.check()
+    }
+
     fn carry_to(
         &self,
         target: &Spot,

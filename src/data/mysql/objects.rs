@@ -10,6 +10,7 @@ use super::lexer::{self, Token};
 use super::quote;
 use super::roles;
 use super::session::Session;
+use super::tables;
 use crate::data::Limit;
 use crate::support::{Error, Result, text};
 
@@ -59,11 +60,23 @@ pub(super) fn sequences(session: &mut Session, from: &str, to: &str) -> Result<(
         let (_, statement): (String, String) =
             session.value(&format!("SHOW CREATE SEQUENCE {source}"), ())?;
         session.run(&statement)?;
-        let query = format!("SELECT next_not_cached_value, cycle_count FROM {source}");
-        let (next, round): (i64, i64) = session.value(&query, ())?;
-        session.run(&format!("SELECT SETVAL({copy}, {next}, 0, {round})"))?;
+        go_on(session, &source, &copy)?;
     }
     Ok(())
+}
+
+/// Lets each sequence of `to` go on where that of `from` is by now.
+pub(super) fn sequences_on(session: &mut Session, from: &str, to: &str) -> Result<()> {
+    for table in tables::all(session, from)?.into_iter().filter(|table| table.is_sequence) {
+        go_on(session, &quote::table(from, &table.name), &quote::table(to, &table.name))?;
+    }
+    Ok(())
+}
+
+fn go_on(session: &mut Session, source: &str, copy: &str) -> Result<()> {
+    let query = format!("SELECT next_not_cached_value, cycle_count FROM {source}");
+    let (next, round): (i64, i64) = session.value(&query, ())?;
+    session.run(&format!("SELECT SETVAL({copy}, {next}, 0, {round})"))
 }
 
 /// All that a database has besides tables, in the order in which it can be made.

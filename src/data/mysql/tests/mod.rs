@@ -1,6 +1,7 @@
 //! Against a real MariaDB, one for the whole test process, started in a directory of its own; or against MySQL, where
 //! `RECEIVER_TEST_MYSQL` names the directory of its programs ([`is_mysql`]).
 
+mod behind;
 mod copy;
 mod dump;
 mod fence;

@@ -361,41 +361,6 @@ impl In for Conn {
 }
 
 #[test]
-fn who_writes_while_a_capture_begins_is_noted_in_all_tables_or_in_none() {
-    let world = World::new();
-    let database = world.filled("CREATE TABLE a (id int PRIMARY KEY);; CREATE TABLE b (id int PRIMARY KEY)");
-    let stop = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        for who in 0..4 {
-            let (world, database, stop) = (&world, &database, &stop);
-            scope.spawn(move || {
-                let mut app = world.role(database, Access::Write);
-                let mut n = who;
-                while !stop.load(Ordering::Relaxed) {
-                    let write =
-                        format!("BEGIN; INSERT INTO a VALUES ({n}); INSERT INTO b VALUES ({n}); COMMIT");
-                    // A lock on all tables may end one as a deadlock: then nothing of it was written.
-                    if app.query_drop(write).is_err() {
-                        app.query_drop("ROLLBACK").unwrap();
-                    }
-                    n += 4;
-                }
-            });
-        }
-        for _ in 0..3 {
-            assert!(database.capture("shop_v0", &soon()).unwrap().is_whole());
-            super::hold::until("something is noted", || {
-                let changes = database.changes(&soon()).unwrap();
-                assert_eq!(changes.get("a"), changes.get("b"));
-                changes.contains_key("a")
-            });
-        }
-        stop.store(true, Ordering::Relaxed);
-    });
-    database.remove().unwrap();
-}
-
-#[test]
 fn events_begin_with_the_version_that_is_live_and_end_with_its_fence() {
     let two = Two::new(
         "CREATE TABLE t (id int PRIMARY KEY);; CREATE EVENT `swe ep` ON SCHEDULE EVERY 1 DAY DO DELETE FROM t;;

@@ -1,7 +1,8 @@
 //! The capture as a whole: begun, proved, counted, ended.
 //!
-//! **One moment.** The triggers are made while this session alone has all tables (`LOCK TABLES … WRITE`, asked for
-//! with a short patience): whoever writes is in them all, or in none.
+//! **From when on.** A trigger is made when no transaction has its table open, one table after the other: what was written
+//! before it is committed, and all that comes after it is noted. For a rollback nobody writes meanwhile: the database is not
+//! live yet, or is fenced. A copy begins when the last one is there.
 //!
 //! **What says that it is there** is one row, written last and taken away first: a death in the middle leaves no
 //! capture, or one that lacks triggers and says so.
@@ -13,24 +14,24 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::thread;
 use std::time::Duration;
 
-use super::note::{self, Watched};
+use super::note::{self, For, Watched};
 use super::tables::Tables;
 use crate::data::mysql::database::Mysql;
-use crate::data::mysql::session::{Session, code, codes};
-use crate::data::mysql::{fence, hold, lookout, place, quote, tables as names};
+use crate::data::mysql::session::Session;
+use crate::data::mysql::{fence, lookout, place, quote, tables as names};
 use crate::data::way::{Capture, Changes, Table};
 use crate::data::{Limit, derived_name};
 use crate::support::{Error, Result, clock, text};
 
 /// The table with the one row, and that of the logs.
-const STATE: &str = "capture";
-const LOGS: &str = "captured";
-
-/// How long writers may go on before the lock is asked for again.
-const PAUSE: Duration = Duration::from_millis(50);
+fn state_and_list(what: For) -> (&'static str, &'static str) {
+    match what {
+        For::Rollback => ("capture", "captured"),
+        For::Copy => ("copy", "copied"),
+    }
+}
 
 /// How many tables one statement asks about, or tells of.
 const AT_ONCE: usize = 100;
@@ -46,10 +47,17 @@ pub(super) struct Proof {
     pub(super) capture: Capture,
     /// The log of each table that has one.
     pub(super) logs: BTreeMap<String, String>,
+    /// Tables of which not every change was noted, or that are gone.
+    pub(super) unsure: BTreeSet<String>,
 }
 
-/// Begins to note changes, from one moment on.
-pub(in crate::data::mysql) fn capture(database: &Mysql, peer: &str, limit: &Limit<'_>) -> Result<Capture> {
+/// Begins to note changes.
+pub(in crate::data::mysql) fn capture(
+    database: &Mysql,
+    what: For,
+    peer: &str,
+    limit: &Limit<'_>,
+) -> Result<Capture> {
     let name = database.name();
     let cannot = |why: Error| Error::new(format!("cannot capture the changes of {name}")).caused_by(why);
     derived_name(name, "log").map_err(cannot)?;
@@ -59,29 +67,34 @@ pub(in crate::data::mysql) fn capture(database: &Mysql, peer: &str, limit: &Limi
             return Err(Error::new("the server writes a binary log, and does not trust who makes triggers")
                 .hint("SET GLOBAL log_bin_trust_function_creators = 1, and put it into the server's configuration"));
         }
-        clear(database, &mut session, limit)?;
-        install(database, &mut session, peer, limit)?;
-        let proof = proof(&mut session, name)?;
+        clear(database, what, &mut session, limit)?;
+        install(database, what, &mut session, peer, limit)?;
+        let proof = proof(&mut session, name, what)?;
         Ok(proof.ok_or_else(|| Error::new("it was ended while it began"))?.capture)
     };
     begin().map_err(cannot)
 }
 
+/// Whether changes are noted at all.
+pub(super) fn is_begun(session: &mut Session, database: &str, what: For) -> Result<bool> {
+    has(session, database, state_and_list(what).1)
+}
+
 /// Whether changes are noted, and what is missing.
 pub(in crate::data::mysql) fn captured(database: &Mysql) -> Result<Option<Capture>> {
     let name = database.name();
-    let proof = database.session().and_then(|mut session| proof(&mut session, name));
+    let proof = database.session().and_then(|mut session| proof(&mut session, name, For::Rollback));
     let proof =
         proof.map_err(|why| Error::new(format!("cannot prove the capture of {name}")).caused_by(why))?;
     Ok(proof.map(|proof| proof.capture))
 }
 
 /// Ends it, and forgets what was noted.
-pub(in crate::data::mysql) fn end_capture(database: &Mysql) -> Result<()> {
+pub(in crate::data::mysql) fn end_capture(database: &Mysql, what: For) -> Result<()> {
     let name = database.name();
     let end = || -> Result<()> {
         let mut session = database.session()?;
-        clear(database, &mut session, &Limit::within(Duration::from_secs(30)))?;
+        clear(database, what, &mut session, &Limit::within(Duration::from_secs(30)))?;
         place::drop_own_if_empty(&mut session, name)
     };
     end().map_err(|why| Error::new(format!("cannot end the capture of {name}")).caused_by(why))
@@ -95,7 +108,7 @@ pub(in crate::data::mysql) fn changes(
     let name = database.name();
     let mut session = database.session()?;
     let count = |session: &mut Session| -> Result<_> {
-        let Some(proof) = proof(session, name)? else { return Ok(BTreeMap::new()) };
+        let Some(proof) = proof(session, name, For::Rollback)? else { return Ok(BTreeMap::new()) };
         let read = Tables::read(session, name)?;
         session.run("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")?;
         session.run("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")?;
@@ -149,13 +162,14 @@ fn has(session: &mut Session, database: &str, table: &str) -> Result<bool> {
 }
 
 /// Takes everything away: first what says that it is there, last what the triggers write to.
-fn clear(database: &Mysql, session: &mut Session, limit: &Limit<'_>) -> Result<()> {
+fn clear(database: &Mysql, what: For, session: &mut Session, limit: &Limit<'_>) -> Result<()> {
     let name = database.name();
     let own = place::own(name)?;
-    if has(session, name, STATE)? {
-        session.run(&format!("DROP TABLE {}", own_table(name, STATE)?))?;
+    let (state, list) = state_and_list(what);
+    if has(session, name, state)? {
+        session.run(&format!("DROP TABLE {}", own_table(name, state)?))?;
     }
-    let ours = triggers(session, name)?;
+    let ours = triggers(session, name, what)?;
     if !ours.is_empty() {
         lookout::has_room(session)?;
     }
@@ -166,7 +180,7 @@ fn clear(database: &Mysql, session: &mut Session, limit: &Limit<'_>) -> Result<(
         }
     }
     // What is left of them would write into nothing, and fail the app's own writes.
-    if let Some(left) = triggers(session, name)?.into_keys().next() {
+    if let Some(left) = triggers(session, name, what)?.into_keys().next() {
         return Err(Error::new(format!("the server does not drop the trigger {left} of {name}")));
     }
     session.run(fence::PATIENCE)?;
@@ -174,7 +188,7 @@ fn clear(database: &Mysql, session: &mut Session, limit: &Limit<'_>) -> Result<(
         return Ok(());
     }
     for table in names::names(session, &own)? {
-        if table.starts_with("log_") || table == LOGS {
+        if table.starts_with(what.logs()) || table == list {
             session.run(&format!("DROP TABLE {}", quote::table(&own, &table)))?;
         }
     }
@@ -182,42 +196,39 @@ fn clear(database: &Mysql, session: &mut Session, limit: &Limit<'_>) -> Result<(
 }
 
 /// Receiver's own triggers that note.
-fn triggers(session: &mut Session, database: &str) -> Result<Triggers> {
+fn triggers(session: &mut Session, database: &str, what: For) -> Result<Triggers> {
     let query = format!(
         "SELECT TRIGGER_NAME, EVENT_OBJECT_TABLE, CONCAT(ACTION_TIMING, ' ', EVENT_MANIPULATION), ACTION_STATEMENT \
          FROM information_schema.TRIGGERS WHERE TRIGGER_SCHEMA = {}",
         quote::text(database)
     );
     let rows: Vec<(String, String, String, String)> = session.rows(&query, ())?;
-    let ours = rows.into_iter().filter(|(name, ..)| note::is_ours(name));
+    let ours = rows.into_iter().filter(|(name, ..)| what.owns(name));
     Ok(ours.map(|(name, table, when, body)| (name, (table, when, body))).collect())
 }
 
-/// Makes logs, then all triggers at one moment, then the row that says so.
-fn install(database: &Mysql, session: &mut Session, peer: &str, limit: &Limit<'_>) -> Result<()> {
+/// Makes logs, then all triggers, then the row that says so.
+fn install(database: &Mysql, what: For, session: &mut Session, peer: &str, limit: &Limit<'_>) -> Result<()> {
     let name = database.name();
     let own = quote::name(&place::own(name)?);
     session.run(&format!("CREATE DATABASE IF NOT EXISTS {own} CHARACTER SET utf8mb4"))?;
     let since = clock::now().to_string();
     loop {
         let tables = Tables::read(session, name)?;
-        let watched = logs(session, name, &tables)?;
-        lock(database, session, &tables, limit)?;
-        let made = make_triggers(session, name, &watched);
+        let watched = logs(session, name, what, &tables)?;
+        make_triggers(database, session, &watched, limit)?;
         // A table of another shape would get triggers that were not meant for it.
-        let now = Tables::read(session, name);
-        let numbers = numbers(session, name);
-        session.run("UNLOCK TABLES")?;
-        made?;
-        if now?.all != tables.all {
-            limit.check()?;
-            clear(database, session, limit)?;
-            continue;
+        if Tables::read(session, name)?.all == tables.all {
+            break;
         }
-        enter_numbers(session, name, numbers)?;
-        break;
+        limit.check()?;
+        clear(database, what, session, limit)?;
     }
-    let state = own_table(name, STATE)?;
+    session.run(fence::PATIENCE)?;
+    let (state, list) = state_and_list(what);
+    let numbers = numbers(session, name);
+    enter_numbers(session, &own_table(name, list)?, numbers)?;
+    let state = own_table(name, state)?;
     session.run(&format!(
         "CREATE TABLE {state} (peer varchar(64) NOT NULL, since varchar(64) NOT NULL) ENGINE=InnoDB"
     ))?;
@@ -226,8 +237,7 @@ fn install(database: &Mysql, session: &mut Session, peer: &str, limit: &Limit<'_
 }
 
 /// Writes down which number each table has, of those that have a log.
-fn enter_numbers(session: &mut Session, name: &str, numbers: BTreeMap<String, u64>) -> Result<()> {
-    let list = own_table(name, LOGS)?;
+fn enter_numbers(session: &mut Session, list: &str, numbers: BTreeMap<String, u64>) -> Result<()> {
     let numbers: Vec<_> = numbers.into_iter().collect();
     for some in numbers.chunks(AT_ONCE) {
         let (mut cases, mut names) = (String::new(), Vec::new());
@@ -243,15 +253,15 @@ fn enter_numbers(session: &mut Session, name: &str, numbers: BTreeMap<String, u6
 }
 
 /// Makes the logs, and the table that lists them. Answers what is to be watched.
-fn logs(session: &mut Session, name: &str, tables: &Tables) -> Result<Vec<Watched>> {
-    let list = own_table(name, LOGS)?;
+fn logs(session: &mut Session, name: &str, what: For, tables: &Tables) -> Result<Vec<Watched>> {
+    let list = own_table(name, state_and_list(what).1)?;
     session.run(&format!(
         "CREATE TABLE {list} (name varchar(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL PRIMARY KEY, \
          log varchar(64), why text, number bigint unsigned) ENGINE=InnoDB"
     ))?;
     let mut watched = Vec::new();
     for table in to_watch(tables) {
-        let one = Watched::of(tables, name, table)?;
+        let one = Watched::of(tables, name, table, what)?;
         session.run(&one.create(name)?)?;
         watched.push(one);
     }
@@ -271,44 +281,25 @@ fn to_watch(tables: &Tables) -> impl Iterator<Item = &Table> {
     tables.all.iter().filter(|table| !table.key.is_empty() && table.apart.is_none())
 }
 
-/// Waits until all tables are this session's alone.
-fn lock(database: &Mysql, session: &mut Session, tables: &Tables, limit: &Limit<'_>) -> Result<()> {
-    let locks: Vec<_> = to_watch(tables)
-        .map(|table| format!("{} WRITE", quote::table(database.name(), &table.name)))
-        .collect();
-    if locks.is_empty() {
-        return Ok(());
-    }
-    let statement = format!("LOCK TABLES {}", locks.join(", "));
-    session.run("SET SESSION lock_wait_timeout = 1")?;
-    loop {
-        limit.check()?;
-        match session.raw(&statement) {
-            Ok(()) => return Ok(()),
-            Err(error) => match code(&error) {
-                Some(codes::LOCK_WAIT | codes::DEADLOCK) => {}
-                _ => return Err(session.told(&error)),
-            },
-        }
-        if limit.is_over() {
-            return Err(hold::in_the_way(database, session, limit));
-        }
-        thread::sleep(PAUSE);
-    }
-}
-
 /// A dump has the statements as they are made: without the name of a database they fit into any.
-fn make_triggers(session: &mut Session, name: &str, watched: &[Watched]) -> Result<()> {
-    session.run(&format!("USE {}", quote::name(name)))?;
+fn make_triggers(
+    database: &Mysql,
+    session: &mut Session,
+    watched: &[Watched],
+    limit: &Limit<'_>,
+) -> Result<()> {
+    session.run(&format!("USE {}", quote::name(database.name())))?;
     for one in watched {
         for trigger in &one.triggers {
-            session.run(&format!(
+            let make_it = format!(
                 "CREATE TRIGGER {} {} ON {} FOR EACH ROW {}",
                 quote::name(&trigger.name),
                 trigger.when,
                 quote::name(&one.table),
                 trigger.body
-            ))?;
+            );
+            fence::patiently(database, session, &make_it, limit)
+                .map_err(|why| why.unwrap_or_else(|| Error::new("the server lets nobody make a trigger")))?;
         }
     }
     Ok(())
@@ -367,50 +358,57 @@ fn file_name(table: &str) -> String {
 
 /// What the capture says of itself, and the proof of it: every table that has a primary key has its log and its
 /// triggers, word by word as they would be made today.
-pub(super) fn proof(session: &mut Session, database: &str) -> Result<Option<Proof>> {
-    if !has(session, database, STATE)? {
+pub(super) fn proof(session: &mut Session, database: &str, what: For) -> Result<Option<Proof>> {
+    let (state, list) = state_and_list(what);
+    if !has(session, database, state)? {
         return Ok(None);
     }
-    let query = format!("SELECT peer, since FROM {}", own_table(database, STATE)?);
+    let query = format!("SELECT peer, since FROM {}", own_table(database, state)?);
     let Some((peer, since)) = session.first(&query, ())? else { return Ok(None) };
-    let list = format!("SELECT name, log, why, number FROM {}", own_table(database, LOGS)?);
+    let list = format!("SELECT name, log, why, number FROM {}", own_table(database, list)?);
     let entries: Vec<Entry> = session.rows(&list, ())?;
     let mut entries: BTreeMap<String, Entry> =
         entries.into_iter().map(|entry| (entry.0.clone(), entry)).collect();
     let tables = Tables::read(session, database)?;
     let own = Tables::read(session, &place::own(database)?)?;
-    let found = triggers(session, database)?;
+    let found = triggers(session, database, what)?;
     let numbers = numbers(session, database);
-    let (mut gaps, mut logs) = (Vec::new(), BTreeMap::new());
+    let (mut gaps, mut logs) = (BTreeMap::new(), BTreeMap::new());
     for table in to_watch(&tables) {
         let name = text::printable(&table.name);
-        match entries.remove(&table.name) {
-            None => gaps.push(format!("table '{name}' came after it began")),
-            Some((_, _, Some(why), _)) => gaps.push(format!("table '{name}' could not be watched: {why}")),
+        let gap = match entries.remove(&table.name) {
+            None => Some(format!("table '{name}' came after it began")),
+            Some((_, _, Some(why), _)) => Some(format!("table '{name}' could not be watched: {why}")),
             Some((_, log, None, number)) => {
                 let log = log.unwrap_or_default();
-                let watched = Watched::of(&tables, database, table)?;
+                let watched = Watched::of(&tables, database, table, what)?;
                 let mut whole = watched.log == log && own.key(&log) == watched.key && watched.fault.is_none();
                 for trigger in &watched.triggers {
                     whole = whole && is_there(session, database, &watched.table, trigger, &found)?;
                 }
+                logs.insert(table.name.clone(), log);
                 if !whole {
-                    gaps.push(format!("table '{name}' was made anew or changed, and lost what watched it"));
+                    Some(format!("table '{name}' was made anew or changed, and lost what watched it"))
                 } else if number.is_some()
                     && number != numbers.get(&table.name).copied()
                     && all_noted(session, database, &watched)?
                 {
-                    gaps.push(format!("table '{name}' was emptied by TRUNCATE, which no trigger sees"));
+                    Some(format!("table '{name}' was emptied by TRUNCATE, which no trigger sees"))
+                } else {
+                    None
                 }
-                logs.insert(table.name.clone(), log);
             }
-        }
+        };
+        gaps.extend(gap.map(|gap| (table.name.clone(), gap)));
     }
-    for table in entries.keys() {
-        gaps.push(format!("table '{}' is gone, or has another name now", text::printable(table)));
+    for table in entries.into_keys() {
+        let gap = format!("table '{}' is gone, or has another name now", text::printable(&table));
+        gaps.insert(table, gap);
     }
+    let unsure = gaps.keys().cloned().collect();
+    let mut gaps: Vec<_> = gaps.into_values().collect();
     gaps.sort();
-    Ok(Some(Proof { capture: Capture { peer, since, gaps }, logs }))
+    Ok(Some(Proof { capture: Capture { peer, since, gaps }, logs, unsure }))
 }
 
 /// Whether a trigger is there as it would be made today.

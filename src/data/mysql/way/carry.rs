@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 
 use super::aside::Aside;
 use super::links::{Found, Links};
+use super::note::For;
 use super::stage::{Between, Stage};
 use super::tables::Tables;
 use super::{capture, stays};
@@ -148,7 +149,7 @@ fn count_on(
 
 /// The logs of the source's tables, once it is proved that they are whole, and meant for this way.
 fn proved(session: &mut Session, source: &str, peer: &str) -> Result<BTreeMap<String, String>> {
-    let proof = capture::proof(session, source)
+    let proof = capture::proof(session, source, For::Rollback)
         .map_err(|why| Error::new("cannot prove that no change is missing").caused_by(why))?;
     let Some(proof) = proof else { return Err(Error::new("no changes were noted")) };
     if let Some(gap) = proof.capture.gaps.first() {

@@ -9,12 +9,14 @@
 //! - [`cascade`]: rows that the server changes by itself
 //! - [`capture`](mod@capture): all of them, and the proof that they are whole
 //! - [`carry`](mod@carry): the one transaction
+//! - [`behind`]: a copy that was made ahead, brought to the moment of a hold
 //! - [`stage`]: the rows of one table on their way
 //! - [`expression`]: what `[map]` may compute
 //! - [`links`]: references, whole at the end
 //! - [`stays`]: counts of what stays behind
 
 pub(super) mod aside;
+pub(super) mod behind;
 pub(super) mod capture;
 pub(super) mod carry;
 mod cascade;
@@ -29,7 +31,7 @@ use super::database::Mysql;
 use crate::data::way::Table;
 use crate::support::Result;
 
-pub(super) use note::is_ours;
+pub(super) use note::{For, is_ours};
 
 /// The tables of a database.
 pub(super) fn tables(database: &Mysql) -> Result<Vec<Table>> {

@@ -1,0 +1,101 @@
+//! A version whose data is copied ahead (`database.copy_ahead`): nobody waits for the copy, and what is written
+//! meanwhile comes behind, under a hold that costs what changed.
+
+use crate::backed::{Backed, SQL};
+use crate::servers::Engine;
+
+/// Died at on the servers, in `deaths.rs`, too.
+pub const POINTS: [&str; 1] = ["copied-ahead"];
+
+/// Where the copy is there and nothing is held yet, this is done; then the version opens.
+fn opens(world: &mut Backed, meanwhile: impl FnOnce(&Backed)) -> crate::world::Said {
+    let (ticket, go) = (world.place().join("ticket"), world.place().join("ticket.go"));
+    std::fs::write(&ticket, "").unwrap();
+    world.env.insert("RECEIVER_TEST_STOP_AT".into(), POINTS[0].into());
+    world.env.insert("RECEIVER_TEST_DIE_ONCE".into(), ticket.display().to_string());
+    let push = world.push_in_background();
+    world.until(60, "the copy that is made ahead", || !ticket.exists());
+    meanwhile(world);
+    std::fs::write(&go, "").unwrap();
+    let said = world.end(push, 120);
+    std::fs::remove_file(go).unwrap();
+    world.env.remove("RECEIVER_TEST_STOP_AT");
+    said
+}
+
+/// What receiver left in a database to note changes for a copy.
+fn noting(world: &Backed, database: &str) -> String {
+    let triggers =
+        "SELECT TRIGGER_NAME FROM information_schema.TRIGGERS WHERE TRIGGER_NAME LIKE 'receiver\\_copy\\_%'";
+    let logs = "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_NAME LIKE 'copy\\_log\\_%' AND TABLE_SCHEMA";
+    let mut said = world.query(database, &format!("{triggers} AND TRIGGER_SCHEMA = '{database}'"));
+    said.push_str(&world.query(database, &format!("{logs} = '{database}_log'")));
+    said
+}
+
+#[test]
+fn what_is_written_while_the_data_is_copied_ahead_comes_behind() {
+    let mut world = Backed::live_with(Engine::Mysql, SQL, "copy_ahead = \"0s\"\n");
+    world.query("app_v0", "CREATE TABLE app_v0.keyless (n int); INSERT INTO app_v0.keyless VALUES (1)");
+    world.query(
+        "app_v0",
+        "CREATE TABLE app_v0.emptied (n int PRIMARY KEY); INSERT INTO app_v0.emptied VALUES (1)",
+    );
+    world.add_table("tag");
+    let said = opens(&mut world, |world| {
+        assert_ne!(noting(world, "app_v0"), "");
+        assert_eq!(world.databases(), ["app_v0", "app_v1"], "the copy is there, and nobody is held");
+        world.enter(&[(4, "four")]);
+        world.by(&world.url(None), "UPDATE entry SET text = 'TWO' WHERE number = 2").unwrap();
+        world.by(&world.url(None), "DELETE FROM entry WHERE number = 3").unwrap();
+        world.by(&world.url(None), "INSERT INTO keyless VALUES (2)").unwrap();
+        world.query("app_v0", "TRUNCATE TABLE app_v0.emptied");
+    });
+    said.ok().says("the data is copied; what changes meanwhile comes behind").says("=====> live: 1/");
+    assert_eq!(world.entries(), "one TWO four");
+    let remarks = world.by(&world.url(None), "SELECT text FROM remark ORDER BY text").unwrap();
+    assert_eq!(remarks, "four\none\ntwo\n", "what cascaded came behind as well");
+    assert_eq!(world.by(&world.url(None), "SELECT n FROM keyless ORDER BY n").unwrap(), "1\n2\n");
+    assert_eq!(world.by(&world.url(None), "SELECT n FROM emptied").unwrap(), "");
+    for database in ["app_v0", "app_v1"] {
+        assert_eq!(noting(&world, database), "", "{database}");
+    }
+    // The way back is as ever.
+    world.enter(&[(5, "five")]);
+    world.receiver(&["rollback", "app"]).ok().says("=====> live: 0/");
+    assert_eq!(world.entries(), "one TWO four five");
+    world.receiver(&["deploy", "app"]).ok().says("=====> live: 1/");
+    assert_eq!(world.entries(), "one TWO four five");
+    world.nothing_is_left_over();
+}
+
+#[test]
+fn a_copy_that_was_made_ahead_goes_with_a_deploy_that_fails_or_dies() {
+    let mut world = Backed::live_with(Engine::Mysql, SQL, "copy_ahead = \"0s\"\n");
+    world.add_table("tag");
+    let said = opens(&mut world, |world| {
+        world.query("app_v0", "CREATE TABLE app_v0.fresh (n int PRIMARY KEY)");
+    });
+    said.says("table 'fresh' was made while the data was copied").says("NOT LIVE: still 0/");
+    assert_eq!(noting(&world, "app_v0"), "");
+    world.only(&["app_v0"]);
+    let ticket = world.place().join("ticket");
+    std::fs::write(&ticket, "").unwrap();
+    std::fs::write(world.place().join("ticket.2"), "").unwrap();
+    world.env.insert("RECEIVER_TEST_DIE_AT".into(), POINTS[0].into());
+    world.commit("again");
+    world.push().says("the worker died for the second time").says("NOT LIVE: still 0/");
+    world.env.remove("RECEIVER_TEST_DIE_AT");
+    assert_eq!(noting(&world, "app_v0"), "");
+    world.only(&["app_v0"]);
+    world.receiver(&["deploy", "app"]).ok().says("comes behind").says("=====> live: 1/");
+    assert_eq!(world.entries(), "one two three");
+}
+
+#[test]
+fn a_small_database_is_copied_under_the_hold() {
+    let world = Backed::live(Engine::Mysql, "copy");
+    world.add_table("tag");
+    let said = world.push().ok().says("=====> live: 1/").talk();
+    assert!(!said.contains("comes behind"), "{said}");
+}
