@@ -295,7 +295,14 @@ pub fn begin(
     match carry {
         Carry::Empty => database.create()?,
         Carry::Copy | Carry::Shared => match origin.hold {
-            Some(hold) if origin.ahead => hold.catch_up(database.spot(), &origin.limit)?,
+            Some(hold) if origin.ahead => {
+                if let Err(why) = hold.catch_up(database.spot(), &origin.limit) {
+                    origin.limit.check()?;
+                    hold.check()?;
+                    making.log.note(format!("the data is copied again: {}", why.one_line()));
+                    origin.copy(database.spot(), tell)?;
+                }
+            }
             _ => origin.copy(database.spot(), tell)?,
         },
     }

@@ -4,6 +4,30 @@
 use crate::backed::{Backed, SQL};
 use crate::servers::Engine;
 
+/// The case of this name, on the servers.
+macro_rules! on_servers {
+    ($($case:ident)*) => {$(
+        mod $case {
+            use crate::servers::Engine;
+            #[test]
+            fn on_mysql() {
+                super::$case(Engine::Mysql);
+            }
+            #[test]
+            fn on_postgres() {
+                super::$case(Engine::Postgres);
+            }
+        }
+    )*};
+}
+
+on_servers! {
+    what_is_written_while_the_data_is_copied_ahead_comes_behind
+    a_copy_that_was_made_ahead_goes_with_a_deploy_that_fails_or_dies
+    a_copy_that_cannot_come_behind_is_made_again_under_the_hold
+    a_database_that_is_copied_in_less_time_than_copy_ahead_is_copied_under_the_hold
+}
+
 /// Died at on the servers, in `deaths.rs`, too.
 pub const POINTS: [&str; 1] = ["copied-ahead"];
 
@@ -25,22 +49,26 @@ fn opens(world: &mut Backed, meanwhile: impl FnOnce(&Backed)) -> crate::world::S
 
 /// What receiver left in a database to note changes for a copy.
 fn noting(world: &Backed, database: &str) -> String {
-    let triggers =
-        "SELECT TRIGGER_NAME FROM information_schema.TRIGGERS WHERE TRIGGER_NAME LIKE 'receiver\\_copy\\_%'";
-    let logs = "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_NAME LIKE 'copy\\_log\\_%' AND TABLE_SCHEMA";
+    if world.engine == Engine::Postgres {
+        return world.query(
+            database,
+            "SELECT relname FROM pg_class WHERE relname LIKE 'copy\\_%' AND relnamespace = to_regnamespace('receiver')
+             UNION ALL SELECT tgname FROM pg_trigger WHERE tgname LIKE 'receiver\\_copy\\_%'",
+        );
+    }
+    let triggers = "SELECT TRIGGER_NAME FROM information_schema.TRIGGERS WHERE TRIGGER_NAME LIKE 'receiver\\_copy\\_note\\_%'";
+    let logs =
+        "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_NAME LIKE 'copy\\_%' AND TABLE_SCHEMA";
     let mut said = world.query(database, &format!("{triggers} AND TRIGGER_SCHEMA = '{database}'"));
     said.push_str(&world.query(database, &format!("{logs} = '{database}_log'")));
     said
 }
 
-#[test]
-fn what_is_written_while_the_data_is_copied_ahead_comes_behind() {
-    let mut world = Backed::live_with(Engine::Mysql, SQL, "copy_ahead = \"0s\"\n");
-    world.query("app_v0", "CREATE TABLE app_v0.keyless (n int); INSERT INTO app_v0.keyless VALUES (1)");
-    world.query(
-        "app_v0",
-        "CREATE TABLE app_v0.emptied (n int PRIMARY KEY); INSERT INTO app_v0.emptied VALUES (1)",
-    );
+fn what_is_written_while_the_data_is_copied_ahead_comes_behind(engine: Engine) {
+    let mut world = Backed::live_with(engine, SQL, "copy_ahead = \"0s\"\n");
+    let make = "CREATE TABLE keyless (n int); CREATE TABLE emptied (n int PRIMARY KEY); INSERT INTO keyless VALUES (1); \
+                INSERT INTO emptied VALUES (1)";
+    world.by(&world.url(None), make).unwrap();
     world.add_table("tag");
     let said = opens(&mut world, |world| {
         assert_ne!(noting(world, "app_v0"), "");
@@ -49,7 +77,7 @@ fn what_is_written_while_the_data_is_copied_ahead_comes_behind() {
         world.by(&world.url(None), "UPDATE entry SET text = 'TWO' WHERE number = 2").unwrap();
         world.by(&world.url(None), "DELETE FROM entry WHERE number = 3").unwrap();
         world.by(&world.url(None), "INSERT INTO keyless VALUES (2)").unwrap();
-        world.query("app_v0", "TRUNCATE TABLE app_v0.emptied");
+        world.by(&world.url(None), "TRUNCATE TABLE emptied").unwrap();
     });
     said.ok().says("the data is copied; what changes meanwhile comes behind").says("=====> live: 1/");
     assert_eq!(world.entries(), "one TWO four");
@@ -69,14 +97,13 @@ fn what_is_written_while_the_data_is_copied_ahead_comes_behind() {
     world.nothing_is_left_over();
 }
 
-#[test]
-fn a_copy_that_was_made_ahead_goes_with_a_deploy_that_fails_or_dies() {
-    let mut world = Backed::live_with(Engine::Mysql, SQL, "copy_ahead = \"0s\"\n");
+fn a_copy_that_was_made_ahead_goes_with_a_deploy_that_fails_or_dies(engine: Engine) {
+    let mut world = Backed::live_with(engine, SQL, "copy_ahead = \"0s\"\n");
+    world
+        .settings(&format!("{SQL}migration = 'test \"$RECEIVER_REHEARSAL\" = 1'\n"), "copy_ahead = \"0s\"\n");
     world.add_table("tag");
-    let said = opens(&mut world, |world| {
-        world.query("app_v0", "CREATE TABLE app_v0.fresh (n int PRIMARY KEY)");
-    });
-    said.says("table 'fresh' was made while the data was copied").says("NOT LIVE: still 0/");
+    world.push().ok().says("comes behind").says("NOT LIVE: still 0/");
+    world.settings(SQL, "copy_ahead = \"0s\"\n");
     assert_eq!(noting(&world, "app_v0"), "");
     world.only(&["app_v0"]);
     let ticket = world.place().join("ticket");
@@ -92,9 +119,21 @@ fn a_copy_that_was_made_ahead_goes_with_a_deploy_that_fails_or_dies() {
     assert_eq!(world.entries(), "one two three");
 }
 
-#[test]
-fn a_small_database_is_copied_under_the_hold() {
-    let world = Backed::live(Engine::Mysql, "copy");
+fn a_copy_that_cannot_come_behind_is_made_again_under_the_hold(engine: Engine) {
+    let mut world = Backed::live_with(engine, SQL, "copy_ahead = \"0s\"\n");
+    world.add_table("tag");
+    let said = opens(&mut world, |world| {
+        world.by(&world.url(None), "CREATE TABLE fresh (n int PRIMARY KEY)").unwrap();
+        world.enter(&[(4, "four")]);
+    });
+    said.ok().says("the data is copied again: ").says("while the data was copied").says("=====> live: 1/");
+    assert_eq!(world.entries(), "one two three four");
+    assert_eq!(world.by(&world.url(None), "SELECT count(*) FROM fresh").unwrap(), "0\n");
+    assert_eq!(noting(&world, "app_v0"), "");
+}
+
+fn a_database_that_is_copied_in_less_time_than_copy_ahead_is_copied_under_the_hold(engine: Engine) {
+    let world = Backed::live_with(engine, SQL, "copy_ahead = \"1m\"\n");
     world.add_table("tag");
     let said = world.push().ok().says("=====> live: 1/").talk();
     assert!(!said.contains("comes behind"), "{said}");

@@ -59,9 +59,7 @@ fn the_worker_dies_everywhere(engine: Engine) {
     for point in points(&OPENS, &OPENS_TOO) {
         drama.play(Act::Dies(point, 1));
     }
-    if engine == Engine::Mysql {
-        drama.play(Act::Dies("copied-ahead", 1));
-    }
+    drama.play(Act::Dies("copied-ahead", 1));
     drama.play(Act::Opens);
     for point in points(&BACK, &BACK_TOO) {
         let newer = drama.version();
@@ -91,11 +89,20 @@ fn no_acknowledged_write_is_lost_wherever_a_worker_dies_on_postgres() {
     the_worker_dies_everywhere(Engine::Postgres);
 }
 
-/// In the copy that nobody waits for, in the one under the hold, held, fenced; on the way back in the middle of the one
+/// In the copy that nobody waits for, in the one that is carried, ahead or under the hold, held, fenced; on the way back in the middle of the one
 /// transaction, and behind it; and on the way forward.
 fn the_server_dies(engine: Engine) {
     let mut drama = Drama::begin(engine, 8);
-    for (point, passes) in [("copying", 0), ("held", 0), ("copying", 1), ("migrated", 0), ("fenced", 0)] {
+    let points = [
+        ("copying", 0),
+        ("held", 0),
+        ("copying", 1),
+        ("copied-ahead", 0),
+        ("migrated", 0),
+        ("fenced", 0),
+        ("carried", 0),
+    ];
+    for (point, passes) in points {
         drama.play(Act::ServerDiesAt(point, passes, Way::Opens));
     }
     for point in ["rollback-held", "rows-carried", "rollback-opened", "rollback-fenced"] {

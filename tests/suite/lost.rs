@@ -137,10 +137,11 @@ impl Drama {
         Drama { world, writers, number: 0, opened: false, switches: 0, deaths: 0, failures: 0, ahead: None }
     }
 
-    /// On MySQL every other version opens by a copy that is made ahead.
+    /// On the servers every other version opens by a copy that is made ahead.
     fn choose_copy(&mut self, act: Act) {
-        let ahead = self.number.is_multiple_of(2) || matches!(act, Act::Dies("copied-ahead", _));
-        if self.world.engine == Engine::Mysql && self.ahead.replace(ahead) != Some(ahead) {
+        let ahead = self.number.is_multiple_of(2)
+            || matches!(act, Act::Dies("copied-ahead", _) | Act::ServerDiesAt("copied-ahead", ..));
+        if self.world.server.is_some() && self.ahead.replace(ahead) != Some(ahead) {
             let from = if ahead { "0s" } else { "1h" };
             self.world.receiver(&["config", "app", "database.copy_ahead", from]).ok();
         }
@@ -343,7 +344,7 @@ fn opening(engine: Engine) -> Vec<&'static str> {
     // Of a release that joins, of a hold that disconnects, and of a release that takes a spare, where there is one.
     let others = ["checked", "database-closed", "spare-taken"];
     let passed =
-        |point: &&str| !others.contains(point) && (*point != "copied-ahead" || engine == Engine::Mysql);
+        |point: &&str| !others.contains(point) && (*point != "copied-ahead" || engine != Engine::Sqlite);
     POINTS[..=end].iter().copied().filter(passed).collect()
 }
 

@@ -17,8 +17,8 @@ use super::script;
 use super::server::Server;
 use super::session::Session;
 use super::tables;
-use super::way::{self, For};
-use crate::data::way::{Capture, Carried, Changes, Table, Way};
+use super::way;
+use crate::data::way::{Capture, Carried, Changes, For, Table, Way};
 use crate::data::{
     Access, Census, Database, Fence, Finding, Ground, Hold, Limit, Progress, Rows, Schema, Script, Spot, Talk,
 };

@@ -231,6 +231,15 @@ impl Transfer<'_> {
     }
 }
 
+/// What is in no row of a copy that was made ahead: materialized views, rights, settings.
+pub(super) fn what_else(server: &Server, [original, copy]: [&str; 2], limit: &Limit<'_>) -> Result<()> {
+    let secret = super::database::secret_of(server, copy)?;
+    let (mut source, mut to) =
+        (server.session(original)?, server.session_of(copy, copy, &secret.password, false)?);
+    refresh(&mut source, &mut to, limit)?;
+    grants::carry(&mut source, original, &mut to, copy)
+}
+
 /// Sends what one server gives to the other, and tells of each of its megabytes. Answers how many rows there were.
 pub(super) fn pour(
     from: &mut Session,

@@ -8,7 +8,7 @@ use super::place::{self, LOBBY, reader_of};
 use super::server::Server;
 use super::session::{Session, text};
 use super::{canon, closed, copy, dump, fence, findings, hold, load, proof, script, shell, way};
-use crate::data::way::{Capture, Carried, Changes, Table, Way};
+use crate::data::way::{Capture, Carried, Changes, For, Table, Way};
 use crate::data::{
     Access, Census, Credentials, Database, Fence, Finding, Ground, Hold, Limit, Progress, Rows, Schema,
     Script, Spot, Talk,
@@ -205,6 +205,20 @@ impl Database for Postgres {
         Ok(())
     }
 
+    fn copies_ahead(&self) -> Result<bool> {
+        way::copies_ahead(&self.server, self.name())
+    }
+
+    fn copy_ahead(&self, to: &Spot, limit: &Limit<'_>, on_progress: &mut dyn FnMut(Progress)) -> Result<()> {
+        self.secret()?;
+        way::copy_ahead(&self.server, self.name(), to, limit, on_progress)
+    }
+
+    fn forget_copy(&self) -> Result<()> {
+        self.secret()?;
+        way::end_capture(&self.server, self.name(), For::Copy)
+    }
+
     fn hold(&self, limit: &Limit<'_>) -> Result<Box<dyn Hold>> {
         self.secret()?;
         Ok(Box::new(hold::take(&self.server, self.name(), limit)?))
@@ -227,6 +241,7 @@ impl Database for Postgres {
     fn unfence(&self) -> Result<()> {
         self.secret()?;
         closed::reopen(&self.server, self.name())?;
+        self.forget_copy()?;
         fence::unfence(&self.server, self.name())
     }
 
@@ -281,17 +296,17 @@ impl Database for Postgres {
 
     fn capture(&self, peer: &str, limit: &Limit<'_>) -> Result<Capture> {
         self.secret()?;
-        way::capture(&self.server, self.name(), peer, limit)
+        way::capture(&self.server, self.name(), For::Rollback, peer, limit)
     }
 
     fn captured(&self) -> Result<Option<Capture>> {
         self.secret()?;
-        way::captured(&self.server, self.name())
+        way::captured(&self.server, self.name(), For::Rollback)
     }
 
     fn end_capture(&self) -> Result<()> {
         self.secret()?;
-        way::end_capture(&self.server, self.name())
+        way::end_capture(&self.server, self.name(), For::Rollback)
     }
 
     fn changes(&self, limit: &Limit<'_>) -> Result<BTreeMap<String, Changes>> {

@@ -177,6 +177,11 @@ impl Hold for Held {
         self.check()
     }
 
+    fn catch_up(&self, to: &Spot, limit: &Limit<'_>) -> Result<()> {
+        super::database::secret_of(&self.server, &to.name)?;
+        super::way::catch_up(&self.server, [self.name.as_str(), &to.name], limit, &|| self.check())
+    }
+
     fn carry_to(
         &self,
         target: &Spot,

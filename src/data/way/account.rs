@@ -10,6 +10,25 @@ use super::Left;
 use crate::support::Error;
 use crate::support::text::printable;
 
+/// What changes are noted for. Both may be noted at once, and neither knows of the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum For {
+    /// A rollback, which carries them into the version before.
+    Rollback,
+    /// A copy that is made while nobody waits, and comes behind by them.
+    Copy,
+}
+
+impl For {
+    /// What the names of logs and triggers have in them, so that the two never meet.
+    pub fn prefix(self) -> &'static str {
+        match self {
+            For::Rollback => "",
+            For::Copy => "copy_",
+        }
+    }
+}
+
 /// The state of a capture: which rows changed is noted, for the way to `peer`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Capture {

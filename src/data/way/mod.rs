@@ -17,7 +17,7 @@ mod settle;
 mod stages;
 mod table;
 
-pub use account::{Capture, Carried, Changes, Moved, OnConflict, Refusal, Refused};
+pub use account::{Capture, Carried, Changes, For, Moved, OnConflict, Refusal, Refused};
 pub use left::{Left, Stay, What};
 pub use order::{Order, order};
 pub use plan::{Expressions, Link, Passage, Value, Way};

@@ -1,7 +1,5 @@
 //! Rows on their way back, and forward again.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use mysql::prelude::Queryable;
 
 use super::two::{Two, map};

@@ -8,20 +8,16 @@
 //! Whatever is forgotten here is found by [`verify`](crate::data::Database::verify), which compares every row.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use super::capture::{self, Proof};
-use super::note::For;
 use super::tables::{Key, Tables};
 use crate::data::mysql::copy::{self, Task};
 use crate::data::mysql::database::Mysql;
 use crate::data::mysql::session::Session;
 use crate::data::mysql::{fence, objects, place, quote, tables as listed};
+use crate::data::way::For;
 use crate::data::{Limit, Progress};
 use crate::support::{Error, Result, death, text};
-
-/// How long tables that are in use are asked for, to be watched: as each time makes others wait for a moment.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Whether a copy can be made ahead: not where the server allows no triggers, and not of tables without transactions, whose
 /// writers would wait while they are read.
@@ -38,7 +34,7 @@ pub(in crate::data::mysql) fn copy_ahead(
     limit: &Limit<'_>,
     on_progress: &mut dyn FnMut(Progress),
 ) -> Result<()> {
-    capture::capture(from, For::Copy, to.name(), &Limit::within(PATIENCE))?;
+    capture::capture(from, For::Copy, to.name(), limit)?;
     copy::ahead(from, to, limit, on_progress)?;
     death::point("copied-ahead");
     Ok(())

@@ -16,22 +16,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::note::{self, For, Watched};
+use super::note::{self, Watched};
 use super::tables::Tables;
 use crate::data::mysql::database::Mysql;
 use crate::data::mysql::session::Session;
 use crate::data::mysql::{fence, lookout, place, quote, tables as names};
-use crate::data::way::{Capture, Changes, Table};
+use crate::data::way::{Capture, Changes, For, Table};
 use crate::data::{Limit, derived_name};
 use crate::support::{Error, Result, clock, text};
 
 /// The table with the one row, and that of the logs.
-fn state_and_list(what: For) -> (&'static str, &'static str) {
-    match what {
-        For::Rollback => ("capture", "captured"),
-        For::Copy => ("copy", "copied"),
-    }
+fn state_and_list(what: For) -> (String, String) {
+    (format!("{}capture", what.prefix()), format!("{}captured", what.prefix()))
 }
+
+/// How long a table that is in use is asked for, to be watched: each time makes others wait for a moment.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// How many tables one statement asks about, or tells of.
 const AT_ONCE: usize = 100;
@@ -77,7 +77,7 @@ pub(in crate::data::mysql) fn capture(
 
 /// Whether changes are noted at all.
 pub(super) fn is_begun(session: &mut Session, database: &str, what: For) -> Result<bool> {
-    has(session, database, state_and_list(what).1)
+    has(session, database, &state_and_list(what).1)
 }
 
 /// Whether changes are noted, and what is missing.
@@ -166,8 +166,8 @@ fn clear(database: &Mysql, what: For, session: &mut Session, limit: &Limit<'_>) 
     let name = database.name();
     let own = place::own(name)?;
     let (state, list) = state_and_list(what);
-    if has(session, name, state)? {
-        session.run(&format!("DROP TABLE {}", own_table(name, state)?))?;
+    if has(session, name, &state)? {
+        session.run(&format!("DROP TABLE {}", own_table(name, &state)?))?;
     }
     let ours = triggers(session, name, what)?;
     if !ours.is_empty() {
@@ -188,7 +188,7 @@ fn clear(database: &Mysql, what: For, session: &mut Session, limit: &Limit<'_>) 
         return Ok(());
     }
     for table in names::names(session, &own)? {
-        if table.starts_with(what.logs()) || table == list {
+        if table.starts_with(&note::logs(what)) || table == list {
             session.run(&format!("DROP TABLE {}", quote::table(&own, &table)))?;
         }
     }
@@ -203,7 +203,7 @@ fn triggers(session: &mut Session, database: &str, what: For) -> Result<Triggers
         quote::text(database)
     );
     let rows: Vec<(String, String, String, String)> = session.rows(&query, ())?;
-    let ours = rows.into_iter().filter(|(name, ..)| what.owns(name));
+    let ours = rows.into_iter().filter(|(name, ..)| note::is_for(what, name));
     Ok(ours.map(|(name, table, when, body)| (name, (table, when, body))).collect())
 }
 
@@ -227,8 +227,8 @@ fn install(database: &Mysql, what: For, session: &mut Session, peer: &str, limit
     session.run(fence::PATIENCE)?;
     let (state, list) = state_and_list(what);
     let numbers = numbers(session, name);
-    enter_numbers(session, &own_table(name, list)?, numbers)?;
-    let state = own_table(name, state)?;
+    enter_numbers(session, &own_table(name, &list)?, numbers)?;
+    let state = own_table(name, &state)?;
     session.run(&format!(
         "CREATE TABLE {state} (peer varchar(64) NOT NULL, since varchar(64) NOT NULL) ENGINE=InnoDB"
     ))?;
@@ -254,7 +254,7 @@ fn enter_numbers(session: &mut Session, list: &str, numbers: BTreeMap<String, u6
 
 /// Makes the logs, and the table that lists them. Answers what is to be watched.
 fn logs(session: &mut Session, name: &str, what: For, tables: &Tables) -> Result<Vec<Watched>> {
-    let list = own_table(name, state_and_list(what).1)?;
+    let list = own_table(name, &state_and_list(what).1)?;
     session.run(&format!(
         "CREATE TABLE {list} (name varchar(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL PRIMARY KEY, \
          log varchar(64), why text, number bigint unsigned) ENGINE=InnoDB"
@@ -298,7 +298,9 @@ fn make_triggers(
                 quote::name(&one.table),
                 trigger.body
             );
-            fence::patiently(database, session, &make_it, limit)
+            limit.check()?;
+            let patience = Limit::within(limit.left().min(PATIENCE));
+            fence::patiently(database, session, &make_it, &patience)
                 .map_err(|why| why.unwrap_or_else(|| Error::new("the server lets nobody make a trigger")))?;
         }
     }
@@ -360,12 +362,12 @@ fn file_name(table: &str) -> String {
 /// triggers, word by word as they would be made today.
 pub(super) fn proof(session: &mut Session, database: &str, what: For) -> Result<Option<Proof>> {
     let (state, list) = state_and_list(what);
-    if !has(session, database, state)? {
+    if !has(session, database, &state)? {
         return Ok(None);
     }
-    let query = format!("SELECT peer, since FROM {}", own_table(database, state)?);
+    let query = format!("SELECT peer, since FROM {}", own_table(database, &state)?);
     let Some((peer, since)) = session.first(&query, ())? else { return Ok(None) };
-    let list = format!("SELECT name, log, why, number FROM {}", own_table(database, list)?);
+    let list = format!("SELECT name, log, why, number FROM {}", own_table(database, &list)?);
     let entries: Vec<Entry> = session.rows(&list, ())?;
     let mut entries: BTreeMap<String, Entry> =
         entries.into_iter().map(|entry| (entry.0.clone(), entry)).collect();

@@ -13,7 +13,6 @@ use std::collections::BTreeMap;
 
 use super::aside::Aside;
 use super::links::{Found, Links};
-use super::note::For;
 use super::stage::{Between, Stage};
 use super::tables::Tables;
 use super::{capture, stays};
@@ -21,7 +20,7 @@ use crate::data::Limit;
 use crate::data::mysql::database::Mysql;
 use crate::data::mysql::session::Session;
 use crate::data::mysql::{copy, fence, place, quote, tables as listed};
-use crate::data::way::{self, Attempt, Carried, OnConflict, Row, Settled, Stages, Way};
+use crate::data::way::{self, Attempt, Carried, For, OnConflict, Row, Settled, Stages, Way};
 use crate::support::{Error, Result, death};
 
 /// Which rows go.

@@ -31,7 +31,7 @@ use super::database::Mysql;
 use crate::data::way::Table;
 use crate::support::Result;
 
-pub(super) use note::{For, is_ours};
+pub(super) use note::is_ours;
 
 /// The tables of a database.
 pub(super) fn tables(database: &Mysql) -> Result<Vec<Table>> {

@@ -12,54 +12,37 @@ use super::cascade::{self, Event};
 use super::tables::{Key, Tables};
 use crate::data::digest;
 use crate::data::mysql::{place, quote};
-use crate::data::way::Table;
+use crate::data::way::{For, Table};
 use crate::support::Result;
 
 /// How the names of these triggers end.
 const ENDS: [&str; 5] = ["_ai", "_au", "_ad", "_bu", "_bd"];
 
-/// What changes are noted for. Both may be noted at once, and neither knows of the other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::data::mysql) enum For {
-    /// A rollback, which carries them into the version before.
-    Rollback,
-    /// A copy that is made while nobody waits, and behind by them.
-    Copy,
+/// What the names of the triggers begin with.
+fn ours(what: For) -> String {
+    format!("receiver_{}note_", what.prefix())
 }
 
-impl For {
-    /// What the names of the triggers begin with.
-    fn triggers(self) -> &'static str {
-        match self {
-            For::Rollback => "receiver_note_",
-            For::Copy => "receiver_copy_",
-        }
-    }
-
-    /// What the names of the logs begin with.
-    pub(super) fn logs(self) -> &'static str {
-        match self {
-            For::Rollback => "log_",
-            For::Copy => "copy_log_",
-        }
-    }
-
-    /// Whether a trigger is one of these, by the form of its name.
-    pub(super) fn owns(self, trigger: &str) -> bool {
-        let rest = trigger.strip_prefix(self.triggers());
-        let middle = rest.and_then(|rest| ENDS.iter().find_map(|end| rest.strip_suffix(end)));
-        middle.is_some_and(|hash| hash.len() == 16 && hash.chars().all(|c| c.is_ascii_hexdigit()))
-    }
-
-    /// The log of a table's keys.
-    fn log(self, table: &str) -> Result<String> {
-        Ok(format!("{}{}", self.logs(), &digest(table.as_bytes())?[..16]))
-    }
+/// Whether a trigger notes for this, by the form of its name.
+pub(super) fn is_for(what: For, trigger: &str) -> bool {
+    let middle = trigger.strip_prefix(&ours(what));
+    let middle = middle.and_then(|rest| ENDS.iter().find_map(|end| rest.strip_suffix(end)));
+    middle.is_some_and(|hash| hash.len() == 16 && hash.chars().all(|c| c.is_ascii_hexdigit()))
 }
 
 /// Whether a trigger is receiver's own, and notes.
 pub(in crate::data::mysql) fn is_ours(name: &str) -> bool {
-    For::Rollback.owns(name) || For::Copy.owns(name)
+    is_for(For::Rollback, name) || is_for(For::Copy, name)
+}
+
+/// What the names of the logs begin with.
+pub(super) fn logs(what: For) -> String {
+    format!("{}log_", what.prefix())
+}
+
+/// The log of a table's keys.
+fn log(what: For, table: &str) -> Result<String> {
+    Ok(format!("{}{}", logs(what), &digest(table.as_bytes())?[..16]))
 }
 
 /// A table whose changes are noted.
@@ -87,7 +70,7 @@ impl Watched {
     pub(super) fn of(tables: &Tables, database: &str, table: &Table, what: For) -> Result<Watched> {
         let key = tables.key(&table.name).to_vec();
         let hash = digest(table.name.as_bytes())?[..16].to_owned();
-        let name = what.log(&table.name)?;
+        let name = log(what, &table.name)?;
         let own = place::own(database)?;
         let mut watched =
             Watched { table: table.name.clone(), key, log: name.clone(), triggers: Vec::new(), fault: None };
@@ -111,7 +94,7 @@ impl Watched {
             let mut body = String::new();
             for follow in follows {
                 let names: Vec<_> = tables.key(&follow.table).iter().map(|key| &key.name).collect();
-                let log = quote::table(&own, &what.log(&follow.table)?);
+                let log = quote::table(&own, &self::log(what, &follow.table)?);
                 body =
                     format!("{body}INSERT IGNORE INTO {log} ({}) {}; ", quote::names(&names), follow.query);
             }
@@ -126,7 +109,7 @@ impl Watched {
         watched.triggers = triggers
             .into_iter()
             .map(|(when, end, body)| Trigger {
-                name: format!("{}{hash}{end}", what.triggers()),
+                name: format!("{}{hash}{end}", ours(what)),
                 when: when.to_owned(),
                 body: format!("BEGIN IF DATABASE() <=> {here} THEN {body} END IF; END"),
             })

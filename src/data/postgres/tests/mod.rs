@@ -1,6 +1,7 @@
 //! A real server, with an administrator that is no superuser, and roles that log in by their passwords: the system's, or
 //! the one whose programs are in `RECEIVER_TEST_POSTGRES`.
 
+mod behind;
 mod capture;
 mod carry;
 mod dump;

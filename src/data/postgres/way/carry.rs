@@ -81,7 +81,7 @@ fn go(
 }
 
 /// Does all of it in the transaction that the target is in.
-fn bring(
+pub(super) fn bring(
     source: &mut Source,
     target: &mut Target,
     known: &[Known],

@@ -6,10 +6,12 @@
 //! - [`carrier`]: who reads and writes rows
 //! - [`carry`](mod@carry): the one transaction
 //! - [`source`], [`target`]: its two ends
+//! - [`behind`]: a copy that was made ahead, brought to the moment of a hold
 //! - [`stage`]: the rows of one table on their way
 //! - [`links`]: references, whole at the end
 //! - [`stays`]: counts of what stays behind
 
+mod behind;
 mod capture;
 mod carrier;
 mod carry;
@@ -25,6 +27,7 @@ use super::server::Server;
 use crate::data::way::Table;
 use crate::support::Result;
 
+pub(super) use behind::{catch_up, copies_ahead, copy_ahead};
 pub(super) use capture::{capture, captured, changes, end_capture};
 pub(super) use carry::{carry, foresee, merge};
 

@@ -8,30 +8,37 @@
 use super::super::catalog::OURS;
 use super::super::names::ident;
 use super::tables::Known;
-
-/// What the triggers are called.
-pub(super) const ROWS: &str = "receiver_note";
-pub(super) const EMPTIED: &str = "receiver_emptied";
+use crate::data::way::For;
 
 /// Insert, update and delete, after each row; and before a truncate, for the statement: `pg_trigger.tgtype`.
 pub(super) const EACH_ROW: i16 = 1 | 4 | 8 | 16;
 pub(super) const BEFORE_TRUNCATE: i16 = 2 | 32;
 
-/// A table that is noted.
-pub(super) struct Note<'a>(pub(super) &'a Known);
+/// A table that is noted, and for what.
+pub(super) struct Note<'a>(pub(super) &'a Known, pub(super) For);
 
 impl Note<'_> {
     /// The log.
     pub(super) fn log(&self) -> String {
-        format!("{OURS}.log_{}", self.0.oid)
+        format!("{OURS}.{}log_{}", self.1.prefix(), self.0.oid)
+    }
+
+    /// What the trigger of each row is called.
+    pub(super) fn rows(&self) -> String {
+        format!("receiver_{}note", self.1.prefix())
+    }
+
+    /// What the one is called that sees a table emptied.
+    pub(super) fn emptied(&self) -> String {
+        format!("receiver_{}emptied", self.1.prefix())
     }
 
     pub(super) fn row_function(&self) -> String {
-        format!("note_{}", self.0.oid)
+        format!("{}note_{}", self.1.prefix(), self.0.oid)
     }
 
     pub(super) fn emptied_function(&self) -> String {
-        format!("emptied_{}", self.0.oid)
+        format!("{}emptied_{}", self.1.prefix(), self.0.oid)
     }
 
     /// The columns of the log, as they are declared.
@@ -63,7 +70,8 @@ impl Note<'_> {
     /// The body of the one that notes that all rows are gone.
     pub(super) fn emptied_body(&self) -> String {
         format!(
-            " BEGIN INSERT INTO {OURS}.emptied VALUES ({}) ON CONFLICT DO NOTHING; RETURN NULL; END ",
+            " BEGIN INSERT INTO {OURS}.{}emptied VALUES ({}) ON CONFLICT DO NOTHING; RETURN NULL; END ",
+            self.1.prefix(),
             self.0.oid
         )
     }
@@ -92,12 +100,11 @@ impl Note<'_> {
     /// Makes the trigger of that name on one table, or switches on the one that is there: `there` says whether
     /// one of ours is, and is for this table.
     pub(super) fn trigger(&self, name: &str, table: &str, there: Option<bool>) -> String {
-        let (when, function) = if name == ROWS {
-            ("AFTER INSERT OR UPDATE OR DELETE ON", self.row_function())
+        let (when, each, function) = if name == self.rows() {
+            ("AFTER INSERT OR UPDATE OR DELETE ON", "ROW", self.row_function())
         } else {
-            ("BEFORE TRUNCATE ON", self.emptied_function())
+            ("BEFORE TRUNCATE ON", "STATEMENT", self.emptied_function())
         };
-        let each = if name == ROWS { "ROW" } else { "STATEMENT" };
         let make = format!(
             "CREATE TRIGGER {name} {when} {table} FOR EACH {each} EXECUTE FUNCTION {OURS}.{function}();"
         );

@@ -13,7 +13,7 @@ use super::capture::{self, Log};
 use super::carrier::Carrier;
 use super::tables::{self, Known};
 use crate::data::Limit;
-use crate::data::way::{Passage, Value};
+use crate::data::way::{For, Passage, Value};
 use crate::support::{Error, Result};
 
 /// Which rows go.
@@ -21,6 +21,8 @@ use crate::support::{Error, Result};
 pub(super) enum Which<'a> {
     /// Those that were noted for the way to this database.
     Noted(&'a str),
+    /// Those that were noted for this copy, of tables of which all was noted.
+    Behind(&'a str),
     /// All.
     All,
 }
@@ -46,6 +48,7 @@ impl Source {
         let known = tables::tables(&mut notes)?;
         let logs = match which {
             Which::Noted(peer) => Some(proved(&mut notes, &known, peer)?),
+            Which::Behind(copy) => Some(sure(&mut notes, &known, copy)?),
             Which::All => None,
         };
         let snapshot = notes.text("SELECT pg_export_snapshot()", &[])?.unwrap_or_default();
@@ -269,7 +272,7 @@ pub(super) fn not_noted(table: &str) -> Error {
 
 /// The logs, once it is proved that they are whole, and meant for this way.
 fn proved(session: &mut Session, known: &[Known], peer: &str) -> Result<BTreeMap<String, Log>> {
-    let Some(state) = capture::proof(session, known)? else {
+    let Some(state) = capture::proof(session, known, For::Rollback)? else {
         return Err(Error::new("no changes were noted"));
     };
     if let Some(gap) = state.capture.gaps.first() {
@@ -279,6 +282,14 @@ fn proved(session: &mut Session, known: &[Known], peer: &str) -> Result<BTreeMap
         let noted = state.capture.peer.escape_debug();
         return Err(Error::new(format!("changes were noted for the way to {noted}, not to {peer}")));
     }
+    Ok(state.logs)
+}
+
+/// The logs of those tables of which all was noted for a copy.
+fn sure(session: &mut Session, known: &[Known], copy: &str) -> Result<BTreeMap<String, Log>> {
+    let state = capture::proof(session, known, For::Copy)?.filter(|state| state.capture.peer == copy);
+    let mut state = state.ok_or_else(|| Error::new("it was not noted which rows changed"))?;
+    state.logs.retain(|table, _| !state.unsure.contains(table));
     Ok(state.logs)
 }
 
