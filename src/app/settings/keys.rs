@@ -86,7 +86,7 @@ pub(super) const KEYS: &[Key] = &[
     code::<Carry>("database.carry").default("\"copy\""),
     code::<HoldBy>("database.hold").default("\"lock\""),
     code::<Limit>("database.max_pause"),
-    code::<Period>("database.copy_ahead").default("\"1s\""),
+    code::<Period>("database.copy_ahead").default("\"500ms\""),
     code::<Period>("database.rollback_window").default("\"24h\""),
     code::<OnConflict>("database.on_conflict").default("\"abort\""),
     code::<Text>("map.<column>.up.<column>"),
