@@ -64,7 +64,7 @@ fn noting(world: &Backed, database: &str) -> String {
     said
 }
 
-fn what_is_written_while_the_data_is_copied_ahead_comes_behind(engine: Engine) {
+pub fn what_is_written_while_the_data_is_copied_ahead_comes_behind(engine: Engine) {
     let mut world = Backed::live_with(engine, SQL, "copy_ahead = \"0s\"\n");
     let make = "CREATE TABLE keyless (n int); CREATE TABLE emptied (n int PRIMARY KEY); INSERT INTO keyless VALUES (1); \
                 INSERT INTO emptied VALUES (1)";

@@ -2,7 +2,7 @@
 //! otherwise than on the system's own servers. tests/run brings both; `tests/on SERVER` runs all cases on another server.
 
 use crate::servers::{Engine, on_the_newest};
-use crate::{disconnect, dumped, engines, kinds};
+use crate::{ahead, disconnect, dumped, engines, kinds};
 
 #[test]
 fn a_version_opens_on_the_newest_postgresql() {
@@ -24,6 +24,20 @@ fn a_rollback_brings_what_was_written_since_on_the_newest_postgresql() {
 fn what_doctor_says_is_all_that_a_role_needs_on_the_newest_postgresql() {
     on_the_newest(Engine::Postgres, || {
         engines::what_doctor_says_a_role_lacks_is_all_that_it_needs(Engine::Postgres);
+    });
+}
+
+#[test]
+fn what_is_written_while_the_data_is_copied_ahead_comes_behind_on_the_newest_postgresql() {
+    on_the_newest(Engine::Postgres, || {
+        ahead::what_is_written_while_the_data_is_copied_ahead_comes_behind(Engine::Postgres);
+    });
+}
+
+#[test]
+fn what_is_written_while_the_data_is_copied_ahead_comes_behind_on_mysql_itself() {
+    on_the_newest(Engine::Mysql, || {
+        ahead::what_is_written_while_the_data_is_copied_ahead_comes_behind(Engine::Mysql);
     });
 }
 
