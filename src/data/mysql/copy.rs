@@ -140,6 +140,7 @@ pub(super) fn snapshot(
     made(from, to, |session| {
         let tasks = tasks(session, from.name())?;
         let mut watch = Watch::new(to, &tasks, on_progress)?;
+        watch.empty = u64::MAX;
         settings(session, "REPEATABLE READ")?;
         let mut made = Vec::new();
         for (number, task) in tasks.iter().enumerate() {
@@ -152,7 +153,9 @@ pub(super) fn snapshot(
                  BEGIN {}; RETURN 0; END",
                 task.insert(from.name(), to.name())
             ))?;
+            watch.look();
         }
+        watch.empty = place::size(&mut watch.session, to.name())?;
         session.run("START TRANSACTION WITH CONSISTENT SNAPSHOT")?;
         for (number, (task, definition)) in tasks.iter().zip(&made).enumerate() {
             check_unique(session, definition)?;
@@ -400,6 +403,8 @@ struct Watch<'a> {
     database: String,
     total: u64,
     finished: u64,
+    /// What its tables had on the disk before there was a row in them.
+    empty: u64,
     told: Instant,
     on_progress: &'a mut dyn FnMut(Progress),
 }
@@ -408,7 +413,7 @@ impl<'a> Watch<'a> {
     fn new(to: &Mysql, tasks: &[Task], on_progress: &'a mut dyn FnMut(Progress)) -> Result<Watch<'a>> {
         let total = tasks.iter().map(|task| task.bytes).sum();
         let (session, database) = (to.server.connect()?, to.name().to_owned());
-        Ok(Watch { session, database, total, finished: 0, told: Instant::now(), on_progress })
+        Ok(Watch { session, database, total, finished: 0, empty: 0, told: Instant::now(), on_progress })
     }
 
     fn look(&mut self) {
@@ -418,7 +423,7 @@ impl<'a> Watch<'a> {
         self.told = Instant::now();
         // The files grow while a table is filled; what is finished may be smaller than what it was made from.
         let written = place::size(&mut self.session, &self.database).unwrap_or(0);
-        let done = self.finished.max(written).min(self.total);
+        let done = self.finished.max(written.saturating_sub(self.empty)).min(self.total);
         (self.on_progress)(Progress { done, total: self.total });
     }
 }

@@ -118,6 +118,15 @@ fn a_copy_comes_behind_whatever_was_done_to_a_table_meanwhile() {
     database.remove().unwrap();
 }
 
+/// Ends the writers, also where the test fails: the scope waits for them.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn a_copy_comes_behind_writers_who_never_stop() {
     let world = World::new();
@@ -129,6 +138,7 @@ fn a_copy_comes_behind_writers_who_never_stop() {
     let to = beside(&world, &database);
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
+        let _end = Stop(&stop);
         for who in 0..4_u32 {
             let (world, database, stop) = (&world, &database, &stop);
             scope.spawn(move || {
@@ -151,7 +161,6 @@ fn a_copy_comes_behind_writers_who_never_stop() {
         for _ in 0..4 {
             follows(&database, &to, || {});
         }
-        stop.store(true, Ordering::Relaxed);
     });
     assert_eq!(left(&world, &database), (0, 0));
     to.remove().unwrap();

@@ -78,6 +78,15 @@ fn a_copy_comes_behind_whatever_was_done_to_a_table_meanwhile() {
     assert_eq!(left(&sandbox, &to), 0);
 }
 
+/// Ends the writers, also where the test fails: the scope waits for them.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn a_copy_comes_behind_writers_who_never_stop() {
     let sandbox = Sandbox::new();
@@ -89,6 +98,7 @@ fn a_copy_comes_behind_writers_who_never_stop() {
     let to = sandbox.at("stirred_v1_x");
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
+        let _end = Stop(&stop);
         for who in 0..4_u32 {
             let (sandbox, stop) = (&sandbox, &stop);
             scope.spawn(move || {
@@ -109,7 +119,6 @@ fn a_copy_comes_behind_writers_who_never_stop() {
         for _ in 0..3 {
             follows(&database, &to, || {});
         }
-        stop.store(true, Ordering::Relaxed);
     });
     assert_eq!(left(&sandbox, &database), 0);
 }
