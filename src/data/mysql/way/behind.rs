@@ -66,7 +66,7 @@ fn rows(session: &mut Session, from: &str, to: &str) -> Result<()> {
     let proof = capture::proof(session, from, For::Copy)?.filter(|proof| proof.capture.peer == to);
     let proof = proof.ok_or_else(|| Error::new("it was not noted which rows changed"))?;
     let tables = Tables::read(session, from)?;
-    let (changed, anew) = stale(session, &proof, from, to)?;
+    let Stale { changed, anew } = stale(session, &proof, from, to)?;
     // To empty a table ends a transaction, so this comes first.
     for task in &anew {
         session.run(&format!("TRUNCATE TABLE {}", quote::table(to, &task.table)))?;
@@ -81,13 +81,15 @@ fn rows(session: &mut Session, from: &str, to: &str) -> Result<()> {
     objects::sequences_on(session, from, to)
 }
 
-/// The tables with rows that were noted, each with its log; and those that have to be copied anew.
-fn stale(
-    session: &mut Session,
-    proof: &Proof,
-    from: &str,
-    to: &str,
-) -> Result<(Vec<(Task, String)>, Vec<Task>)> {
+/// The tables of a copy that are not as in the original.
+struct Stale {
+    /// Those with rows that were noted, each with its log.
+    changed: Vec<(Task, String)>,
+    /// Those that have to be copied anew.
+    anew: Vec<Task>,
+}
+
+fn stale(session: &mut Session, proof: &Proof, from: &str, to: &str) -> Result<Stale> {
     let own = place::own(from)?;
     let sure = proof.logs.iter().filter(|(table, _)| !proof.unsure.contains(*table));
     let logs: BTreeMap<String, String> =
@@ -107,7 +109,7 @@ fn stale(
             None => anew.push(task),
         }
     }
-    Ok((changed, anew))
+    Ok(Stale { changed, anew })
 }
 
 /// Brings the rows of one table that were noted. All are taken out before any is put in: two that changed places do not
