@@ -2,24 +2,7 @@
 //! meanwhile comes behind, under a hold that costs what changed.
 
 use crate::backed::{Backed, SQL};
-use crate::servers::Engine;
-
-/// The case of this name, on the servers.
-macro_rules! on_servers {
-    ($($case:ident)*) => {$(
-        mod $case {
-            use crate::servers::Engine;
-            #[test]
-            fn on_mysql() {
-                super::$case(Engine::Mysql);
-            }
-            #[test]
-            fn on_postgres() {
-                super::$case(Engine::Postgres);
-            }
-        }
-    )*};
-}
+use crate::servers::{Engine, on_servers};
 
 on_servers! {
     what_is_written_while_the_data_is_copied_ahead_comes_behind

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::backed::{Backed, SQL, WEB};
-use crate::servers::{Engine, is_mysql};
+use crate::servers::{Engine, is_mysql, on_servers};
 use crate::world::{PROGRAM, Said};
 
 /// The case of this name, on each engine.
@@ -20,23 +20,6 @@ macro_rules! on_every_engine {
             fn on_sqlite() {
                 super::$case(Engine::Sqlite);
             }
-            #[test]
-            fn on_mysql() {
-                super::$case(Engine::Mysql);
-            }
-            #[test]
-            fn on_postgres() {
-                super::$case(Engine::Postgres);
-            }
-        }
-    )*};
-}
-
-/// The same for what only a server can suffer.
-macro_rules! on_servers {
-    ($($case:ident)*) => {$(
-        mod $case {
-            use crate::servers::Engine;
             #[test]
             fn on_mysql() {
                 super::$case(Engine::Mysql);

@@ -502,6 +502,24 @@ fn make(engine: Engine, data: &Path) {
     fs::write(data.join("pg_hba.conf"), "local all postgres trust\nlocal all all scram-sha-256\n").unwrap();
 }
 
+/// The case of this name, on each server.
+macro_rules! on_servers {
+    ($($case:ident)*) => {$(
+        mod $case {
+            use crate::servers::Engine;
+            #[test]
+            fn on_mysql() {
+                super::$case(Engine::Mysql);
+            }
+            #[test]
+            fn on_postgres() {
+                super::$case(Engine::Postgres);
+            }
+        }
+    )*};
+}
+pub(crate) use on_servers;
+
 /// A path of a server whose directory is too long for a socket is refused where it is started, so the tests of
 /// this file use the shortest that there is.
 #[cfg(test)]
