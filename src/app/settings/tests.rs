@@ -320,6 +320,7 @@ fn explain_says_where_each_value_came_from() {
             "database.carry = \"empty\" # /srv/app/receiver.toml:3",
             "database.hold = \"lock\" # default",
             "database.max_pause = \"4s\" # default",
+            "database.copy_ahead = \"500ms\" # default",
             "database.rollback_window = \"24h\" # default",
             "database.on_conflict = \"abort\" # default",
             "cache.\".venv\" = [\"requirements.txt\"] # receiver.toml:6",
