@@ -256,6 +256,19 @@ pub trait Database: fmt::Debug + Send + Sync {
     fn merge(&self, left: &Spot, way: &Way, limit: &Limit<'_>) -> Result<Carried>;
 }
 
+/// Forgets what was noted for a copy. What notes it costs a little and harms nobody: where it cannot go now, somebody reads
+/// that table for long, and the next copy takes it away.
+#[cfg(any(feature = "mysql", feature = "postgres"))]
+pub(super) fn forgotten(database: &dyn Database) {
+    if let Err(error) = database.forget_copy() {
+        log::warn!(
+            "what changes in {} is still noted for a copy: {}",
+            database.spot().name,
+            error.one_line()
+        );
+    }
+}
+
 /// A lock on one database that lets readers through and makes writers wait. Dropped, or ended by the death
 /// of its process, it lets them go on as if nothing had been.
 pub trait Hold {

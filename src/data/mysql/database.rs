@@ -18,6 +18,7 @@ use super::server::Server;
 use super::session::Session;
 use super::tables;
 use super::way;
+use crate::data::database::forgotten;
 use crate::data::way::{Capture, Carried, Changes, For, Table, Way};
 use crate::data::{
     Access, Census, Database, Fence, Finding, Ground, Hold, Limit, Progress, Rows, Schema, Script, Spot, Talk,
@@ -208,8 +209,9 @@ impl Database for Mysql {
 
     fn unfence(&self) -> Result<()> {
         self.whole()?;
-        way::behind::forget_copy(self)?;
-        fence::unfence(self)
+        fence::unfence(self)?;
+        forgotten(self);
+        Ok(())
     }
 
     fn connected(&self) -> Result<Vec<String>> {

@@ -8,6 +8,7 @@ use super::place::{self, LOBBY, reader_of};
 use super::server::Server;
 use super::session::{Session, text};
 use super::{canon, closed, copy, dump, fence, findings, hold, load, proof, script, shell, way};
+use crate::data::database::forgotten;
 use crate::data::way::{Capture, Carried, Changes, For, Table, Way};
 use crate::data::{
     Access, Census, Credentials, Database, Fence, Finding, Ground, Hold, Limit, Progress, Rows, Schema,
@@ -241,8 +242,9 @@ impl Database for Postgres {
     fn unfence(&self) -> Result<()> {
         self.secret()?;
         closed::reopen(&self.server, self.name())?;
-        self.forget_copy()?;
-        fence::unfence(&self.server, self.name())
+        fence::unfence(&self.server, self.name())?;
+        forgotten(self);
+        Ok(())
     }
 
     fn connected(&self) -> Result<Vec<String>> {

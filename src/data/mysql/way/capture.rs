@@ -188,11 +188,12 @@ fn clear(database: &Mysql, what: For, session: &mut Session, limit: &Limit<'_>) 
         return Ok(());
     }
     for table in names::names(session, &own)? {
-        if table.starts_with(&note::logs(what)) || table == list {
+        if table.starts_with(&note::logs(what)) {
             session.run(&format!("DROP TABLE {}", quote::table(&own, &table)))?;
         }
     }
-    Ok(())
+    // What says that something is left goes last.
+    session.run(&format!("DROP TABLE IF EXISTS {}", quote::table(&own, &list)))
 }
 
 /// Receiver's own triggers that note.
