@@ -2,7 +2,7 @@
 //!
 //! [`hook`] refuses or queues; [`worker`] takes the lock, lets [`recovery`] mend what a death left,
 //! and does what [`queue`] holds; [`look`] sees, [`plan`] decides, [`run`] deploys by way of
-//! [`making`], [`stage`], [`opening`] and [`switch`]; [`rollback`] goes back; [`prune`] tidies up.
+//! [`making`], [`stage`], [`rehearsal`], [`opening`] and [`switch`]; [`rollback`] goes back; [`prune`] tidies up.
 //! What is said on the way stands in the job's [`joblog`], which [`follow`] reads to the pusher.
 
 pub mod adoption;

@@ -30,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Over more tables than that all triggers are not made in a moment, for which writers wait.
 const MOST: usize = 1000;
 
-/// Whether a copy can be made ahead: not where rows can go no way, or are nothing that could be told.
+/// Whether a copy can be made ahead: not where rows can go no way, or have no column to be told by.
 pub(in super::super) fn copies_ahead(server: &Server, name: &str) -> Result<bool> {
     let mut session = server.session(name)?;
     let known = tables::tables(&mut session)?;
@@ -84,7 +84,7 @@ fn rows(
     let changed = source.changed()?.unwrap_or_default();
     let shape = |known: &[Known]| known.iter().map(|known| known.table.clone()).collect::<Vec<Table>>();
     let theirs = shape(&source.known);
-    // Before anything is locked there: which rows go where is the same for both.
+    // From the source's tables alone: the copy's are the same, or it is refused below.
     let mut way = Way::plan(&theirs, &theirs, &Expressions::new());
     let (mut target, known) = Target::open(server, to, &way)?;
     if let Some(table) = theirs.iter().find(|table| !known.iter().any(|known| known.table == **table)) {
