@@ -115,8 +115,9 @@ pub fn open(making: &mut Making, opening: &Opening) -> Result<()> {
             let foretold = rehearsal::of(making, *carry, &*live, &*own)?;
             let ahead = copies_ahead(making, *carry, &*live, foretold.copying)?;
             rehearsal::refuse_long_pause(making, foretold.pause(ahead))?;
-            let ahead = ahead && copy_ahead(making, &*live, &*own)?;
-            rehearsal::refuse_long_pause(making, foretold.pause(ahead))?;
+            if ahead {
+                copy_ahead(making, &*live, &*own)?;
+            }
             carry_over(making, *carry, &*live, own, ahead)
         }
         (Source::Returned(from), Some(database)) => returning::to(making, from, database),
@@ -282,21 +283,15 @@ fn copies_ahead(making: &Making, carry: Carry, live: &dyn Database, copying: Dur
     Ok(wanted && !disconnects(making, carry, live) && live.copies_ahead()?)
 }
 
-/// Copies it. Answers whether that could be; where it could not, it is said, and left to the hold.
-fn copy_ahead(making: &Making, live: &dyn Database, own: &dyn Database) -> Result<bool> {
+/// Copies it. Where that cannot be, neither could it under the hold: nobody is made to wait for that.
+fn copy_ahead(making: &Making, live: &dyn Database, own: &dyn Database) -> Result<()> {
     let (begun, log) = (Instant::now(), making.log.clone());
     let mut tell = |progress: Progress| {
         log.step("copy", format!("{} of {}", text::bytes(progress.done), text::bytes(progress.total)));
     };
-    match live.copy_ahead(own.spot(), &Limit::within(UNHURRIED), &mut tell) {
-        Ok(()) => log.timed("copy", "the data is copied; what changes meanwhile comes behind", begun),
-        Err(why) => {
-            live.forget_copy()?;
-            log.note(format!("the data is copied while writers are held: {}", why.one_line()));
-            return Ok(false);
-        }
-    }
-    Ok(true)
+    live.copy_ahead(own.spot(), &Limit::within(UNHURRIED), &mut tell)?;
+    log.timed("copy", "the data is copied; what changes meanwhile comes behind", begun);
+    Ok(())
 }
 
 /// Holds the writers, carries the data over, migrates and proves it, and fences the old database.

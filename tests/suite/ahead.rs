@@ -1,13 +1,14 @@
 //! A version whose data is copied ahead (`database.copy_ahead`): nobody waits for the copy, and what is written
 //! meanwhile comes behind, under a hold that costs what changed.
 
-use crate::backed::{Backed, SQL};
+use crate::backed::{Backed, SQL, WEB};
 use crate::servers::{Engine, on_servers};
 
 on_servers! {
     what_is_written_while_the_data_is_copied_ahead_comes_behind
     a_copy_that_was_made_ahead_goes_with_a_deploy_that_fails_or_dies
     a_copy_that_cannot_come_behind_is_made_again_under_the_hold
+    whoever_keeps_a_copy_from_being_made_ahead_is_named_and_nobody_is_held
     a_database_that_is_copied_in_less_time_than_copy_ahead_is_copied_under_the_hold
 }
 
@@ -113,6 +114,28 @@ fn a_copy_that_cannot_come_behind_is_made_again_under_the_hold(engine: Engine) {
     assert_eq!(world.entries(), "one two three four");
     assert_eq!(world.by(&world.url(None), "SELECT count(*) FROM fresh").unwrap(), "0\n");
     assert_eq!(noting(&world, "app_v0"), "");
+}
+
+fn whoever_keeps_a_copy_from_being_made_ahead_is_named_and_nobody_is_held(engine: Engine) {
+    let mut world = Backed::live_with(engine, SQL, &format!("copy_ahead = \"0s\"\n{WEB}"));
+    let mut long = world.talk(&world.url(None));
+    long.says("begin").unwrap();
+    long.says("UPDATE entry SET text = 'ONE' WHERE number = 1").unwrap();
+    world.add_table("tag");
+    // Whoever came to the hold would die there, and take the verdict along.
+    let ticket = world.place().join("ticket");
+    std::fs::write(&ticket, "").unwrap();
+    world.env.insert("RECEIVER_TEST_DIE_AT".into(), "door-closed".into());
+    world.env.insert("RECEIVER_TEST_DIE_ONCE".into(), ticket.display().to_string());
+    world.push().ok().says("cannot hold the writers").says("NOT LIVE: still 0/");
+    assert!(ticket.exists(), "somebody was held");
+    world.env.remove("RECEIVER_TEST_DIE_AT");
+    long.says("commit").unwrap();
+    assert_eq!(world.entries(), "ONE two three");
+    assert_eq!(noting(&world, "app_v0"), "");
+    world.only(&["app_v0"]);
+    world.receiver(&["deploy", "app"]).ok().says("comes behind").says("=====> live: 1/");
+    assert_eq!(world.entries(), "ONE two three");
 }
 
 fn a_database_that_is_copied_in_less_time_than_copy_ahead_is_copied_under_the_hold(engine: Engine) {

@@ -24,10 +24,14 @@ fn fill(world: &Backed, left: u64) -> PathBuf {
     filler
 }
 
-/// Version 0 is live with some megabytes, on a disk of its own.
-fn live(engine: Engine, more: &[&str]) -> Backed {
+/// Where a copy that is made ahead is there, and nobody is held yet.
+const AHEAD: &str = crate::ahead::POINTS[0];
+
+/// Version 0 is live with some megabytes, on a disk of its own. Versions open by a copy that is made ahead, or not.
+fn live(engine: Engine, more: &[&str], ahead: bool) -> Backed {
     let world = Backed::on_a_disk_of(engine, 300, more);
-    world.settings(SQL, "max_pause = \"12s\"\n");
+    let from = if ahead { "0s" } else { "1h" };
+    world.settings(SQL, &format!("max_pause = \"12s\"\ncopy_ahead = \"{from}\"\n"));
     world.commit("one");
     world.push().ok().says("=====> live: 0/");
     world.enter(&[(1, "one"), (2, "two")]);
@@ -88,7 +92,7 @@ fn a_version_does_not_open(engine: Engine, point: &str, left: u64) {
 }
 
 fn a_version_does_not_open_with(engine: Engine, more: &[&str], point: &str, left: u64) {
-    let mut world = live(engine, more);
+    let mut world = live(engine, more, point == AHEAD);
     let (live, rows) = (world.live(), sum(&world));
     world.add_table("tag");
     let (said, filler) = full_at(&mut world, point, left, &[]);
@@ -105,7 +109,7 @@ fn a_version_does_not_open_with(engine: Engine, more: &[&str], point: &str, left
 }
 
 fn rows_do_not_go_back(engine: Engine, point: &str, left: u64) {
-    let mut world = live(engine, &[]);
+    let mut world = live(engine, &[], false);
     world.add_table("tag");
     world.push().ok().says("=====> live: 1/");
     world.by(&world.url(None), "UPDATE entry SET turn = 1, text = upper(text)").unwrap();
@@ -169,6 +173,16 @@ fn a_mariadb_that_waits_for_room_is_not_waited_for() {
     for point in ["copying", "held", "carried"] {
         a_version_does_not_open_with(Engine::Mysql, &[&option], point, 0);
     }
+}
+
+#[test]
+fn a_mariadb_without_room_once_the_data_is_copied_ahead_lets_everybody_go() {
+    a_version_does_not_open(Engine::Mysql, AHEAD, 0);
+}
+
+#[test]
+fn a_postgresql_without_room_once_the_data_is_copied_ahead_lets_everybody_go() {
+    a_version_does_not_open(Engine::Postgres, AHEAD, 0);
 }
 
 #[test]

@@ -77,6 +77,8 @@ fn create_prints_the_remote_and_what_to_type() {
 fn create_again_says_so_and_changes_nothing() {
     let world = World::with_site();
     world.server_config("# mine\nbranch = \"main\"\n");
+    // What comes after a verdict is done.
+    world.until_idle();
     let before = snapshot(&world.root());
     let said = world.receiver(&["create", "app", "--branch", "other"]).ok();
     said.says("app is there already").says("nothing was changed");
