@@ -1,9 +1,10 @@
 //! A version opens: its database comes into being, and the one before is fenced.
 //!
-//! The order, and why it is safe: everything is rehearsed on a copy that nobody waits for; then
-//! writers are held, the data is copied once more (or was while nobody waited, and what changed since
-//! comes behind), proved and migrated; then, in the transaction that held the writers, the old database is fenced. Up to the fence every failure just lets the hold go.
-//! Between the fence and the switch writes are refused, never swallowed; recovery takes the fence back.
+//! The order, and why it is safe: everything is rehearsed on a copy that nobody waits for; then writers are held, and
+//! the data is copied once more, or was while nobody waited, and what changed since comes behind; it is proved and
+//! migrated; then, in the transaction that held the writers, the old database is fenced. Up to the fence every failure
+//! just lets the hold go. Between the fence and the switch writes are refused, never swallowed; recovery takes the
+//! fence back.
 
 use std::time::{Duration, Instant};
 
