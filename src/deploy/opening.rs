@@ -323,7 +323,16 @@ fn carry_over(
     let trial = trial::begin(making, carry, &origin, own, Begins::Copied, &mut |_| {})?;
     death::point("carried");
     let own = &*trial.database;
-    let broken = if carry == Carry::Copy { own.verify(live.spot(), &limit)? } else { u64::MAX };
+    let broken = match carry {
+        Carry::Copy => own.verify(live.spot(), &limit).or_else(|why| {
+            if !ahead {
+                return Err(why);
+            }
+            origin.copy_again(making, own.spot(), &why)?;
+            own.verify(live.spot(), &limit)
+        })?,
+        Carry::Empty | Carry::Shared => u64::MAX,
+    };
     let left = most.saturating_sub(begun.elapsed());
     trial.migrate(making, Run::ForGood, left).map_err(|error| {
         if limit.is_over() {

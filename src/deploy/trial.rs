@@ -61,6 +61,13 @@ impl Origin<'_> {
         }
     }
 
+    /// Copies under the hold, in the time that is left, what was copied ahead and is not the same.
+    pub fn copy_again(&self, making: &Making, to: &Spot, why: &Error) -> Result<()> {
+        self.limit.check()?;
+        making.log.note(format!("the data is copied again: {}", why.one_line()));
+        self.copy(to, &mut |_| {})
+    }
+
     /// What a migration reads of it.
     fn readable(&self, scratch: Spot, tell: &mut dyn FnMut(Progress)) -> Result<Previous> {
         if self.hold.is_some() && self.database.has_reader() {
@@ -295,14 +302,9 @@ pub fn begin(
     match carry {
         Carry::Empty => database.create()?,
         Carry::Copy | Carry::Shared => match origin.hold {
-            Some(hold) if origin.ahead => {
-                if let Err(why) = hold.catch_up(database.spot(), &origin.limit) {
-                    origin.limit.check()?;
-                    hold.check()?;
-                    making.log.note(format!("the data is copied again: {}", why.one_line()));
-                    origin.copy(database.spot(), tell)?;
-                }
-            }
+            Some(hold) if origin.ahead => hold
+                .catch_up(database.spot(), &origin.limit)
+                .or_else(|why| origin.copy_again(making, database.spot(), &why))?,
             _ => origin.copy(database.spot(), tell)?,
         },
     }

@@ -114,6 +114,13 @@ fn a_copy_that_cannot_come_behind_is_made_again_under_the_hold(engine: Engine) {
     assert_eq!(world.entries(), "one two three four");
     assert_eq!(world.by(&world.url(None), "SELECT count(*) FROM fresh").unwrap(), "0\n");
     assert_eq!(noting(&world, "app_v0"), "");
+    // Nor one that only the comparison of all rows finds out.
+    world.add_table("tag_2");
+    let said = opens(&mut world, |world| {
+        world.query("app_v2", "UPDATE entry SET text = 'not so' WHERE number = 1");
+    });
+    said.ok().says("the data is copied again: the copy ").says("=====> live: 2/");
+    assert_eq!(world.entries(), "one two three four");
 }
 
 fn whoever_keeps_a_copy_from_being_made_ahead_is_named_and_nobody_is_held(engine: Engine) {

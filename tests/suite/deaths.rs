@@ -89,8 +89,8 @@ fn no_acknowledged_write_is_lost_wherever_a_worker_dies_on_postgres() {
     the_worker_dies_everywhere(Engine::Postgres);
 }
 
-/// In the copy that nobody waits for, in the one that is carried, ahead or under the hold, held, fenced; on the way back in the middle of the one
-/// transaction, and behind it; and on the way forward.
+/// In the copy that nobody waits for, in the one that is carried, ahead or under the hold, held, fenced; on the way back in
+/// the middle of the one transaction, and behind it; and on the way forward.
 fn the_server_dies(engine: Engine) {
     let mut drama = Drama::begin(engine, 8);
     let points = [

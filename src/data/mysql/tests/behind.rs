@@ -215,6 +215,16 @@ fn a_copy_that_cannot_come_behind_is_refused() {
     drop(hold);
     app.query_drop("CREATE TABLE m (a int) ENGINE=MyISAM").unwrap();
     assert!(!database.copies_ahead().unwrap(), "its writers would wait while it is read");
+    app.query_drop("DROP TABLE m").unwrap();
+    assert!(database.copies_ahead().unwrap());
+    for circle in [
+        "CREATE TABLE egg (id int PRIMARY KEY, hen int)",
+        "CREATE TABLE hen (id int PRIMARY KEY, egg int, FOREIGN KEY (egg) REFERENCES egg (id) ON DELETE CASCADE)",
+        "ALTER TABLE egg ADD FOREIGN KEY (hen) REFERENCES hen (id) ON DELETE CASCADE",
+    ] {
+        app.query_drop(circle).unwrap();
+    }
+    assert!(!database.copies_ahead().unwrap(), "rows would go that no trigger sees");
     to.remove().unwrap();
     database.remove().unwrap();
 }

@@ -2,10 +2,11 @@
 //!
 //! From before the copy begins triggers of the original note the key of each row that changes ([`For::Copy`]). So it does
 //! not matter at which moment each table was read. Under the hold each row that was noted is taken out of the copy, and put
-//! in as the original has it, if it still has it. A table of which not all was noted (it has no primary key, its rows
-//! follow a cascade too far, it was emptied) is copied anew.
+//! in as the original has it, if it still has it. A table of which not all was noted (it has no primary key, it was
+//! emptied) is copied anew.
 //!
-//! Whatever is forgotten here is found by [`verify`](crate::data::Database::verify), which compares every row.
+//! Whatever is forgotten here is found by [`verify`](crate::data::Database::verify), which compares every row, and then all
+//! is copied again.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,12 +20,14 @@ use crate::data::way::For;
 use crate::data::{Limit, Progress};
 use crate::support::{Error, Result, death, text};
 
-/// Whether a copy can be made ahead: not where the server allows no triggers, and not of tables without transactions, whose
-/// writers would wait while they are read.
+/// Whether a copy can be made ahead: not where the server allows no triggers, nor where rows change that no trigger sees, and
+/// not of tables without transactions, whose writers would wait while they are read.
 pub(in crate::data::mysql) fn copies_ahead(from: &Mysql) -> Result<bool> {
     let mut session = from.session()?;
     let transactional = listed::base(&mut session, from.name())?.iter().all(|table| table.engine == "InnoDB");
-    Ok(transactional && fence::may_make_triggers(&mut session)?)
+    Ok(transactional
+        && fence::may_make_triggers(&mut session)?
+        && capture::notes_all(&mut session, from.name(), For::Copy)?)
 }
 
 /// Makes a copy while nobody waits, and notes what changes from before it begins.
