@@ -11,6 +11,7 @@ pub mod files;
 pub mod lock;
 pub mod program;
 pub mod text;
+pub mod threads;
 
 pub use error::{Context, Error, Exit, Result};
 

@@ -1,24 +1,30 @@
 //! Writes a tree to a directory: bytes, executable bits and symlinks, exactly the revision.
 //!
-//! The directories come first (see [`reuse`](super::reuse)), then several threads write the files, each through the
-//! descriptor of the file's directory and with `O_EXCL`: nothing that is there is followed or written over. In a
-//! directory that holds a spare, what is exactly what an earlier export wrote stays, and all else is replaced.
+//! The directories come first (see [`reuse`](super::reuse)). Then several threads take over what can be (see
+//! [`taker`](super::taker)): in a directory that holds a spare, what is exactly what an earlier export wrote stays, and all
+//! else is put away. What is left they write, in the order in which the repository has it (see [`order`](super::order)).
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 
 use super::git::Repository;
 use super::manifest::{self, Item, Manifest, Stamp, What};
-use super::objects::{LARGE, Source};
+use super::objects::Source;
+use super::order::{self, Chunk, Task};
 use super::reuse::Wanted;
 use super::submodules::Part;
+use super::taker::Taker;
 use super::times::Older;
 use super::tree::{Entry, Kind};
-use super::writer::{Done, Way, Writer};
+use super::writer::{Done, How, Way, Writer};
+use crate::support::threads::share_out;
 use crate::support::{Context, Error, Result, clock, files};
+
+/// So many entries, one after the other, a thread looks at before it takes others.
+const NEIGHBOURS: usize = 256;
 
 /// What an export will write, or wrote.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -79,33 +85,22 @@ pub fn changes(parts: &[Part], exported: &Manifest) -> usize {
     other + exported.items().filter(is_entry).count() - found
 }
 
-/// How large each entry is, asked in as many threads as there are processors.
+/// How large each entry is.
 fn sizes(source: &Source, entries: &[Entry], known: Option<&Manifest>) -> Result<Vec<u64>> {
-    const LEAST: usize = 512;
-    let ask = |entries: &[Entry]| -> Result<Vec<u64>> {
+    let chunks: Vec<_> = entries.chunks(NEIGHBOURS).collect();
+    let sizes = share_out(&chunks, || {
         let reader = source.reader();
-        let mut known = known.map(Manifest::cursor);
-        let of = |entry: &Entry| match known.as_mut().and_then(|known| known.find(&entry.path)) {
-            _ if entry.kind == Kind::Submodule => Ok(0),
-            Some(item) if item.what == What::Entry(entry.kind, entry.id) => Ok(item.stamp.size),
-            _ => reader.size(entry.id),
-        };
-        entries.iter().map(of).collect()
-    };
-    let stretch = entries.len().div_ceil(threads()).max(LEAST);
-    let (mine, others) = entries.split_at(stretch.min(entries.len()));
-    std::thread::scope(|scope| {
-        let others: Vec<_> = others.chunks(stretch).map(|some| scope.spawn(move || ask(some))).collect();
-        let mut sizes = ask(mine)?;
-        for other in others {
-            sizes.append(&mut other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
+        move |entries: &&[Entry]| {
+            let mut known = known.map(Manifest::cursor);
+            let of = |entry: &Entry| match known.as_mut().and_then(|known| known.find(&entry.path)) {
+                _ if entry.kind == Kind::Submodule => Ok(0),
+                Some(item) if item.what == What::Entry(entry.kind, entry.id) => Ok(item.stamp.size),
+                _ => reader.size(entry.id),
+            };
+            entries.iter().map(of).collect::<Result<Vec<_>>>()
         }
-        Ok(sizes)
-    })
-}
-
-fn threads() -> usize {
-    std::thread::available_parallelism().map_or(2, usize::from)
+    })?;
+    Ok(sizes.concat())
 }
 
 /// What an export may take over.
@@ -172,11 +167,8 @@ pub fn export(
         Some(spare) => wanted.bring_about(&top, spare, given.trash)?,
         None => wanted.make(&top)?,
     };
-    let mut done = Vec::new();
-    for part in parts {
-        done.append(&mut write_files(part, &top, given, stop)?);
-    }
-    let mut exported = account(done, &wanted, &top, given.older)?;
+    let brought = parts.iter().map(|part| bring(part, &top, given, stop)).collect::<Result<Vec<_>>>()?;
+    let mut exported = account(&in_order(&brought), &wanted, &top, given.older)?;
     if let Some(few) = &mut exported.few {
         few.extend(changed);
     }
@@ -184,67 +176,53 @@ pub fn export(
     Ok(exported)
 }
 
-fn write_files<'a>(
+/// Brings the files of a part to what it says; in no order.
+fn bring<'a>(
     part: &'a Part,
     top: &OwnedFd,
     given: &Given,
     stop: &(dyn Fn() -> bool + Sync),
 ) -> Result<Vec<Vec<Done<'a>>>> {
-    let chunks = chunks(part);
-    let (next, failed, blocks) = (AtomicUsize::new(0), AtomicBool::new(false), AtomicBool::new(true));
-    let owner = rustix::process::geteuid().as_raw();
-    let go_on = || match (failed.load(Ordering::Relaxed), stop()) {
-        (true, _) => Err(Error::new("another thread of the export failed")),
-        (_, true) => Err(Error::new("the export was stopped")),
-        _ => Ok(()),
-    };
     let repository = Repository::open(&part.repository)?;
     let source = repository.source();
-    let work = || -> Result<Vec<Vec<Done<'a>>>> {
-        let reader = source.reader();
-        let mut writer = Writer { reader: &reader, top, given, blocks: &blocks, owner, directory: None };
-        let mut done = Vec::new();
-        while let Some((entries, sizes)) = chunks.get(next.fetch_add(1, Ordering::Relaxed)) {
-            done.push(writer.write_all(entries, sizes, &go_on)?);
+    let go_on = || if stop() { Err(Error::new("the export was stopped")) } else { Ok(()) };
+    let (blocks, owner) = (AtomicBool::new(true), rustix::process::geteuid().as_raw());
+    let sizes = part.sizes.chunks(NEIGHBOURS);
+    let neighbours: Vec<_> = part.tree.entries.chunks(NEIGHBOURS).zip(sizes).collect();
+    let taken = share_out(&neighbours, || {
+        let mut taker =
+            Taker { reader: source.reader(), top, given, blocks: &blocks, owner, directory: None };
+        move |(entries, sizes)| taker.take(entries.iter().zip(sizes.iter().copied()), &go_on)
+    })?;
+    let mut left: Vec<&Task> = taken.iter().flat_map(|taken| &taken.left).collect();
+    let chunks = order::chunks(&mut left, |place| source.packs().is_whole(place));
+    let mut done = share_out(&chunks, || {
+        let mut writer = Writer::new(source.reader(), top);
+        move |chunk: &Chunk| match chunk {
+            Chunk::Streamed(task) => writer.write(&[task], How::Streamed, &go_on),
+            Chunk::Read(tasks) => writer.write(tasks, How::Whole, &go_on),
         }
-        Ok(done)
-    };
-    let watched = || work().inspect_err(|_| failed.store(true, Ordering::Relaxed));
-    let threads = threads().min(chunks.len()).max(1);
-    let results: Vec<Result<Vec<Vec<Done<'a>>>>> = std::thread::scope(|scope| {
-        let others: Vec<_> = (1..threads).map(|_| scope.spawn(watched)).collect();
-        let mine = watched();
-        let died = |_| Err(Error::new("a thread of the export died"));
-        std::iter::once(mine).chain(others.into_iter().map(|one| one.join().unwrap_or_else(died))).collect()
-    });
-    let mut done: Vec<Vec<Done>> =
-        results.into_iter().collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
-    // In the order of paths, as they were before they were shared out.
-    done.sort_by(|a, b| a.first().map(|done| &done.entry.path).cmp(&b.first().map(|done| &done.entry.path)));
+    })?;
+    done.extend(taken.into_iter().map(|taken| taken.done));
     Ok(done)
 }
 
-/// What one thread writes at a time: neighbours, whose directory it opens once, or one large file. Those come first, since
-/// nobody could help with the last one.
-fn chunks(part: &Part) -> Vec<(&[Entry], &[u64])> {
-    const MOST: usize = 128;
-    let (mut large, mut chunks) = (Vec::new(), Vec::new());
-    let (mut entries, mut sizes) = (part.tree.entries.as_slice(), part.sizes.as_slice());
-    while let Some(first) = sizes.first() {
-        let list = if *first > LARGE as u64 { &mut large } else { &mut chunks };
-        let count = sizes.iter().take(MOST).take_while(|size| **size <= LARGE as u64).count().max(1);
-        list.push((&entries[..count], &sizes[..count]));
-        (entries, sizes) = (&entries[count..], &sizes[count..]);
+/// What was done for each part, in the order of its paths: in that order its entries lie in memory.
+fn in_order<'d, 'a>(parts: &'d [Vec<Vec<Done<'a>>>]) -> Vec<&'d Done<'a>> {
+    let mut all = Vec::with_capacity(parts.iter().flatten().map(Vec::len).sum());
+    for part in parts {
+        let begin = all.len();
+        all.extend(part.iter().flatten());
+        all[begin..].sort_unstable_by_key(|done: &&Done| std::ptr::from_ref(done.entry));
     }
-    large.append(&mut chunks);
-    large
+    all
 }
 
 /// Writes down what is there now.
-fn account(done: Vec<Vec<Done>>, wanted: &Wanted, top: &OwnedFd, older: Option<&Older>) -> Result<Exported> {
+fn account(done: &[&Done], wanted: &Wanted, top: &OwnedFd, older: Option<&Older>) -> Result<Exported> {
     let mut exported = Exported { few: Some(Vec::new()), ..Exported::default() };
     let manifest = &mut exported.manifest;
-    manifest.reserve(done.iter().map(Vec::len).sum::<usize>() + wanted.directories.len() + 1);
+    manifest.reserve(done.len() + wanted.directories.len() + 1);
     let cannot = || "cannot look at what was exported";
     let mut directories = std::iter::once(&b""[..]).chain(wanted.directories.iter().copied()).peekable();
     let add = |manifest: &mut Manifest, path: &[u8]| {
@@ -252,7 +230,7 @@ fn account(done: Vec<Vec<Done>>, wanted: &Wanted, top: &OwnedFd, older: Option<&
         let about = rustix::fs::statat(top, name, AtFlags::SYMLINK_NOFOLLOW).context(cannot)?;
         manifest.add(Item { path, what: What::Directory, stamp: Stamp::of(&about) })
     };
-    for done in done.into_iter().flatten() {
+    for done in done {
         // Both are in order: so is what they are put into.
         while let Some(directory) = directories.next_if(|directory| **directory < *done.entry.path) {
             add(manifest, directory)?;
@@ -357,32 +335,5 @@ mod tests {
         let tree = super::super::Tree { entries: entries.map(entry).to_vec(), ..Default::default() };
         // All but `same` and the submodule, whose files have a part of their own, and two that are gone.
         assert_eq!(changes(&[Part::new("none".into(), tree)], &exported), 7);
-    }
-
-    #[test]
-    fn every_file_is_written_by_one_thread_and_large_ones_come_first_and_alone() {
-        let large = LARGE as u64 + 1;
-        let mut sizes = vec![LARGE as u64; 300];
-        for at in [0, 5, 6, 299] {
-            sizes[at] = large;
-        }
-        let entry = |number: usize| Entry {
-            path: format!("{number:03}").into_bytes(),
-            kind: Kind::File { executable: false },
-            id: super::super::tree::ObjectId::ZERO_SHA1,
-        };
-        let tree = super::super::Tree { entries: (0..300).map(entry).collect(), ..Default::default() };
-        let part = Part { sizes, ..Part::new("none".into(), tree) };
-        let found = chunks(&part);
-        assert!(found[..4].iter().all(|(_, sizes)| *sizes == [large]));
-        assert!(found[4..].iter().all(|(entries, sizes)| {
-            entries.len() == sizes.len() && sizes.len() <= 128 && !sizes.contains(&large)
-        }));
-        let mut paths: Vec<&[u8]> =
-            found.iter().flat_map(|(entries, _)| *entries).map(|entry| entry.path.as_slice()).collect();
-        paths.sort_unstable();
-        assert!(
-            paths.iter().eq(&part.tree.entries.iter().map(|entry| entry.path.as_slice()).collect::<Vec<_>>())
-        );
     }
 }

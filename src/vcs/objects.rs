@@ -1,6 +1,6 @@
 //! Reads the objects of a git repository: trees, and the bytes of files.
 //!
-//! Most of the work of an export is to inflate. Packs are read by [`packs`](super::packs), which all threads share, and what is
+//! Most of the work of an export is to inflate. Packs are read by [`packs`](super::packs), and what is
 //! loose, or came later, by gix-odb: both are faster than libgit2 (docs/benchmarks.md).
 
 use std::cell::RefCell;
@@ -13,7 +13,7 @@ use gix_object::{Data, Exists, Find, TreeRefIter};
 use gix_odb::store::init::Options;
 use gix_odb::{HandleArc, Header, Store};
 
-use super::packs::{Buffers, Found, Packs, Unpacker};
+use super::packs::{Buffers, Found, Packs, Place, Unpacker};
 use super::tree::{Entry, Kind, ObjectId, Tree, join};
 use crate::support::{Context, Error, Result, text};
 
@@ -27,14 +27,14 @@ const MOST_NAMES: usize = 256 << 20;
 const RECENT: usize = 16;
 
 /// So much of an object each reader reads in memory of its own.
-const OWN: usize = 512 << 10;
+pub(super) const OWN: usize = 512 << 10;
 
 /// What is larger than that is read by one reader at a time, in memory that all of them share; a file that is larger than
 /// this is streamed, and not read into memory at all.
 pub(super) const LARGE: usize = 4 << 20;
 
 /// So is a file that is a delta of something larger than this.
-const LARGEST_BASE: usize = 16 << 20;
+const LARGEST_BASE: usize = 10 << 20;
 
 /// The objects of a repository, for as many readers as one likes.
 pub struct Source {
@@ -75,9 +75,12 @@ impl Source {
         })
     }
 
+    pub(super) fn packs(&self) -> &Packs {
+        self.packs.get_or_init(|| Packs::open(&self.directories, &self.here))
+    }
+
     /// A reader, for one thread.
     pub fn reader(&self) -> Reader<'_> {
-        let packs = self.packs.get_or_init(|| Packs::open(&self.directories, &self.here));
         let mut handles: Vec<_> = self.stores.iter().map(|store| store.to_cache_arc()).collect();
         if let Some((_, quarantine)) = handles.split_last_mut() {
             // All that comes is there: it need not be looked for again for each object that is not.
@@ -86,7 +89,7 @@ impl Source {
             }
         }
         Reader {
-            unpacker: RefCell::new(packs.unpacker()),
+            unpacker: RefCell::new(self.packs().unpacker()),
             handles,
             buffers: RefCell::new(Buffers::new(OWN, OWN)),
             source: self,
@@ -106,7 +109,7 @@ pub struct Reader<'a> {
 impl Reader<'_> {
     /// Lets `act` see an object of a kind.
     fn find<T>(&self, id: ObjectId, kind: gix_object::Kind, mut act: impl FnMut(&[u8]) -> T) -> Result<T> {
-        if let Some(done) = self.find_here(id, kind, false, &mut act)? {
+        if let Some(done) = self.find_here(id, self.place(id), kind, false, &mut act)? {
             return Ok(done);
         }
         let mut memory = Vec::new();
@@ -119,26 +122,37 @@ impl Reader<'_> {
     fn find_here<T>(
         &self,
         id: ObjectId,
+        place: Option<Place>,
         kind: gix_object::Kind,
         large: bool,
         mut act: impl FnMut(&[u8]) -> T,
     ) -> Result<Option<T>> {
-        if !large && let Some(done) = self.find_in(&mut self.buffers.borrow_mut(), id, kind, &mut act)? {
+        if !large
+            && let Some(done) = self.find_in(&mut self.buffers.borrow_mut(), id, place, kind, &mut act)?
+        {
             return Ok(Some(done));
         }
         // Whoever died with it in hand left nothing that the next one looks at.
         let mut shared = self.source.alone.lock().unwrap_or_else(PoisonError::into_inner);
-        self.find_in(shared.get_or_insert_with(|| Buffers::new(LARGEST_BASE, LARGE)), id, kind, act)
+        self.find_in(
+            shared.get_or_insert_with(|| Buffers::new(LARGEST_BASE, LARGEST_BASE)),
+            id,
+            place,
+            kind,
+            act,
+        )
     }
 
     fn find_in<T>(
         &self,
         buffers: &mut Buffers,
         id: ObjectId,
+        place: Option<Place>,
         kind: gix_object::Kind,
         mut act: impl FnMut(&[u8]) -> T,
     ) -> Result<Option<T>> {
-        let done = match self.unpacker.borrow_mut().read(&named(id)?, buffers).context(|| cannot_read(id))? {
+        let mut read = |place| self.unpacker.borrow_mut().read(place, buffers).context(|| cannot_read(id));
+        let done = match place.map_or(Ok(Found::Elsewhere), &mut read)? {
             Found::Large => return Ok(None),
             Found::Here(found) => of_kind(id, kind, found).map(|()| act(buffers.object())),
             Found::Elsewhere => {
@@ -161,16 +175,27 @@ impl Reader<'_> {
 
     /// Lets `act` see a file of `size` bytes, which are not copied. `None` where so much memory is needed for it that it is
     /// [streamed](Self::stream).
-    pub fn with<T>(&self, id: ObjectId, size: u64, act: impl FnMut(&[u8]) -> T) -> Result<Option<T>> {
+    pub(super) fn with<T>(
+        &self,
+        id: ObjectId,
+        place: Option<Place>,
+        size: u64,
+        act: impl FnMut(&[u8]) -> T,
+    ) -> Result<Option<T>> {
         if size > LARGE as u64 {
             return Ok(None);
         }
-        self.find_here(id, gix_object::Kind::Blob, size > OWN as u64, act)
+        self.find_here(id, place, gix_object::Kind::Blob, size > OWN as u64, act)
     }
 
     /// The bytes of a file.
     pub fn read(&self, id: ObjectId) -> Result<Vec<u8>> {
         self.find(id, gix_object::Kind::Blob, <[u8]>::to_vec)
+    }
+
+    /// Where an object lies among others; `None` where it is in no pack.
+    pub(super) fn place(&self, id: ObjectId) -> Option<Place> {
+        named(id).ok().and_then(|name| self.unpacker.borrow_mut().find(&name))
     }
 
     /// The size of a file in bytes, without reading it.
@@ -365,7 +390,10 @@ mod tests {
                 let blob = git.find_blob(*id).unwrap();
                 let size = reader.size(*id).unwrap();
                 assert_eq!(size, blob.size() as u64);
-                assert_eq!(reader.with(*id, size, |bytes| bytes == blob.content()).unwrap(), Some(true));
+                assert_eq!(
+                    reader.with(*id, reader.place(*id), size, |bytes| bytes == blob.content()).unwrap(),
+                    Some(true)
+                );
             }
         };
         std::thread::scope(|scope| {
@@ -420,7 +448,7 @@ mod tests {
         let (reader, (id, length)) = (source.reader(), small);
         assert_eq!(reader.size(id).unwrap(), length as u64);
         assert_eq!(
-            reader.with(id, length as u64, <[u8]>::len).unwrap(),
+            reader.with(id, reader.place(id), length as u64, <[u8]>::len).unwrap(),
             None,
             "it would take too much memory"
         );

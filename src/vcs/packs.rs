@@ -8,7 +8,6 @@ use std::collections::HashMap;
 use std::io::Write;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use gix_hash::oid;
 use gix_object::Kind;
@@ -22,11 +21,11 @@ use gix_zlib::{Decompress, Inflate};
 use super::delta;
 use crate::support::{Context, Error, Result, files};
 
-/// So many bytes of what others are deltas of are kept, twice.
-const GENERATION: usize = 2 << 20;
+/// So many bytes of what others are deltas of each reader keeps, twice.
+const GENERATION: usize = 512 << 10;
 
 /// What is larger is not kept.
-const LARGEST_KEPT: usize = 512 << 10;
+const LARGEST_KEPT: usize = 256 << 10;
 
 /// So much of a large object is inflated before it is written.
 const PIECE: usize = 128 << 10;
@@ -37,8 +36,6 @@ const LONGEST_CHAIN: usize = 1 << 13;
 /// The packs of a repository, for as many readers as one likes.
 pub(super) struct Packs {
     all: Vec<Bundle>,
-    /// Of all readers: what one made, the others need not make again.
-    kept: Mutex<Kept>,
 }
 
 impl Packs {
@@ -56,26 +53,43 @@ impl Packs {
         });
         let indexes = packs.filter(|path| path.extension().is_some_and(|end| end == "idx"));
         let all = indexes.filter_map(|path| Bundle::at(path, gix_hash::Kind::Sha1).ok()).collect();
-        Packs { all, kept: Mutex::default() }
+        Packs { all }
     }
 
-    fn kept(&self) -> MutexGuard<'_, Kept> {
-        // Whoever died with it in hand left it whole, or without what was being put in.
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Whether what lies there is no delta.
+    pub(super) fn is_whole(&self, place: Place) -> bool {
+        self.all[place.pack].pack.entry(place.at).is_ok_and(|entry| !entry.header.is_delta())
     }
 
     /// A reader, for one thread.
     pub(super) fn unpacker(&self) -> Unpacker<'_> {
-        Unpacker { packs: self, last: 0, inflate: Inflate::default(), chain: Vec::new() }
+        Unpacker {
+            packs: self,
+            last: 0,
+            inflate: Inflate::default(),
+            chain: Vec::new(),
+            kept: Kept::default(),
+        }
     }
 }
 
-/// Where an object lies.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-struct Place {
+/// Where an object lies. Git puts what is a delta of an object right behind it, with what is a delta of that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Place {
     /// The number of its pack.
     pack: usize,
     at: Offset,
+}
+
+#[cfg(test)]
+impl Place {
+    pub(super) fn new(pack: usize, at: Offset) -> Place {
+        Place { pack, at }
+    }
+
+    pub(super) fn at(self) -> Offset {
+        self.at
+    }
 }
 
 /// Reads objects out of packs, one after the other.
@@ -86,6 +100,7 @@ pub(super) struct Unpacker<'a> {
     inflate: Inflate,
     /// The deltas on the way to an object, its own first.
     chain: Vec<Entry>,
+    kept: Kept,
 }
 
 /// What became of an object that was looked for.
@@ -148,15 +163,14 @@ impl Buffers {
 }
 
 impl Unpacker<'_> {
-    /// Reads an object.
-    pub(super) fn read(&mut self, id: &oid, buffers: &mut Buffers) -> Result<Found> {
-        let Some(place) = self.find(id) else { return Ok(Found::Elsewhere) };
+    /// Reads the object at a place.
+    pub(super) fn read(&mut self, place: Place, buffers: &mut Buffers) -> Result<Found> {
         let found = self.descend(place, buffers)?;
         let Found::Here(kind) = found else { return Ok(found) };
         while let Some(entry) = self.chain.pop() {
             self.inflate(place.pack, &entry, &mut buffers.delta)?;
             buffers.apply().map_err(damaged)?;
-            self.packs.kept().put(Place { at: entry.pack_offset(), ..place }, kind, buffers.object());
+            self.kept.put(Place { at: entry.pack_offset(), ..place }, kind, buffers.object());
         }
         Ok(found)
     }
@@ -209,7 +223,8 @@ impl Unpacker<'_> {
         Ok(Some((found.kind, found.object_size)))
     }
 
-    fn find(&mut self, id: &oid) -> Option<Place> {
+    /// Where an object lies; `None` where it is in no pack that is known here.
+    pub(super) fn find(&mut self, id: &oid) -> Option<Place> {
         let count = self.packs.all.len();
         for pack in (self.last..count).chain(0..self.last.min(count)) {
             let index = &self.packs.all[pack].index;
@@ -229,7 +244,7 @@ impl Unpacker<'_> {
         let Bundle { pack, index } = &self.packs.all[number];
         self.chain.clear();
         while self.chain.len() < LONGEST_CHAIN {
-            if let Some(kind) = self.packs.kept().get(Place { pack: number, at }, base) {
+            if let Some(kind) = self.kept.get(Place { pack: number, at }, base) {
                 return Ok(Found::Here(kind));
             }
             let entry = pack.entry(at).map_err(damaged)?;
@@ -246,7 +261,7 @@ impl Unpacker<'_> {
                     self.inflate(number, &entry, base)?;
                     // Most objects are nobody's base: only what was one is kept.
                     if !self.chain.is_empty() {
-                        self.packs.kept().put(Place { pack: number, at }, kind, base);
+                        self.kept.put(Place { pack: number, at }, kind, base);
                     }
                     return Ok(Found::Here(kind));
                 }
@@ -262,7 +277,8 @@ impl Unpacker<'_> {
 /// What was read lately, and may be what others are deltas of.
 ///
 /// Two blocks of memory, and not a piece for each object: the memory of a thread may grow by a system call for each
-/// piece, for which all threads wait.
+/// piece, for which all threads wait. Each reader has its own, since whoever reads much does it in the order in which
+/// objects lie (see [`order`](super::order)): one for all would be locked for each object.
 #[derive(Default)]
 struct Kept {
     young: Generation,
@@ -375,6 +391,10 @@ mod tests {
         Packs::open(&[place.path().join("objects")], place.path())
     }
 
+    fn read(unpacker: &mut Unpacker, id: &oid, buffers: &mut Buffers) -> Result<Found> {
+        unpacker.find(id).map_or(Ok(Found::Elsewhere), |place| unpacker.read(place, buffers))
+    }
+
     #[test]
     fn an_object_is_read_whatever_way_its_delta_names_its_base() {
         for by_offset in [true, false] {
@@ -385,7 +405,7 @@ mod tests {
             for id in ids.iter().chain(ids.iter().rev()) {
                 let blob = git.find_blob(git2::Oid::from_bytes(id.as_bytes()).unwrap()).unwrap();
                 assert_eq!(unpacker.header(id).unwrap(), Some((Kind::Blob, blob.size() as u64)));
-                assert_eq!(unpacker.read(id, &mut buffers).unwrap(), Found::Here(Kind::Blob));
+                assert_eq!(read(&mut unpacker, id, &mut buffers).unwrap(), Found::Here(Kind::Blob));
                 assert_eq!(buffers.object(), blob.content());
                 let at = unpacker.find(id).unwrap().at;
                 match packs.all[0].pack.entry(at).unwrap().header {
@@ -401,14 +421,14 @@ mod tests {
             let whole = ids.iter().filter(|id| {
                 let mut streamed = Vec::new();
                 let is_whole = unpacker.stream(id, &mut streamed).unwrap() == Some(Kind::Blob);
-                unpacker.read(id, &mut buffers).unwrap();
+                read(&mut unpacker, id, &mut buffers).unwrap();
                 assert!(streamed == if is_whole { buffers.object() } else { b"" });
                 is_whole
             });
             assert_eq!(whole.count(), 1, "what all the others are deltas of");
             let nobody = ObjectId::from_bytes_or_panic(&[7; 20]);
             assert_eq!(unpacker.stream(&nobody, &mut Vec::new()).unwrap(), None);
-            assert_eq!(unpacker.read(&nobody, &mut buffers).unwrap(), Found::Elsewhere);
+            assert_eq!(read(&mut unpacker, &nobody, &mut buffers).unwrap(), Found::Elsewhere);
             assert_eq!(unpacker.header(&nobody).unwrap(), None);
         }
     }
@@ -453,7 +473,7 @@ mod tests {
         let right: Vec<Vec<u8>> = ids
             .iter()
             .map(|id| {
-                packs.unpacker().read(id, &mut buffers).unwrap();
+                read(&mut packs.unpacker(), id, &mut buffers).unwrap();
                 buffers.object().to_vec()
             })
             .collect();
@@ -465,7 +485,7 @@ mod tests {
             let packs = open(&place);
             let mut unpacker = packs.unpacker();
             for (id, right) in ids.iter().zip(&right) {
-                match unpacker.read(id, &mut buffers) {
+                match read(&mut unpacker, id, &mut buffers) {
                     Ok(Found::Here(Kind::Blob)) => assert!(buffers.object() == right.as_slice(), "byte {at}"),
                     Ok(_) => {}
                     Err(_) => errors += 1,

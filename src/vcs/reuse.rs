@@ -18,7 +18,11 @@ use rustix::io::Errno;
 use super::manifest::{Manifest, Stamp, What};
 use super::submodules::Part;
 use super::tree::{Kind, join};
+use crate::support::threads::share_out;
 use crate::support::{Context, Error, Result, files, text};
+
+/// How a path in a release is followed: not out of it, and through no link.
+pub(super) const INSIDE: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS);
 
 /// Opens a directory of a release, where no link leads there.
 pub(super) fn open_directory(top: &OwnedFd, path: &[u8]) -> Result<OwnedFd> {
@@ -28,8 +32,7 @@ pub(super) fn open_directory(top: &OwnedFd, path: &[u8]) -> Result<OwnedFd> {
 fn open(top: &OwnedFd, path: &[u8]) -> rustix::io::Result<OwnedFd> {
     let path = OsStr::from_bytes(if path.is_empty() { b"." } else { path });
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let inside = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-    rustix::fs::openat2(top, path, flags, Mode::empty(), inside)
+    rustix::fs::openat2(top, path, flags, Mode::empty(), INSIDE)
 }
 
 /// Takes away what is at `name`, if anything is: a directory goes to the trash with all that is in it.
@@ -119,7 +122,7 @@ impl<'a> Wanted<'a> {
         }
         let directories: Vec<&[u8]> =
             std::iter::once(&b""[..]).chain(self.directories.iter().copied()).collect();
-        let as_exported = as_exported(top, &directories, spare);
+        let as_exported = as_exported(top, &directories, spare)?;
         let (mut changed, mut replaced) = (Vec::new(), false);
         for (directory, as_exported) in directories.into_iter().zip(as_exported) {
             // Below one that is replaced nothing is as it was.
@@ -186,28 +189,20 @@ impl<'a> Wanted<'a> {
     }
 }
 
-/// Which directories look as they did when they were exported; where they are many, two threads look at half of them each.
-fn as_exported(top: &OwnedFd, directories: &[&[u8]], spare: &Manifest) -> Vec<bool> {
-    const MANY: usize = 512;
-    let look = |directories: &[&[u8]]| -> Vec<bool> {
+/// Which directories look as they did when they were exported.
+fn as_exported(top: &OwnedFd, directories: &[&[u8]], spare: &Manifest) -> Result<Vec<bool>> {
+    const NEIGHBOURS: usize = 256;
+    let look = |directories: &&[&[u8]]| {
         let mut known = spare.cursor();
         let is_same = |path: &&[u8]| {
             let item = known.find(path).filter(|item| item.what == What::Directory);
             let stamp = || Some(Stamp::of(&rustix::fs::fstat(open(top, path).ok()?).ok()?));
             item.is_some_and(|item| stamp() == Some(item.stamp))
         };
-        directories.iter().map(is_same).collect()
+        Ok(directories.iter().map(is_same).collect::<Vec<_>>())
     };
-    if directories.len() < MANY {
-        return look(directories);
-    }
-    let (one, other) = directories.split_at(directories.len() / 2);
-    std::thread::scope(|threads| {
-        let other = threads.spawn(|| look(other));
-        let mut all = look(one);
-        all.append(&mut other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
-        all
-    })
+    let chunks: Vec<_> = directories.chunks(NEIGHBOURS).collect();
+    Ok(share_out(&chunks, || look)?.concat())
 }
 
 /// Whether a path comes next in a list, once those before it are left behind.
@@ -230,7 +225,8 @@ fn has_rules(directory: &OwnedFd) -> bool {
     }
 }
 
-fn split(path: &[u8]) -> (&[u8], &[u8]) {
+/// A path's directory, and its name there.
+pub(super) fn split(path: &[u8]) -> (&[u8], &[u8]) {
     match path.iter().rposition(|b| *b == b'/') {
         Some(at) => (&path[..at], &path[at + 1..]),
         None => (b"", path),

@@ -63,6 +63,22 @@ pub(super) enum Time {
     Later(i64),
 }
 
+impl Time {
+    /// Whether the content is new.
+    pub(super) fn is_new(self) -> bool {
+        !matches!(self, Time::Kept(_))
+    }
+
+    /// What is set as its time; `None` is the present.
+    pub(super) fn moment(self) -> Option<Moment> {
+        match self {
+            Time::Kept(moment) => Some(moment),
+            Time::Later(second) => Some((second, 0)),
+            Time::Now => None,
+        }
+    }
+}
+
 /// Which time a file gets; `before` is what the older release had at its path.
 pub(super) fn time_of(entry: &Entry, older: Option<&Older>, before: Option<&Item>) -> Time {
     let same = |item: &&Item| matches!(item.what, What::Entry(Kind::File { .. }, id) if id == entry.id);
