@@ -1,5 +1,6 @@
 //! Writes the tree of a release: into the spare where there is one, else into a new directory.
 
+use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -46,7 +47,7 @@ impl Exporting<'_> {
         };
         let manifest = app.manifest(&self.id.name);
         self.guard.write_manifest(&self.id.name, |file| exported.manifest.write(file))?;
-        outlast(&exported.manifest, &manifest)?;
+        outlast(&exported.manifest, &manifest, &app.trash())?;
         let files = &self.look.plan.files;
         let noun = plural(usize::try_from(files.total).unwrap_or(0), "file", "files");
         let text = format!("{} {noun}, {} changed", grouped(files.total), grouped(files.changed));
@@ -109,16 +110,18 @@ pub fn older(app: &App, look: &Look, scene: &Scene, live: Option<&Record>) -> Op
     Older::open(&app.release(&live.id), manifest, newest.unwrap_or(i64::MIN), sharing)
 }
 
-/// Waits until what is changed from now on gets a later time than all that the manifest knows: some milliseconds, as
-/// kernels count them. Before that, a change could not be told from the export.
-fn outlast(manifest: &Manifest, probe: &Path) -> Result<()> {
+/// Waits until what is changed from now on gets a later time than all that the manifest knows. Before that, a change could
+/// not be told from the export. `beside` is a directory of the same filesystem.
+fn outlast(manifest: &Manifest, path: &Path, beside: &Path) -> Result<()> {
     const LONGEST: Duration = Duration::from_secs(3);
     let Some(last) = manifest.last_change() else { return Ok(()) };
+    let cannot = || format!("cannot look at the time in {}", beside.display());
+    let directory = File::open(beside).context(cannot)?;
     let begun = Instant::now();
-    while clock::of_files() <= last {
+    while clock::of_changes(&directory).context(cannot)? <= last {
         if begun.elapsed() > LONGEST {
-            // A clock that was set back, or a filesystem that counts in seconds: nothing is ever taken from this tree.
-            return files::remove_file(probe);
+            // A clock that was set back: nothing is ever taken from this tree.
+            return files::remove_file(path);
         }
         std::thread::sleep(Duration::from_millis(1));
     }

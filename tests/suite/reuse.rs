@@ -394,6 +394,24 @@ fn blocks_are_shared_with_the_live_release_where_the_filesystem_can_do_that() {
 }
 
 #[test]
+fn what_changes_in_the_second_of_an_export_is_seen_where_the_filesystem_counts_in_seconds() {
+    // So small that there is no room for more than the seconds of a time.
+    let mounted = Mounted::new(&["mkfs.ext4", "-q", "-I", "128"]);
+    let world = &mounted.world;
+    world.receiver(&["config", "app", "keep.releases", "1"]).ok();
+    // Who finds what the export wrote changes it at once, and sets its time back.
+    let build = "grep -qx a a.txt && touch -r a.txt before && echo A > a.txt && touch -r before a.txt";
+    world.file("receiver.toml", &format!("{PLAIN}[stages.build]\nrun = \"{build}\"\n")).file("a.txt", "a\n");
+    for number in 0..6 {
+        world.publish(&number.to_string());
+        assert_eq!(world.live_file("a.txt"), "A\n");
+    }
+    let about = std::fs::metadata(world.release().join("a.txt")).unwrap();
+    assert_eq!((about.mtime_nsec(), about.ctime_nsec()), (0, 0), "this filesystem counts more finely");
+    assert!(world.spare().is_some());
+}
+
+#[test]
 fn names_are_shared_only_where_the_server_says_so_and_nothing_runs() {
     let world = World::with_app();
     world.server_config("[export]\nlink = \"hard\"\n[keep]\nreleases = 2\n");
