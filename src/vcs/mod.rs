@@ -8,6 +8,7 @@ mod delta;
 pub mod export;
 pub mod git;
 pub mod hg;
+mod kept;
 pub mod links;
 pub mod manifest;
 pub mod objects;
