@@ -13,6 +13,7 @@ use crate::app::guard::Guard;
 use crate::app::record::Record;
 use crate::app::settings::Link;
 use crate::app::{App, ReleaseId};
+use crate::support::syncer::Syncer;
 use crate::support::text::{grouped, plural};
 use crate::support::{Context, Result, clock, death, files};
 use crate::vcs::export::{self, Exported, Given};
@@ -27,6 +28,8 @@ pub struct Exporting<'a> {
     pub log: &'a JobLog,
     /// When to end early.
     pub stopper: &'a Stopper<'a>,
+    /// Is told of what is written.
+    pub syncer: &'a Syncer,
     /// The revision.
     pub look: &'a Look,
     /// The release.
@@ -91,7 +94,7 @@ impl Exporting<'_> {
             self.stopper.check().is_err()
         };
         let trash = self.guard.app().trash();
-        let given = Given { spare, older: self.older, trash: &trash };
+        let given = Given { spare, older: self.older, trash: &trash, syncer: self.syncer };
         export::export(&self.look.parts, place, &given, &stop)
             .map_err(|error| self.stopper.check().err().unwrap_or(error))
     }

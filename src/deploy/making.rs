@@ -27,6 +27,7 @@ use crate::data::Access;
 use crate::schema::{Answer, Detector};
 use crate::serve::hold::Hold;
 use crate::serve::start::Purpose;
+use crate::support::syncer::Syncer;
 use crate::support::{Context, Error, Result, clock, death, files};
 use crate::vcs::Repository;
 use crate::vcs::export::Exported;
@@ -56,6 +57,7 @@ pub struct Making<'a> {
     max_pause: Duration,
     older: Option<Older>,
     exported: Option<Exported>,
+    syncer: Syncer,
 }
 
 /// An attempt to deploy what a job asks for.
@@ -124,6 +126,7 @@ impl<'a> Making<'a> {
         let max_pause =
             job.options.max_pause_ms.map_or(look.settings.database.max_pause, Duration::from_millis);
         let directory = app.release(&id);
+        let syncer = Syncer::open(&app.version(id.version))?;
         let older = exporting::older(&app, look, scene, previous.as_ref());
         Ok(Making {
             guard,
@@ -140,6 +143,7 @@ impl<'a> Making<'a> {
             max_pause,
             older,
             exported: None,
+            syncer,
         })
     }
 
@@ -224,6 +228,7 @@ impl<'a> Making<'a> {
             guard: self.guard,
             log: &self.log,
             stopper: self.stopper,
+            syncer: &self.syncer,
             look: self.look,
             id: &self.record.id,
             older: self.older.as_ref(),
@@ -402,13 +407,20 @@ impl<'a> Making<'a> {
     /// rest: one wait less.
     pub fn seal(&mut self) -> Result<()> {
         let seal = self.guard.prepare_seal(&mut self.record)?;
-        match &self.exported {
+        let begun = Instant::now();
+        let manifest = self.app().manifest(&self.record.id.name);
+        let synced = match &self.exported {
             Some(exported) if self.is_only_exported() => {
-                let manifest = self.app().manifest(&self.record.id.name);
-                exported.sync(&self.directory, &[&manifest, seal.lies_at()])?;
+                exported.sync(&self.directory, &[&manifest, seal.lies_at()], &self.syncer)
             }
-            _ => files::sync_filesystem(&self.directory)?,
+            _ => self.syncer.sync(),
+        };
+        if let Err(error) = synced {
+            // The kernel says so once: of this tree nothing may ever be taken, and without a manifest nothing is.
+            files::remove_file(&manifest)?;
+            return Err(error);
         }
+        log::debug!("the release is on disk: synced in {:.6} s", begun.elapsed().as_secs_f64());
         death::point("synced");
         seal.put()?;
         death::point("sealed");

@@ -10,6 +10,7 @@ pub mod error;
 pub mod files;
 pub mod lock;
 pub mod program;
+pub mod syncer;
 pub mod text;
 pub mod threads;
 

@@ -20,6 +20,7 @@ use super::taker::Taker;
 use super::times::Older;
 use super::tree::{Entry, Kind};
 use super::writer::{Done, How, Way, Writer};
+use crate::support::syncer::Syncer;
 use crate::support::threads::share_out;
 use crate::support::{Context, Error, Result, clock, files};
 
@@ -111,6 +112,8 @@ pub struct Given<'a> {
     pub older: Option<&'a Older>,
     /// Where directories go that are in the way; on the same filesystem.
     pub trash: &'a Path,
+    /// Is told of what is written.
+    pub syncer: &'a Syncer,
 }
 
 /// What an export did.
@@ -134,8 +137,9 @@ const FEW: usize = 12;
 impl Exported {
     /// Forces what was exported to disk, with the files beside it that are there. Only right where nothing else was
     /// written to the release.
-    pub fn sync(&self, destination: &Path, beside: &[&Path]) -> Result<()> {
-        let Some(few) = &self.few else { return files::sync_filesystem(destination) };
+    pub fn sync(&self, destination: &Path, beside: &[&Path], syncer: &Syncer) -> Result<()> {
+        let Some(few) = &self.few else { return syncer.sync() };
+        syncer.settle()?;
         beside.iter().filter(|path| files::exists(path)).try_for_each(|path| files::sync_file(path))?;
         files::sync_some(destination, few)
     }
@@ -197,7 +201,7 @@ fn bring<'a>(
     let mut left: Vec<&Task> = taken.iter().flat_map(|taken| &taken.left).collect();
     let chunks = order::chunks(&mut left, |place| source.packs().is_whole(place));
     let mut done = share_out(&chunks, || {
-        let mut writer = Writer::new(source.reader(), top);
+        let mut writer = Writer::new(source.reader(), top, given.syncer);
         move |chunk: &Chunk| match chunk {
             Chunk::Streamed(task) => writer.write(&[task], How::Streamed, &go_on),
             Chunk::Read(tasks) => writer.write(tasks, How::Whole, &go_on),

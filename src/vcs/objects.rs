@@ -5,7 +5,6 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -15,6 +14,7 @@ use gix_odb::{HandleArc, Header, Store};
 
 use super::packs::{Buffers, Found, Packs, Place, Unpacker};
 use super::tree::{Entry, Kind, ObjectId, Tree, join};
+use crate::support::syncer::Noted;
 use crate::support::{Context, Error, Result, text};
 
 /// No tree has more entries than this: a few kilobytes of pushed trees can stand for billions.
@@ -213,17 +213,17 @@ impl Reader<'_> {
         Err(not_there(id))
     }
 
-    /// Writes a file of `size` bytes to `file`, which is empty, without having all of it in memory.
-    pub fn stream(&self, id: ObjectId, size: u64, file: &File) -> Result<()> {
+    /// Writes a file of `size` bytes to one that is empty, without having all of it in memory.
+    pub fn stream(&self, id: ObjectId, size: u64, into: &mut Noted) -> Result<()> {
         let cannot = || cannot_read(id);
-        let streamed = self.unpacker.borrow_mut().stream(&named(id)?, &mut &*file);
+        let streamed = self.unpacker.borrow_mut().stream(&named(id)?, into);
         let streamed = streamed.context(|| format!("cannot unpack the object {id}"))?;
         if let Some(kind) = streamed {
             return of_kind(id, gix_object::Kind::Blob, kind);
         }
         // Of what is a delta, or loose, git itself can do that.
         let environment = ["PATH", "HOME"].map(|name| (name, std::env::var_os(name).unwrap_or_default()));
-        let output = file.try_clone().context(cannot)?;
+        let output = into.file.try_clone().context(cannot)?;
         // Only the blob's id, which is hexadecimal, reaches it.
         duct::cmd!("git", "-c", "core.bigFileThreshold=1m", "cat-file", "blob", id.to_string())
             .dir(&self.source.repository)
@@ -234,7 +234,7 @@ impl Reader<'_> {
             .stderr_null()
             .run()
             .context(cannot)?;
-        match file.metadata().context(cannot)?.len() {
+        match into.file.metadata().context(cannot)?.len() {
             written if written == size => Ok(()),
             written => Err(Error::new(format!("the object {id} has {written} bytes, and not {size}"))),
         }
@@ -354,6 +354,7 @@ mod tests {
     use std::process::Command;
 
     use super::*;
+    use crate::support::syncer::Syncer;
 
     /// A repository with a pack of long deltas, some of large files, and a loose object.
     fn packed() -> (tempfile::TempDir, Vec<ObjectId>) {
@@ -454,7 +455,8 @@ mod tests {
         );
         assert!(reader.read(id).unwrap() == large.as_bytes()[..length]);
         let file = tempfile::NamedTempFile::new().unwrap();
-        reader.stream(id, length as u64, file.as_file()).unwrap();
+        let syncer = Syncer::open(place.path()).unwrap();
+        reader.stream(id, length as u64, &mut syncer.file(file.as_file())).unwrap();
         assert!(std::fs::read(file.path()).unwrap() == large.as_bytes()[..length]);
     }
 

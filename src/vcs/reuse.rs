@@ -50,6 +50,9 @@ pub(super) fn put_away(directory: &impl AsFd, name: &OsStr, trash: &Path) -> Res
     }
 }
 
+/// So many directories, one after the other, a thread takes at a time.
+const NEIGHBOURS: usize = 64;
+
 /// How a directory of a spare was found.
 enum State {
     /// Nothing about it changed since it was exported.
@@ -105,7 +108,12 @@ impl<'a> Wanted<'a> {
 
     /// Makes the directories in a new and empty one; answers them.
     pub(super) fn make(&self, top: &OwnedFd) -> Result<Vec<Vec<u8>>> {
-        self.directories.iter().try_for_each(|directory| make_directory(top, directory))?;
+        for level in levels(&self.directories) {
+            let chunks: Vec<_> = level.chunks(NEIGHBOURS).collect();
+            let make =
+                |chunk: &&[&[u8]]| chunk.iter().try_for_each(|directory| make_directory(top, directory));
+            share_out(&chunks, || make)?;
+        }
         Ok(self.directories.iter().map(|directory| directory.to_vec()).collect())
     }
 
@@ -191,7 +199,6 @@ impl<'a> Wanted<'a> {
 
 /// Which directories look as they did when they were exported.
 fn as_exported(top: &OwnedFd, directories: &[&[u8]], spare: &Manifest) -> Result<Vec<bool>> {
-    const NEIGHBOURS: usize = 256;
     let look = |directories: &&[&[u8]]| {
         let mut known = spare.cursor();
         let is_same = |path: &&[u8]| {
@@ -203,6 +210,17 @@ fn as_exported(top: &OwnedFd, directories: &[&[u8]], spare: &Manifest) -> Result
     };
     let chunks: Vec<_> = directories.chunks(NEIGHBOURS).collect();
     Ok(share_out(&chunks, || look)?.concat())
+}
+
+/// Directories by how deep they lie, in their order: each has what it lies in before it.
+fn levels<'a>(directories: &[&'a [u8]]) -> Vec<Vec<&'a [u8]>> {
+    let mut levels: Vec<Vec<&[u8]>> = Vec::new();
+    for directory in directories {
+        let depth = memchr::memchr_iter(b'/', directory).count();
+        levels.resize_with(levels.len().max(depth + 1), Vec::new);
+        levels[depth].push(directory);
+    }
+    levels
 }
 
 /// Whether a path comes next in a list, once those before it are left behind.

@@ -4,6 +4,7 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
+use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 
 use rustix::fd::OwnedFd;
@@ -17,6 +18,7 @@ use super::order::Task;
 use super::reuse::{INSIDE, open_directory, split};
 use super::times::{Time, set_to};
 use super::tree::{Entry, Kind};
+use crate::support::syncer::{Noted, Syncer};
 use crate::support::{Context, Result};
 
 /// How a file came to be.
@@ -77,13 +79,14 @@ pub(super) enum How {
 pub(super) struct Writer<'w, 'a> {
     reader: Reader<'w>,
     top: &'w OwnedFd,
+    syncer: &'w Syncer,
     /// The directory that was opened last.
     directory: Option<(&'a [u8], OwnedFd)>,
 }
 
 impl<'w, 'a> Writer<'w, 'a> {
-    pub(super) fn new(reader: Reader<'w>, top: &'w OwnedFd) -> Writer<'w, 'a> {
-        Writer { reader, top, directory: None }
+    pub(super) fn new(reader: Reader<'w>, top: &'w OwnedFd, syncer: &'w Syncer) -> Writer<'w, 'a> {
+        Writer { reader, top, syncer, directory: None }
     }
 
     /// Writes files and symlinks where nothing is.
@@ -118,7 +121,7 @@ impl<'w, 'a> Writer<'w, 'a> {
             create_inside(self.top, &entry.path, executable)
         };
         let file = file.context(cannot)?;
-        self.fill(task, &file, how)?;
+        self.fill(task, self.syncer.file(&file), how)?;
         let stamp = finish(&file, time).context(cannot)?;
         Ok(Done { entry, stamp, way: Way::Written, is_new: time.is_new() })
     }
@@ -142,7 +145,7 @@ impl<'w, 'a> Writer<'w, 'a> {
         Ok(&self.directory.insert(opened).1)
     }
 
-    fn fill(&self, task: &Task, file: &File, how: How) -> Result<()> {
+    fn fill(&self, task: &Task, mut file: Noted, how: How) -> Result<()> {
         let Task { entry, size, place, .. } = *task;
         let cannot = || format!("cannot write {}", entry.shown());
         let written = match how {
@@ -151,9 +154,9 @@ impl<'w, 'a> Writer<'w, 'a> {
                 if is_lfs_pointer(bytes) {
                     return Err(lfs_refusal(entry));
                 }
-                std::io::Write::write_all(&mut &*file, bytes).context(cannot)
+                file.write_all(bytes).context(cannot)
             })?,
         };
-        written.unwrap_or_else(|| self.reader.stream(entry.id, size, file).context(cannot))
+        written.unwrap_or_else(|| self.reader.stream(entry.id, size, &mut file).context(cannot))
     }
 }
