@@ -26,7 +26,9 @@ fn claim(place: &Path) -> Option<DirectoryLock> {
 }
 
 /// Takes the tree of a release out of `versions/`: it becomes the spare, where that can be, or goes to the trash.
-pub fn retire(guard: &Guard, id: &ReleaseId) -> Result<()> {
+///
+/// Of what is made of a spare, no more is synced than what changes: a release that was not sealed is brought to disk first.
+pub fn retire(guard: &Guard, id: &ReleaseId, is_sealed: bool) -> Result<()> {
     let app = guard.app();
     let place = app.release(id);
     if !files::is_directory(&place) {
@@ -34,6 +36,9 @@ pub fn retire(guard: &Guard, id: &ReleaseId) -> Result<()> {
     }
     let manifest = Manifest::read(&app.manifest(&id.name)).ok().flatten();
     let (Some(manifest), Some(_lock)) = (manifest, claim(&place)) else { return guard.discard_tree(id) };
+    if !is_sealed && files::sync_filesystem(&place).is_err() {
+        return guard.discard_tree(id);
+    }
     guard.set_aside(id)?;
     // What stages made goes now: it takes room, and whoever takes the spare would have to remove it.
     let place = app.spare().join(id.name.as_str());

@@ -27,11 +27,23 @@ fn lost_tip(world: &World, text: &str) {
     world
         .file("schema.sql", &format!("{schema}CREATE TABLE t{text} (x INTEGER);\n"))
         .file("index.html", text);
-    let hash = world.commit(text);
-    let repository = world.app().join("repo.git");
-    let laptop = world.laptop().display().to_string();
+    lost(world, &world.commit(text));
+}
+
+/// The branch is at a revision that no worker was told of.
+fn lost(world: &World, hash: &str) {
+    let (repository, laptop) = (world.app().join("repo.git"), world.laptop().display().to_string());
     world.run("git", &repository, &["fetch", "--quiet", &laptop, "main"]).ok();
-    world.run("git", &repository, &["update-ref", "refs/heads/main", &hash]).ok();
+    world.run("git", &repository, &["update-ref", "refs/heads/main", hash]).ok();
+}
+
+/// Lets a worker work; answers how often it, with all its threads, began to sync a whole filesystem.
+fn syncs(world: &World, inject: &[&str]) -> (Said, usize) {
+    let log = world.place().join("strace.log").display().to_string();
+    let common = ["-f", "--seccomp-bpf", "-qq", "-o", &log, "-e", "trace=syncfs"];
+    let said = world.end(world.start("strace", &[&common, inject, &[PROGRAM, "work", "app"]].concat()), 120);
+    let log = std::fs::read_to_string(&log).unwrap();
+    (said, log.lines().filter(|line| line.contains("syncfs(")).count())
 }
 
 /// Every call that a deploy which opens a version makes: its name, and its number among those of that
@@ -112,6 +124,48 @@ fn a_deploy_is_followed_where_the_kernel_lets_nobody_watch() {
     let inject = "inject=inotify_init1,inotify_init:error=EMFILE";
     let arguments = ["-qq", "-o", "/dev/null", "-e", inject, PROGRAM, "deploy", "app"];
     world.end(world.start("strace", &arguments), 60).ok().says("=====> live: 0/");
+}
+
+#[test]
+fn what_cannot_be_brought_to_disk_while_more_is_written_never_goes_live() {
+    let world = World::with_site();
+    let live = world.live();
+    // Each counts for what it takes besides its bytes, too.
+    for number in 0..3000 {
+        world.file(&format!("{}/{number}.txt", number % 20), "a file of many\n");
+    }
+    let work = |tip: &str, inject: &[&str]| {
+        lost(&world, &world.commit(tip));
+        syncs(&world, inject)
+    };
+    let (_, begun) = work("fails", &["-e", "inject=syncfs:error=EIO:when=1"]);
+    assert_eq!(begun, 1, "that beside the export; the one at its end would come too late");
+    assert_eq!(world.live(), live);
+    let verdict = world.receiver(&["attach", "app"]);
+    verdict.fails(1).says("cannot sync the filesystem of ").says("Input/output error");
+    world.nothing_is_left_over();
+    world.file("index.html", "all is on disk");
+    let (said, begun) = work("comes", &[]);
+    said.ok();
+    assert!(begun >= 2, "{begun}: anew, and some of it before the end");
+    assert_eq!(world.live_file("index.html"), "all is on disk");
+}
+
+#[test]
+fn what_is_made_of_what_a_dead_worker_wrote_is_brought_to_disk_before_it_goes_live() {
+    let mut world = World::with_site();
+    for number in 0..50 {
+        world.file(&format!("{number}.txt"), "a file of some\n");
+    }
+    lost(&world, &world.commit("dies"));
+    world.env.insert("RECEIVER_TEST_DIE_AT".into(), "exported".into());
+    assert_eq!(world.receiver(&["work", "app"]).code, 128 + 9);
+    world.env.clear();
+    // Whoever comes next finishes what it had to do.
+    let (said, synced) = syncs(&world, &[]);
+    said.ok();
+    assert_eq!(world.live_file("49.txt"), "a file of some\n");
+    assert!(synced > 0, "only what it wrote itself");
 }
 
 #[test]
