@@ -48,6 +48,8 @@ impl Exporting<'_> {
             Some(spare) => self.over_spare(&place, &spare)?,
             None => self.afresh(&place)?,
         };
+        // Without a manifest nothing is ever taken from a tree: it comes when none of this was lost.
+        self.syncer.settle()?;
         let manifest = app.manifest(&self.id.name);
         self.guard.write_manifest(&self.id.name, |file| exported.manifest.write(file))?;
         outlast(&exported.manifest, &manifest, &app.trash())?;

@@ -416,7 +416,7 @@ impl<'a> Making<'a> {
             _ => self.syncer.sync(),
         };
         if let Err(error) = synced {
-            // The kernel says so once: of this tree nothing may ever be taken, and without a manifest nothing is.
+            // The kernel says so once, and takes what it lost for written: nothing may ever be taken from this tree.
             files::remove_file(&manifest)?;
             return Err(error);
         }

@@ -1,5 +1,6 @@
 //! Forces what is written to disk, and begins with that while more is written.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -25,7 +26,7 @@ pub struct Syncer {
     filesystem: Arc<File>,
     /// How much was written, in bytes.
     written: AtomicU64,
-    /// There once enough was written that it is worth while.
+    /// There once so much was written that it is worth a thread.
     ahead: Mutex<Option<Ahead>>,
 }
 
@@ -47,10 +48,9 @@ impl Syncer {
         })
     }
 
-    /// What is written to a new file is taken note of.
-    pub fn file<'a>(&'a self, file: &'a File) -> Noted<'a> {
-        self.wrote(FILE);
-        Noted { file, syncer: self }
+    /// For one of those that write.
+    pub fn tally(&self) -> Tally<'_> {
+        Tally { syncer: self, due: Cell::new(0) }
     }
 
     /// Takes note of bytes that were written; never waits.
@@ -71,7 +71,7 @@ impl Syncer {
         }
     }
 
-    /// Waits for what was begun. It is done well, or not at all: then nothing that was written is sure to be on disk.
+    /// Waits for what was begun. Where there is an error, nothing that was written is sure to be on disk.
     pub fn settle(&self) -> Result<()> {
         let ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(Ahead { more, thread }) = ahead else { return Ok(()) };
@@ -91,17 +91,40 @@ impl Syncer {
     }
 }
 
-/// A file that is written.
-pub struct Noted<'a> {
-    /// The file itself, of which no note is taken.
-    pub file: &'a File,
+/// What one thread writes. The syncer is told of it a megabyte at a time: told of each file, threads would wait for each other.
+pub struct Tally<'a> {
     syncer: &'a Syncer,
+    due: Cell<u64>,
 }
 
-impl Write for Noted<'_> {
+impl<'a> Tally<'a> {
+    /// A new file, that is to be written to.
+    pub fn file(&'a self, file: &'a File) -> Counted<'a> {
+        self.add(FILE);
+        Counted { file, tally: self }
+    }
+
+    fn add(&self, bytes: u64) {
+        let due = self.due.get() + bytes;
+        let told = if due < 1 << 20 { 0 } else { due };
+        self.due.set(due - told);
+        if told > 0 {
+            self.syncer.wrote(told);
+        }
+    }
+}
+
+/// A file of which all that is written to it is counted.
+pub struct Counted<'a> {
+    /// The file itself, for what is not to be counted.
+    pub file: &'a File,
+    tally: &'a Tally<'a>,
+}
+
+impl Write for Counted<'_> {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         let written = self.file.write(bytes)?;
-        self.syncer.wrote(written as u64);
+        self.tally.add(written as u64);
         Ok(written)
     }
 
@@ -134,21 +157,23 @@ mod tests {
         let file = tempfile::tempfile_in(place.path()).unwrap();
         let has_begun = |syncer: &Syncer| syncer.ahead.lock().unwrap().is_some();
         let small = Syncer::open(place.path()).unwrap();
+        let tally = small.tally();
         for _ in 1..EVERY / FILE {
-            small.file(&file);
+            tally.file(&file);
         }
         assert!(!has_begun(&small));
         small.settle().unwrap();
-        small.file(&file);
+        tally.file(&file);
         assert!(has_begun(&small), "many small files");
         small.settle().unwrap();
         assert!(!has_begun(&small));
         small.sync().unwrap();
         let large = Syncer::open(place.path()).unwrap();
-        let mut noted = large.file(&file);
-        noted.write_all(&vec![0; usize::try_from(EVERY - FILE).unwrap() - 1]).unwrap();
+        let tally = large.tally();
+        let mut counted = tally.file(&file);
+        counted.write_all(&vec![0; usize::try_from(EVERY - FILE).unwrap() - 1]).unwrap();
         assert!(!has_begun(&large));
-        noted.write_all(b"x").unwrap();
+        counted.write_all(&vec![0; 1 << 20]).unwrap();
         assert!(has_begun(&large), "one large file");
     }
 

@@ -139,7 +139,6 @@ impl Exported {
     /// written to the release.
     pub fn sync(&self, destination: &Path, beside: &[&Path], syncer: &Syncer) -> Result<()> {
         let Some(few) = &self.few else { return syncer.sync() };
-        syncer.settle()?;
         beside.iter().filter(|path| files::exists(path)).try_for_each(|path| files::sync_file(path))?;
         files::sync_some(destination, few)
     }
@@ -201,7 +200,7 @@ fn bring<'a>(
     let mut left: Vec<&Task> = taken.iter().flat_map(|taken| &taken.left).collect();
     let chunks = order::chunks(&mut left, |place| source.packs().is_whole(place));
     let mut done = share_out(&chunks, || {
-        let mut writer = Writer::new(source.reader(), top, given.syncer);
+        let mut writer = Writer::new(source.reader(), top, given.syncer.tally());
         move |chunk: &Chunk| match chunk {
             Chunk::Streamed(task) => writer.write(&[task], How::Streamed, &go_on),
             Chunk::Read(tasks) => writer.write(tasks, How::Whole, &go_on),

@@ -14,7 +14,7 @@ use gix_odb::{HandleArc, Header, Store};
 
 use super::packs::{Buffers, Found, Packs, Place, Unpacker};
 use super::tree::{Entry, Kind, ObjectId, Tree, join};
-use crate::support::syncer::Noted;
+use crate::support::syncer::Counted;
 use crate::support::{Context, Error, Result, text};
 
 /// No tree has more entries than this: a few kilobytes of pushed trees can stand for billions.
@@ -214,7 +214,7 @@ impl Reader<'_> {
     }
 
     /// Writes a file of `size` bytes to one that is empty, without having all of it in memory.
-    pub fn stream(&self, id: ObjectId, size: u64, into: &mut Noted) -> Result<()> {
+    pub fn stream(&self, id: ObjectId, size: u64, into: &mut Counted) -> Result<()> {
         let cannot = || cannot_read(id);
         let streamed = self.unpacker.borrow_mut().stream(&named(id)?, into);
         let streamed = streamed.context(|| format!("cannot unpack the object {id}"))?;
@@ -456,7 +456,7 @@ mod tests {
         assert!(reader.read(id).unwrap() == large.as_bytes()[..length]);
         let file = tempfile::NamedTempFile::new().unwrap();
         let syncer = Syncer::open(place.path()).unwrap();
-        reader.stream(id, length as u64, &mut syncer.file(file.as_file())).unwrap();
+        reader.stream(id, length as u64, &mut syncer.tally().file(file.as_file())).unwrap();
         assert!(std::fs::read(file.path()).unwrap() == large.as_bytes()[..length]);
     }
 

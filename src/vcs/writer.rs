@@ -18,7 +18,7 @@ use super::order::Task;
 use super::reuse::{INSIDE, open_directory, split};
 use super::times::{Time, set_to};
 use super::tree::{Entry, Kind};
-use crate::support::syncer::{Noted, Syncer};
+use crate::support::syncer::{Counted, Tally};
 use crate::support::{Context, Result};
 
 /// How a file came to be.
@@ -79,14 +79,14 @@ pub(super) enum How {
 pub(super) struct Writer<'w, 'a> {
     reader: Reader<'w>,
     top: &'w OwnedFd,
-    syncer: &'w Syncer,
+    tally: Tally<'w>,
     /// The directory that was opened last.
     directory: Option<(&'a [u8], OwnedFd)>,
 }
 
 impl<'w, 'a> Writer<'w, 'a> {
-    pub(super) fn new(reader: Reader<'w>, top: &'w OwnedFd, syncer: &'w Syncer) -> Writer<'w, 'a> {
-        Writer { reader, top, syncer, directory: None }
+    pub(super) fn new(reader: Reader<'w>, top: &'w OwnedFd, tally: Tally<'w>) -> Writer<'w, 'a> {
+        Writer { reader, top, tally, directory: None }
     }
 
     /// Writes files and symlinks where nothing is.
@@ -121,7 +121,7 @@ impl<'w, 'a> Writer<'w, 'a> {
             create_inside(self.top, &entry.path, executable)
         };
         let file = file.context(cannot)?;
-        self.fill(task, self.syncer.file(&file), how)?;
+        self.fill(task, self.tally.file(&file), how)?;
         let stamp = finish(&file, time).context(cannot)?;
         Ok(Done { entry, stamp, way: Way::Written, is_new: time.is_new() })
     }
@@ -145,7 +145,7 @@ impl<'w, 'a> Writer<'w, 'a> {
         Ok(&self.directory.insert(opened).1)
     }
 
-    fn fill(&self, task: &Task, mut file: Noted, how: How) -> Result<()> {
+    fn fill(&self, task: &Task, mut file: Counted, how: How) -> Result<()> {
         let Task { entry, size, place, .. } = *task;
         let cannot = || format!("cannot write {}", entry.shown());
         let written = match how {
