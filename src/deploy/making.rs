@@ -420,6 +420,7 @@ impl<'a> Making<'a> {
             files::remove_file(&manifest)?;
             return Err(error);
         }
+        // bench/export reads this.
         log::debug!("the release is on disk: synced in {:.6} s", begun.elapsed().as_secs_f64());
         death::point("synced");
         seal.put()?;
