@@ -168,7 +168,13 @@ fn the_site_of_an_app_is_taken_out_and_that_of_its_copy_in_another_root_is_not()
     world.receiver(&["--root", &other, "create", "app", "--restore", &backup]).ok().says("=====> live: 0/");
     let list = world.receiver(&["--root", &other, "remove", "app", "--dry-run"]).ok().stdout;
     assert!(!list.contains("nginx"), "{list}");
-    world.receiver(&["--root", &other, "remove", "app"]).ok();
+    // The worker that restored it may still clear up after its verdict.
+    world.until(60, "the copy's worker to end", || {
+        match world.receiver(&["--root", &other, "remove", "app"]) {
+            said if said.stderr.contains("app is busy") => false,
+            said => said.ok().code == 0,
+        }
+    });
     assert_eq!(std::fs::read(web.site()).unwrap(), before);
     assert_eq!(get(web.port, "/").is(200).text(), "one\n");
     let list = world.receiver(&["remove", "app", "--dry-run"]).ok().stdout;
