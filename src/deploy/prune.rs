@@ -231,7 +231,7 @@ fn discard(guard: &Guard, id: &ReleaseId, may_be_spare: bool) -> Result<()> {
     }
     if may_be_spare {
         drop(lock);
-        spare::retire(guard, id, true)?;
+        spare::retire(guard, id)?;
         guard.forget(id)?;
     } else {
         guard.discard(id)?;

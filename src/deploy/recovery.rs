@@ -297,7 +297,7 @@ fn discard_release(guard: &mut Guard, id: &ReleaseId, opens: bool, why: &str) ->
     let dropped = databases::discard_all_of(&app, id.version, alone);
     // A directory that is another's cannot be moved.
     hand::take_back_or_remove(&app, id)?;
-    spare::retire(guard, id, record.as_ref().is_some_and(|record| record.sealed.is_some()))?;
+    spare::retire(guard, id)?;
     match record {
         Some(mut record) => guard.fail(&mut record, why)?,
         None => files::remove_file(&app.record(id))?,

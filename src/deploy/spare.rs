@@ -12,6 +12,7 @@ use std::path::Path;
 
 use super::prune;
 use crate::app::guard::Guard;
+use crate::app::record::Record;
 use crate::app::{App, ReleaseId, ReleaseName};
 use crate::support::files;
 use crate::support::lock::DirectoryLock;
@@ -28,7 +29,7 @@ fn claim(place: &Path) -> Option<DirectoryLock> {
 /// Takes the tree of a release out of `versions/`: it becomes the spare, where that can be, or goes to the trash.
 ///
 /// Of what is made of a spare, no more is synced than what changes: a release that was not sealed is brought to disk first.
-pub fn retire(guard: &Guard, id: &ReleaseId, is_sealed: bool) -> Result<()> {
+pub fn retire(guard: &Guard, id: &ReleaseId) -> Result<()> {
     let app = guard.app();
     let place = app.release(id);
     if !files::is_directory(&place) {
@@ -36,6 +37,8 @@ pub fn retire(guard: &Guard, id: &ReleaseId, is_sealed: bool) -> Result<()> {
     }
     let manifest = Manifest::read(&app.manifest(&id.name)).ok().flatten();
     let (Some(manifest), Some(_lock)) = (manifest, claim(&place)) else { return guard.discard_tree(id) };
+    let record = Record::read(&app.record(id)).ok().flatten();
+    let is_sealed = record.is_some_and(|record| record.sealed.is_some());
     if !is_sealed && files::sync_filesystem(&place).is_err() {
         return guard.discard_tree(id);
     }

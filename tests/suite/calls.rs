@@ -152,6 +152,30 @@ fn what_cannot_be_brought_to_disk_while_more_is_written_never_goes_live() {
 }
 
 #[test]
+fn what_could_not_be_brought_to_disk_never_becomes_the_spare() {
+    let world = World::with_site();
+    for number in 0..50 {
+        world.file(&format!("{number}.txt"), "a file of some\n");
+    }
+    lost(&world, &world.commit("fails"));
+    let live = world.live();
+    // So few are synced at the seal alone, and once more by whoever would make a spare of them: to that the kernel says nothing.
+    let (_, synced) = syncs(&world, &["-e", "inject=syncfs:error=EIO:when=1"]);
+    assert_eq!((synced, world.live()), (1, live.clone()));
+    world.receiver(&["attach", "app"]).fails(1).says("Input/output error");
+    assert_eq!(world.names("receiver/spare"), [""; 0]);
+    // One that died before it synced is of no use, either, where that fails.
+    world.file("index.html", "dies");
+    lost(&world, &world.commit("dies"));
+    let mut dies = world.command("env", world.place());
+    dies.args(["RECEIVER_TEST_DIE_AT=exported", PROGRAM, "work", "app"]);
+    assert!(!dies.status().unwrap().success());
+    let (_, synced) = syncs(&world, &["-e", "inject=syncfs:error=EIO"]);
+    assert_eq!((synced, world.live()), (2, live), "for the spare, and at the seal of what was made anew");
+    assert_eq!(world.names("receiver/spare"), [""; 0]);
+}
+
+#[test]
 fn what_is_made_of_what_a_dead_worker_wrote_is_brought_to_disk_before_it_goes_live() {
     let mut world = World::with_site();
     for number in 0..50 {
