@@ -82,23 +82,18 @@ impl Exporting<'_> {
     /// Writes the files, and says once a second how many there are.
     fn write(&self, place: &Path, spare: Option<&Manifest>) -> Result<Exported> {
         let (written, total) = (AtomicU64::new(0), self.look.size.files);
-        let begun = Instant::now();
-        let told = AtomicU64::new(0);
-        let stop = || {
-            let files = written.fetch_add(1, Ordering::Relaxed);
-            if files % 64 != 0 {
-                return false;
-            }
+        let (begun, said) = (Instant::now(), AtomicU64::new(0));
+        let told = |more| {
+            let files = written.fetch_add(more, Ordering::Relaxed) + more;
             let second = begun.elapsed().as_secs();
-            if told.fetch_max(second, Ordering::Relaxed) < second {
+            if said.fetch_max(second, Ordering::Relaxed) < second {
                 self.log.step("export", format!("{} of {} files", grouped(files), grouped(total)));
             }
-            self.stopper.check().is_err()
+            self.stopper.check()
         };
         let trash = self.guard.app().trash();
         let given = Given { spare, older: self.older, trash: &trash, syncer: self.syncer };
-        export::export(&self.look.parts, place, &given, &stop)
-            .map_err(|error| self.stopper.check().err().unwrap_or(error))
+        export::export(&self.look.parts, place, &given, &told)
     }
 }
 

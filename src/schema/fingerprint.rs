@@ -37,7 +37,7 @@ pub fn fingerprint<'a>(tree: impl Iterator<Item = TreeFile<'a>>, said: &Said) ->
     let mut fingerprint = match (said.command, said.paths) {
         (Some(_), _) => record(Detector::Command, vec![], vec![]),
         (None, None) => {
-            let found = frameworks::find(&tree);
+            let found = frameworks::find(&tree)?;
             record(found.detector, found.files, found.lockfiles)
         }
         (None, Some(globs)) => {
@@ -45,7 +45,7 @@ pub fn fingerprint<'a>(tree: impl Iterator<Item = TreeFile<'a>>, said: &Said) ->
             let matches = |file: &TreeFile| globs.is_match(OsStr::from_bytes(file.path));
             let files = tree.iter().copied().filter(matches).collect();
             // Which files are the schema is said; that dependencies may bring more of it stays true.
-            record(Detector::Paths, files, frameworks::find(&tree).lockfiles)
+            record(Detector::Paths, files, frameworks::find(&tree)?.lockfiles)
         }
     };
     fingerprint.files.extend(by_path(tree.into_iter().filter(|file| is_named(file, said))));
@@ -70,11 +70,12 @@ fn by_path<'a>(files: impl IntoIterator<Item = TreeFile<'a>>) -> BTreeMap<String
 /// Whether a stage names the file: a `sql` stage, or the text of `syncdb`, from whatever directory it
 /// does so (`cd db && psql -f tables.sql`).
 fn is_named(file: &TreeFile, said: &Said) -> bool {
-    let Ok(path) = std::str::from_utf8(file.path) else { return false };
-    let by_stage = said.sql.iter().any(|named| named.trim_start_matches("./") == path);
-    let name = path.rsplit('/').next().unwrap_or(path);
-    let in_text = || said.syncdb.is_some_and(|text| text.contains(name));
-    by_stage || (frameworks::is_sql(file.path) && in_text())
+    let by_stage = |named: &String| named.trim_start_matches("./").as_bytes() == file.path;
+    let in_text = |text: &str| {
+        let path = std::str::from_utf8(file.path).ok();
+        path.and_then(|path| path.rsplit('/').next()).is_some_and(|name| text.contains(name))
+    };
+    said.sql.iter().any(by_stage) || (frameworks::is_sql(file.path) && said.syncdb.is_some_and(in_text))
 }
 
 /// Globs as in settings: `*` stays in its directory, `**` does not.

@@ -7,6 +7,8 @@
 use std::collections::BTreeSet;
 
 use super::{Detector, TreeFile};
+use crate::support::Result;
+use crate::support::threads::share_out;
 
 #[cfg(test)]
 mod tests;
@@ -159,50 +161,58 @@ static SQL: Framework = Framework {
 /// Directories that hold what others wrote, installed: not the app's migrations.
 const VENDORED: [&[u8]; 5] = [b".venv", b"venv", b"site-packages", b"node_modules", b".tox"];
 
+/// So many files, one after the other, a thread looks at.
+const NEIGHBOURS: usize = 4096;
+
 /// Finds the schema of a tree.
-pub(super) fn find<'a>(tree: &[TreeFile<'a>]) -> Found<'a> {
-    let own: Vec<TreeFile<'a>> = tree.iter().copied().filter(|file| !is_vendored(file.path)).collect();
-    let landmarks = Landmarks::of(&own);
+pub(super) fn find<'a>(tree: &[TreeFile<'a>]) -> Result<Found<'a>> {
+    let chunks: Vec<_> = tree.chunks(NEIGHBOURS).collect();
+    let mut sight = Sight::of(&[]);
+    for more in share_out(&chunks, || |chunk: &&[TreeFile<'a>]| Ok(Sight::of(chunk)))? {
+        sight.add(more);
+    }
+    let Sight { own, homes, landmarks } = &sight;
     let mut found = Found { detector: Detector::None, files: vec![], lockfiles: vec![] };
-    let paths: Vec<&[u8]> = own.iter().map(|file| file.path).collect();
-    for (framework, homes) in FRAMEWORKS.iter().zip(&homes(&paths)) {
-        framework.add_to(&mut found, homes, &own, &landmarks);
+    for (framework, homes) in FRAMEWORKS.iter().zip(homes) {
+        framework.add_to(&mut found, homes, own, landmarks);
     }
     if found.detector == Detector::None {
         let homes = own.iter().flat_map(|file| SQL.homes(file.path)).collect();
-        SQL.add_to(&mut found, &homes, &own, &landmarks);
+        SQL.add_to(&mut found, &homes, own, landmarks);
     }
     if found.detector == Detector::Django && landmarks.migrated.is_empty() {
         found.detector = Detector::DjangoModels;
     }
-    found
+    Ok(found)
 }
 
-/// The homes of each framework. Each path is looked at once, for all of them: a tree has many more paths than a processor
-/// has at hand. Where they are many, two threads share them.
-fn homes<'a>(paths: &[&'a [u8]]) -> Vec<BTreeSet<&'a [u8]>> {
-    const MANY: usize = 8192;
-    if paths.len() > MANY {
-        let (one, other) = paths.split_at(paths.len() / 2);
-        return std::thread::scope(|threads| {
-            let other = threads.spawn(|| homes_among(other));
-            let mut all = homes_among(one);
-            let other = other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            all.iter_mut().zip(other).for_each(|(homes, more)| homes.extend(more));
-            all
-        });
-    }
-    homes_among(paths)
+/// What one look at each file shows: a tree has many more paths than a processor has at hand.
+struct Sight<'a> {
+    /// The files that are not vendored.
+    own: Vec<TreeFile<'a>>,
+    /// The homes of each framework.
+    homes: Vec<BTreeSet<&'a [u8]>>,
+    landmarks: Landmarks<'a>,
 }
 
-fn homes_among<'a>(paths: &[&'a [u8]]) -> Vec<BTreeSet<&'a [u8]>> {
-    let mut all = vec![BTreeSet::new(); FRAMEWORKS.len()];
-    for path in paths {
-        for (framework, homes) in FRAMEWORKS.iter().zip(&mut all) {
-            homes.extend(framework.homes(path));
+impl<'a> Sight<'a> {
+    fn of(tree: &[TreeFile<'a>]) -> Self {
+        let own: Vec<TreeFile<'a>> = tree.iter().copied().filter(|file| !is_vendored(file.path)).collect();
+        let mut homes = vec![BTreeSet::new(); FRAMEWORKS.len()];
+        for file in &own {
+            for (framework, homes) in FRAMEWORKS.iter().zip(&mut homes) {
+                homes.extend(framework.homes(file.path));
+            }
         }
+        Sight { landmarks: Landmarks::of(&own), own, homes }
     }
-    all
+
+    fn add(&mut self, mut more: Self) {
+        self.own.append(&mut more.own);
+        self.homes.iter_mut().zip(more.homes).for_each(|(homes, more)| homes.extend(more));
+        self.landmarks.migrated.append(&mut more.landmarks.migrated);
+        self.landmarks.environments.append(&mut more.landmarks.environments);
+    }
 }
 
 /// Whether a file is SQL, by its name.

@@ -33,7 +33,7 @@ pub struct TreeFile<'a> {
     /// Its path from the top of the revision, in bytes, without a leading slash.
     pub path: &'a [u8],
     /// The id of its content (of a symlink: of what it points to).
-    pub oid: &'a dyn std::fmt::Display,
+    pub oid: &'a (dyn std::fmt::Display + Sync),
     /// Whether it is a symlink.
     pub is_link: bool,
 }

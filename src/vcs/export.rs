@@ -67,23 +67,26 @@ pub fn measure(repository: &Repository, parts: &mut [Part], known: Option<&Manif
 }
 
 /// In how many paths the parts differ from what an export wrote.
-pub fn changes(parts: &[Part], exported: &Manifest) -> usize {
+pub fn changes(parts: &[Part], exported: &Manifest) -> Result<usize> {
     let is_entry = |item: &Item| matches!(item.what, What::Entry(..));
-    let (mut found, mut other) = (0, 0);
-    for part in parts {
+    // How many are there still, and how many are new or not as they were.
+    let compare = |entries: &&[Entry]| {
+        let (mut found, mut other) = (0, 0);
         let mut there = exported.cursor();
-        for entry in part.tree.entries.iter().filter(|entry| entry.kind != Kind::Submodule) {
-            match there.find(&entry.path).filter(is_entry) {
-                Some(item) => {
-                    found += 1;
-                    other += usize::from(item.what != What::Entry(entry.kind, entry.id));
-                }
-                None => other += 1,
-            }
+        for entry in entries.iter().filter(|entry| entry.kind != Kind::Submodule) {
+            let item = there.find(&entry.path).filter(is_entry);
+            found += usize::from(item.is_some());
+            other += usize::from(item.is_none_or(|item| item.what != What::Entry(entry.kind, entry.id)));
         }
+        Ok((found, other))
+    };
+    let chunks: Vec<_> = parts.iter().flat_map(|part| part.tree.entries.chunks(NEIGHBOURS)).collect();
+    let (mut gone, mut other) = (exported.items().filter(is_entry).count(), 0);
+    for (found, changed) in share_out(&chunks, || compare)? {
+        gone -= found;
+        other += changed;
     }
-    // Of those that were there, whichever was not found is gone.
-    other + exported.items().filter(is_entry).count() - found
+    Ok(other + gone)
 }
 
 /// How large each entry is.
@@ -114,6 +117,30 @@ pub struct Given<'a> {
     pub trash: &'a Path,
     /// Is told of what is written.
     pub syncer: &'a Syncer,
+}
+
+/// Is told of how many more files are there; where it answers with an error, the export ends early.
+pub type Told<'a> = &'a (dyn Fn(u64) -> Result<()> + Sync);
+
+/// What one thread has to tell. It does so now and then: told of each file, threads would wait for each other.
+pub(super) struct Count<'a> {
+    told: Told<'a>,
+    files: u64,
+}
+
+impl<'a> Count<'a> {
+    fn new(told: Told<'a>) -> Count<'a> {
+        Count { told, files: 0 }
+    }
+
+    pub(super) fn one_more(&mut self) -> Result<()> {
+        self.files += 1;
+        if self.files < 64 { Ok(()) } else { self.tell() }
+    }
+
+    pub(super) fn tell(&mut self) -> Result<()> {
+        (self.told)(std::mem::take(&mut self.files))
+    }
 }
 
 /// What an export did.
@@ -157,20 +184,15 @@ fn open_top(tree: &Path) -> Result<OwnedFd> {
 /// Brings `destination` to what the parts say. Not synced yet. What is as it was in the older release has its time
 /// from there.
 ///
-/// `stop` is looked at between files: the export ends early where it becomes true.
-pub fn export(
-    parts: &[Part],
-    destination: &Path,
-    given: &Given,
-    stop: &(dyn Fn() -> bool + Sync),
-) -> Result<Exported> {
+/// `told` is told between files of how many more are there: the export ends early with an error of its.
+pub fn export(parts: &[Part], destination: &Path, given: &Given, told: Told) -> Result<Exported> {
     let top = open_top(destination)?;
     let wanted = Wanted::of(parts);
     let changed = match given.spare {
         Some(spare) => wanted.bring_about(&top, spare, given.trash)?,
         None => wanted.make(&top)?,
     };
-    let brought = parts.iter().map(|part| bring(part, &top, given, stop)).collect::<Result<Vec<_>>>()?;
+    let brought = parts.iter().map(|part| bring(part, &top, given, told)).collect::<Result<Vec<_>>>()?;
     let mut exported = account(&in_order(&brought), &wanted, &top, given.older)?;
     if let Some(few) = &mut exported.few {
         few.extend(changed);
@@ -180,30 +202,25 @@ pub fn export(
 }
 
 /// Brings the files of a part to what it says; in no order.
-fn bring<'a>(
-    part: &'a Part,
-    top: &OwnedFd,
-    given: &Given,
-    stop: &(dyn Fn() -> bool + Sync),
-) -> Result<Vec<Vec<Done<'a>>>> {
+fn bring<'a>(part: &'a Part, top: &OwnedFd, given: &Given, told: Told) -> Result<Vec<Vec<Done<'a>>>> {
     let repository = Repository::open(&part.repository)?;
     let source = repository.source();
-    let go_on = || if stop() { Err(Error::new("the export was stopped")) } else { Ok(()) };
     let (blocks, owner) = (AtomicBool::new(true), rustix::process::geteuid().as_raw());
     let sizes = part.sizes.chunks(NEIGHBOURS);
     let neighbours: Vec<_> = part.tree.entries.chunks(NEIGHBOURS).zip(sizes).collect();
     let taken = share_out(&neighbours, || {
+        let count = Count::new(told);
         let mut taker =
-            Taker { reader: source.reader(), top, given, blocks: &blocks, owner, directory: None };
-        move |(entries, sizes)| taker.take(entries.iter().zip(sizes.iter().copied()), &go_on)
+            Taker { reader: source.reader(), top, given, blocks: &blocks, owner, count, directory: None };
+        move |(entries, sizes)| taker.take(entries.iter().zip(sizes.iter().copied()))
     })?;
     let mut left: Vec<&Task> = taken.iter().flat_map(|taken| &taken.left).collect();
     let chunks = order::chunks(&mut left, |place| source.packs().is_whole(place));
     let mut done = share_out(&chunks, || {
-        let mut writer = Writer::new(source.reader(), top, given.syncer.tally());
+        let mut writer = Writer::new(source.reader(), top, given.syncer.tally(), Count::new(told));
         move |chunk: &Chunk| match chunk {
-            Chunk::Streamed(task) => writer.write(&[task], How::Streamed, &go_on),
-            Chunk::Read(tasks) => writer.write(tasks, How::Whole, &go_on),
+            Chunk::Streamed(task) => writer.write(&[task], How::Streamed),
+            Chunk::Read(tasks) => writer.write(tasks, How::Whole),
         }
     })?;
     done.extend(taken.into_iter().map(|taken| taken.done));
@@ -216,7 +233,8 @@ fn in_order<'d, 'a>(parts: &'d [Vec<Vec<Done<'a>>>]) -> Vec<&'d Done<'a>> {
     for part in parts {
         let begin = all.len();
         all.extend(part.iter().flatten());
-        all[begin..].sort_unstable_by_key(|done: &&Done| std::ptr::from_ref(done.entry));
+        // Runs of it are in order already.
+        all[begin..].sort_by_key(|done: &&Done| std::ptr::from_ref(done.entry));
     }
     all
 }
@@ -225,17 +243,16 @@ fn in_order<'d, 'a>(parts: &'d [Vec<Vec<Done<'a>>>]) -> Vec<&'d Done<'a>> {
 fn account(done: &[&Done], wanted: &Wanted, top: &OwnedFd, older: Option<&Older>) -> Result<Exported> {
     let mut exported = Exported { few: Some(Vec::new()), ..Exported::default() };
     let manifest = &mut exported.manifest;
-    manifest.reserve(done.len() + wanted.directories.len() + 1);
-    let cannot = || "cannot look at what was exported";
-    let mut directories = std::iter::once(&b""[..]).chain(wanted.directories.iter().copied()).peekable();
-    let add = |manifest: &mut Manifest, path: &[u8]| {
-        let name = if path.is_empty() { b"." } else { path };
-        let about = rustix::fs::statat(top, name, AtFlags::SYMLINK_NOFOLLOW).context(cannot)?;
-        manifest.add(Item { path, what: What::Directory, stamp: Stamp::of(&about) })
-    };
+    let directories: Vec<&[u8]> =
+        std::iter::once(&b""[..]).chain(wanted.directories.iter().copied()).collect();
+    manifest.reserve(done.len() + directories.len());
+    let stamps = look_at(&directories, top)?;
+    let mut directories = directories.into_iter().zip(stamps).peekable();
+    let add =
+        |manifest: &mut Manifest, (path, stamp)| manifest.add(Item { path, what: What::Directory, stamp });
     for done in done {
         // Both are in order: so is what they are put into.
-        while let Some(directory) = directories.next_if(|directory| **directory < *done.entry.path) {
+        while let Some(directory) = directories.next_if(|(path, _)| **path < *done.entry.path) {
             add(manifest, directory)?;
         }
         let what = What::Entry(done.entry.kind, done.entry.id);
@@ -263,6 +280,19 @@ fn account(done: &[&Done], wanted: &Wanted, top: &OwnedFd, older: Option<&Older>
     Ok(exported)
 }
 
+/// How directories look.
+fn look_at(directories: &[&[u8]], top: &OwnedFd) -> Result<Vec<Stamp>> {
+    let look = |path: &&[u8]| {
+        let name = if path.is_empty() { b"." } else { *path };
+        rustix::fs::statat(top, name, AtFlags::SYMLINK_NOFOLLOW).map(|about| Stamp::of(&about))
+    };
+    let look_at_some = |some: &&[&[u8]]| {
+        some.iter().map(look).collect::<Result<Vec<_>, _>>().context(|| "cannot look at what was exported")
+    };
+    let chunks: Vec<_> = directories.chunks(NEIGHBOURS).collect();
+    Ok(share_out(&chunks, || look_at_some)?.concat())
+}
+
 /// What is gone leaves its time behind, as long as the present is not later: else it could come again at once, with
 /// other content and the same time.
 fn remember_gone(manifest: &mut Manifest, older: &Manifest) -> Result<()> {
@@ -279,6 +309,9 @@ fn remember_gone(manifest: &mut Manifest, older: &Manifest) -> Result<()> {
             // Its time is later.
             Some(_) => {}
         }
+    }
+    if gone.is_empty() {
+        return Ok(());
     }
     for (path, item) in gone {
         manifest.add(Item { path: &path, what: What::Gone, ..item })?;
@@ -337,6 +370,6 @@ mod tests {
         let entry = |(path, kind, byte): (&str, Kind, u8)| Entry { path: path.into(), kind, id: id(byte) };
         let tree = super::super::Tree { entries: entries.map(entry).to_vec(), ..Default::default() };
         // All but `same` and the submodule, whose files have a part of their own, and two that are gone.
-        assert_eq!(changes(&[Part::new("none".into(), tree)], &exported), 7);
+        assert_eq!(changes(&[Part::new("none".into(), tree)], &exported).unwrap(), 7);
     }
 }

@@ -9,6 +9,7 @@ use git2::{ConfigLevel, ObjectType, RepositoryOpenFlags};
 
 use super::objects::{Reader, Source};
 use super::tree::{Kind, ObjectId, Tree};
+use super::walk;
 use crate::app::Revision;
 use crate::support::{Context, Error, Result, files, text};
 
@@ -176,7 +177,7 @@ impl Repository {
     /// Everything in a revision, with what is wrong about its names.
     pub fn tree(&self, revision: &Revision) -> Result<Tree> {
         let top = self.commit(revision)?.tree_id();
-        self.reader().tree(top, b"")
+        walk::tree(&self.source, top, b"")
     }
 
     /// What has this name at the top of a revision; the rest of it is not looked at.
@@ -194,7 +195,7 @@ impl Repository {
     pub fn tree_at(&self, commit: ObjectId, at: &[u8]) -> Result<Tree> {
         let top =
             self.inner.find_commit(commit).context(|| format!("cannot read the commit {commit}"))?.tree_id();
-        self.reader().tree(top, at)
+        walk::tree(&self.source, top, at)
     }
 
     /// Whether an object is there.

@@ -4,24 +4,16 @@
 //! way, and sets its modification time back, changes its change time all the same, which nobody can set. So a file
 //! whose [`Stamp`] is as it was has the content that it had.
 //!
-//! On disk: a line of JSON with the format's number, then an item for each path, all of them ended by a zero byte.
 //! It lies where no application can write.
 
+mod disk;
+
 use std::cmp::Ordering;
-use std::fs::File;
-use std::io::{BufRead, BufReader, BufWriter, Write};
-use std::path::Path;
 
 use rustix::fs::{FileType, Stat};
-use serde::{Deserialize, Serialize};
 
 use super::tree::{Kind, ObjectId};
-use crate::app::journal::refuse_newer;
-use crate::app::layout::FORMAT;
-use crate::support::{Context, Error, Result, files};
-
-/// So much of a manifest is read, or written, at a time.
-const BUFFER: usize = 64 << 10;
+use crate::support::{Error, Result};
 
 /// A moment as the filesystem has it: seconds and nanoseconds.
 pub type Moment = (i64, u32);
@@ -97,13 +89,6 @@ pub struct Manifest {
     newest: i64,
 }
 
-#[derive(Serialize, Deserialize)]
-struct Header {
-    format: u32,
-    newest: i64,
-    items: usize,
-}
-
 impl Manifest {
     /// The newest second that new content was ever given, in this release or one that it came after.
     pub fn newest(&self) -> i64 {
@@ -166,69 +151,6 @@ impl Manifest {
         let there = self.items.iter().filter(|kept| kept.what != What::Gone);
         there.map(|kept| kept.stamp.changed).max()
     }
-
-    /// Reads a manifest; `None` where there is none.
-    ///
-    /// # Errors
-    /// Where it is damaged, or of a newer format.
-    pub fn read(path: &Path) -> Result<Option<Manifest>> {
-        let Some(file) = files::open_regular(path)? else { return Ok(None) };
-        let damaged = || Error::new(format!("{} is damaged", path.display()));
-        let mut parts = Parts { input: BufReader::with_capacity(BUFFER, file), part: Vec::new(), path };
-        let header = parts.next()?.and_then(|line| serde_json::from_slice::<Header>(line).ok());
-        let header = header.ok_or_else(damaged)?;
-        refuse_newer(header.format, path)?;
-        let mut manifest = Manifest { newest: header.newest, ..Manifest::default() };
-        // No more than that on the word of a file that may be damaged.
-        manifest.reserve(header.items.min(1 << 20));
-        for _ in 0..header.items {
-            let item = parts.next()?.and_then(read_item).ok_or_else(damaged)?;
-            let before = manifest.items.last().map(|kept| path_of(&manifest.paths, kept));
-            if before.is_some_and(|before| before >= item.path) {
-                return Err(damaged());
-            }
-            manifest.add(item)?;
-        }
-        if !parts.is_at_end() {
-            return Err(damaged());
-        }
-        Ok(Some(manifest))
-    }
-
-    /// The newest second of a manifest, without the rest of it.
-    pub fn read_newest(path: &Path) -> Option<i64> {
-        use std::io::Read;
-        let mut begin = Vec::new();
-        std::fs::File::open(path).ok()?.take(256).read_to_end(&mut begin).ok()?;
-        let line = begin.split(|b| *b == 0).next()?;
-        serde_json::from_slice::<Header>(line).ok().map(|header| header.newest)
-    }
-
-    /// Writes the manifest as it lies on disk.
-    pub fn write(&self, file: &mut dyn Write) -> std::io::Result<()> {
-        let mut out = BufWriter::with_capacity(BUFFER, file);
-        let header = Header { format: FORMAT, newest: self.newest, items: self.items.len() };
-        serde_json::to_writer(&mut out, &header)?;
-        out.write_all(&[0])?;
-        for item in self.items() {
-            let Stamp { mode, size, modified, changed, inode, owner } = item.stamp;
-            match item.what {
-                What::Entry(Kind::Link, id) => write!(out, "link {id}"),
-                What::Entry(Kind::File { executable: true }, id) => write!(out, "program {id}"),
-                What::Entry(_, id) => write!(out, "file {id}"),
-                What::Directory => write!(out, "directory -"),
-                What::Gone => write!(out, "gone -"),
-            }?;
-            write!(
-                out,
-                " {mode:o} {size} {}.{} {}.{} {inode} {}.{} ",
-                modified.0, modified.1, changed.0, changed.1, owner.0, owner.1
-            )?;
-            out.write_all(item.path)?;
-            out.write_all(&[0])?;
-        }
-        out.flush()
-    }
 }
 
 /// How a file is named that was where something else is.
@@ -236,76 +158,8 @@ pub(super) fn left(path: &[u8]) -> Vec<u8> {
     [path, b"/"].concat()
 }
 
-/// Reads what ends in a zero byte, one after the other.
-struct Parts<'a> {
-    input: BufReader<File>,
-    part: Vec<u8>,
-    path: &'a Path,
-}
-
-impl Parts<'_> {
-    /// The next one, without its end; `None` where there is no whole one.
-    fn next(&mut self) -> Result<Option<&[u8]>> {
-        self.part.clear();
-        let read = self.input.read_until(0, &mut self.part);
-        read.context(|| format!("cannot read {}", self.path.display()))?;
-        Ok((self.part.pop() == Some(0)).then_some(self.part.as_slice()))
-    }
-
-    fn is_at_end(&mut self) -> bool {
-        self.input.fill_buf().is_ok_and(<[u8]>::is_empty)
-    }
-}
-
 fn path_of<'a>(paths: &'a [u8], kept: &Kept) -> &'a [u8] {
     &paths[kept.path.0 as usize..kept.path.1 as usize]
-}
-
-/// Reads a line byte by byte: a deploy reads some for every file of the tree, three times.
-fn read_item(bytes: &[u8]) -> Option<Item<'_>> {
-    let mut words = bytes.splitn(9, |b| *b == b' ');
-    let mut word = || words.next();
-    let (what, id) = (word()?, word()?);
-    let mode = u32::try_from(number(word()?, 8)?).ok()?;
-    let size = number(word()?, 10)?;
-    let modified = moment(word()?)?;
-    let changed = moment(word()?)?;
-    let inode = number(word()?, 10)?;
-    let (user, group) = split(word()?)?;
-    let of_system = |word| u32::try_from(number(word, 10)?).ok();
-    let owner = (of_system(user)?, of_system(group)?);
-    let path = words.next()?;
-    let kind = |kind| Some(What::Entry(kind, std::str::from_utf8(id).ok()?.parse().ok()?));
-    let what = match what {
-        b"link" => kind(Kind::Link)?,
-        b"program" => kind(Kind::File { executable: true })?,
-        b"file" => kind(Kind::File { executable: false })?,
-        b"directory" => What::Directory,
-        b"gone" => What::Gone,
-        _ => return None,
-    };
-    Some(Item { path, what, stamp: Stamp { mode, size, modified, changed, inode, owner } })
-}
-
-fn moment(word: &[u8]) -> Option<Moment> {
-    let (seconds, nanoseconds) = split(word)?;
-    let seconds = match seconds.strip_prefix(b"-") {
-        Some(before) => i64::try_from(number(before, 10)?).ok()?.checked_neg()?,
-        None => i64::try_from(number(seconds, 10)?).ok()?,
-    };
-    Some((seconds, number(nanoseconds, 10)?.try_into().ok()?))
-}
-
-/// What lies before and behind the point.
-fn split(word: &[u8]) -> Option<(&[u8], &[u8])> {
-    let at = word.iter().position(|b| *b == b'.')?;
-    Some((&word[..at], &word[at + 1..]))
-}
-
-fn number(word: &[u8], base: u8) -> Option<u64> {
-    let digit = |b: &u8| b.checked_sub(b'0').filter(|digit| *digit < base);
-    let add = |sum: u64, b: &u8| sum.checked_mul(base.into())?.checked_add(digit(b)?.into());
-    if word.is_empty() { None } else { word.iter().try_fold(0, add) }
 }
 
 /// Finds one path after the other.
@@ -318,30 +172,26 @@ pub struct Cursor<'a> {
 impl<'a> Cursor<'a> {
     /// What was written at a path that comes after all that were asked for before.
     pub fn find(&mut self, path: &[u8]) -> Option<Item<'a>> {
-        let items = &self.manifest.items;
-        // Most often it is the next one; after a jump, whichever a search finds.
-        for _ in 0..4 {
-            let kept = items.get(self.at)?;
-            match path_of(&self.manifest.paths, kept).cmp(path) {
-                Ordering::Less => self.at += 1,
-                Ordering::Equal => {
-                    self.at += 1;
-                    return Some(self.manifest.item(kept));
+        let manifest = self.manifest;
+        let rest = &manifest.items[self.at..];
+        let compare = |kept: &Kept| path_of(&manifest.paths, kept).cmp(path);
+        // Most often it is the next one, or near: twice as far is looked each time.
+        let mut far = 1;
+        let end = loop {
+            match rest.get(far - 1).map(compare) {
+                Some(Ordering::Less) => far *= 2,
+                Some(Ordering::Equal) => {
+                    self.at += far;
+                    return Some(manifest.item(&rest[far - 1]));
                 }
-                Ordering::Greater => return None,
+                Some(Ordering::Greater) => break far - 1,
+                None => break rest.len(),
             }
-        }
-        let rest = &items[self.at..];
-        match rest.binary_search_by(|kept| path_of(&self.manifest.paths, kept).cmp(path)) {
-            Ok(found) => {
-                self.at += found + 1;
-                Some(self.manifest.item(&rest[found]))
-            }
-            Err(place) => {
-                self.at += place;
-                None
-            }
-        }
+        };
+        let begin = far / 2;
+        let found = rest[begin..end].binary_search_by(compare);
+        self.at += begin + found.map_or_else(|place| place, |place| place + 1);
+        found.ok().map(|place| manifest.item(&rest[begin + place]))
     }
 }
 
@@ -349,62 +199,24 @@ impl<'a> Cursor<'a> {
 mod tests {
     use super::*;
 
-    fn sample() -> Manifest {
-        let mut manifest = Manifest::default();
-        let stamp = Stamp {
-            mode: 0o100_644,
-            size: 7,
-            modified: (1_700_000_000, 5),
-            changed: (-3, 999_999_999),
-            inode: u64::MAX,
-            owner: (1000, 33),
-        };
-        let id = "8be01d2c44aa8be01d2c44aa8be01d2c44aa8be0".parse().unwrap();
-        let whats = [
-            (&b"a b\n\xff"[..], What::Entry(Kind::File { executable: false }, id)),
-            (b"a/run", What::Entry(Kind::File { executable: true }, id)),
-            (b"a", What::Directory),
-            (b"z", What::Gone),
-            (b"l", What::Entry(Kind::Link, id)),
-        ];
-        for (path, what) in whats {
-            manifest.add(Item { path, what, stamp }).unwrap();
-        }
-        manifest.sort();
-        manifest.notice(1_700_000_001);
-        manifest
-    }
-
     #[test]
-    fn what_is_written_is_read() {
-        let place = tempfile::tempdir().unwrap();
-        let path = place.path().join("m");
-        let manifest = sample();
-        manifest.write(&mut File::create(&path).unwrap()).unwrap();
-        let read = Manifest::read(&path).unwrap().unwrap();
-        let all = |manifest: &Manifest| {
-            manifest.items().map(|item| (item.path.to_vec(), item.what, item.stamp)).collect::<Vec<_>>()
-        };
-        assert_eq!(all(&read), all(&manifest));
-        assert_eq!((read.newest(), Manifest::read_newest(&path)), (1_700_000_001, Some(1_700_000_001)));
-        assert_eq!(read.find(b"a/run").unwrap().stamp.inode, u64::MAX);
-        assert!(read.find(b"b").is_none());
-        let mut cursor = read.cursor();
-        assert!(cursor.find(b"a").is_some() && cursor.find(b"a/q").is_none() && cursor.find(b"z").is_some());
-    }
-
-    #[test]
-    fn half_a_manifest_is_none() {
-        let place = tempfile::tempdir().unwrap();
-        let path = place.path().join("m");
-        let mut whole = Vec::new();
-        sample().write(&mut whole).unwrap();
-        for length in 0..whole.len() {
-            std::fs::write(&path, &whole[..length]).unwrap();
-            assert!(Manifest::read(&path).is_err(), "{length} of {} bytes", whole.len());
+    fn a_cursor_finds_what_is_there_however_far_it_goes() {
+        let stamp = Stamp { mode: 0, size: 0, modified: (0, 0), changed: (0, 0), inode: 0, owner: (0, 0) };
+        let path = |number: usize| format!("{number:03}").into_bytes();
+        for count in 0..40 {
+            let mut manifest = Manifest::default();
+            for number in 0..count {
+                // Only the even ones are there.
+                manifest.add(Item { path: &path(2 * number), what: What::Directory, stamp }).unwrap();
+            }
+            for step in 1..=2 * count + 1 {
+                let mut cursor = manifest.cursor();
+                for number in (0..2 * count + 3).step_by(step) {
+                    let found = cursor.find(&path(number)).map(|item| item.path.to_vec());
+                    let there = number % 2 == 0 && number < 2 * count;
+                    assert_eq!(found, there.then(|| path(number)), "{number} of {count}, by {step}");
+                }
+            }
         }
-        std::fs::write(&path, [whole.as_slice(), b"x"].concat()).unwrap();
-        assert!(Manifest::read(&path).is_err());
-        assert!(Manifest::read(&place.path().join("none")).unwrap().is_none());
     }
 }

@@ -21,6 +21,7 @@ pub mod submodules;
 mod taker;
 pub mod times;
 pub mod tree;
+mod walk;
 mod writer;
 
 pub use git::{AtTop, Repository as Objects};

@@ -1,30 +1,20 @@
-//! Reads the objects of a git repository: trees, and the bytes of files.
+//! Reads the objects of a git repository: directories, and the bytes of files.
 //!
 //! Most of the work of an export is to inflate. Packs are read by [`packs`](super::packs), and what is
 //! loose, or came later, by gix-odb: both are faster than libgit2 (docs/benchmarks.md).
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use gix_object::{Data, Exists, Find, TreeRefIter};
+use gix_object::{Data, Exists, Find};
 use gix_odb::store::init::Options;
 use gix_odb::{HandleArc, Header, Store};
 
 use super::packs::{Buffers, Found, Packs, Place, Unpacker};
-use super::tree::{Entry, Kind, ObjectId, Tree, join};
+use super::tree::ObjectId;
 use crate::support::syncer::Counted;
-use crate::support::{Context, Error, Result, text};
-
-/// No tree has more entries than this: a few kilobytes of pushed trees can stand for billions.
-const MOST_ENTRIES: usize = 2_000_000;
-
-/// Nor more bytes of paths: that many entries with the longest of them would fill any memory.
-const MOST_NAMES: usize = 256 << 20;
-
-/// So many directories are known for a while: what unfolds without end is made of the same few, time and again.
-const RECENT: usize = 16;
+use crate::support::{Context, Error, Result};
 
 /// So much of an object each reader reads in memory of its own.
 pub(super) const OWN: usize = 512 << 10;
@@ -240,92 +230,9 @@ impl Reader<'_> {
         }
     }
 
-    /// All that is below a tree, its paths below `at`, with what is wrong about its names.
-    pub(super) fn tree(&self, top: ObjectId, at: &[u8]) -> Result<Tree> {
-        // Not recursive: how deep it goes is the pusher's choice.
-        let mut walk = Walk::default();
-        let mut recent: VecDeque<(ObjectId, Vec<u8>)> = VecDeque::new();
-        let mut next = Some((at.to_vec(), top));
-        while let Some((directory, id)) = next {
-            if let Some((_, listing)) = recent.iter().find(|(known, _)| *known == id) {
-                walk.take_up(&directory, listing)?;
-            } else {
-                let cannot = || format!("cannot read the directory '{}'", text::printable_bytes(&directory));
-                let listing = self.find(id, gix_object::Kind::Tree, <[u8]>::to_vec).context(cannot)?;
-                walk.take_up(&directory, &listing)?;
-                recent.push_front((id, listing));
-                recent.truncate(RECENT);
-            }
-            next = walk.go_on();
-        }
-        let mut tree = walk.tree;
-        tree.directories.sort();
-        // What git made is in order already, which costs nothing; who pushes may have made something else.
-        tree.entries.sort_by(|a, b| a.path.cmp(&b.path));
-        Ok(tree)
-    }
-}
-
-/// A tree, as far as it was walked.
-///
-/// All that is in a directory is taken up before what comes after the directory. As git sorts its trees, that is the order of
-/// whole paths.
-#[derive(Default)]
-struct Walk {
-    tree: Tree,
-    /// How many bytes its paths have.
-    names: usize,
-    /// What was seen and is not taken up yet, the next one last.
-    waiting: Vec<Waiting>,
-}
-
-enum Waiting {
-    Entry(Entry),
-    Directory(Vec<u8>, ObjectId),
-}
-
-impl Walk {
-    /// Takes up what is in a directory, if nothing is wrong about its names.
-    fn take_up(&mut self, directory: &[u8], listing: &[u8]) -> Result<()> {
-        let damaged = || format!("the directory '{}' is damaged", text::printable_bytes(directory));
-        let entries = TreeRefIter::from_bytes(listing, gix_hash::Kind::Sha1);
-        let entries = entries.collect::<Result<Vec<_>, _>>().context(damaged)?;
-        let complaints = self.tree.complaints.len();
-        let names = entries.iter().map(|entry| entry.filename.as_ref()).collect();
-        Tree::check_names(&mut self.tree.complaints, directory, names);
-        if self.tree.complaints.len() > complaints {
-            return Ok(());
-        }
-        for entry in entries.into_iter().rev() {
-            let path = join(directory, entry.filename);
-            let id = ObjectId::from_bytes(entry.oid.as_bytes()).context(damaged)?;
-            self.names += path.len();
-            self.waiting.push(match Kind::of_mode(entry.mode.value().into()) {
-                Some(kind) => Waiting::Entry(Entry { path, kind, id }),
-                None => Waiting::Directory(path, id),
-            });
-        }
-        if self.tree.entries.len() + self.tree.directories.len() + self.waiting.len() > MOST_ENTRIES {
-            return Err(Error::new(format!("the revision has more than {MOST_ENTRIES} files")));
-        }
-        if self.names > MOST_NAMES {
-            let most = text::bytes(MOST_NAMES as u64);
-            return Err(Error::new(format!("the paths of the revision have more than {most} of names")));
-        }
-        Ok(())
-    }
-
-    /// Up to the next directory, which is to be read then.
-    fn go_on(&mut self) -> Option<(Vec<u8>, ObjectId)> {
-        loop {
-            match self.waiting.pop()? {
-                Waiting::Entry(entry) => self.tree.entries.push(entry),
-                Waiting::Directory(path, id) => {
-                    self.tree.directories.push(path.clone());
-                    return Some((path, id));
-                }
-            }
-        }
+    /// What is in a directory, as git keeps it.
+    pub(super) fn listing(&self, id: ObjectId) -> Result<Vec<u8>> {
+        self.find(id, gix_object::Kind::Tree, <[u8]>::to_vec)
     }
 }
 
@@ -411,15 +318,12 @@ mod tests {
         let git = git2::Repository::open_bare(place.path()).unwrap();
         let tree = git.head().unwrap().peel_to_tree().unwrap().id();
         let reader = source.reader();
-        assert_eq!(reader.tree(tree, b"at").unwrap().entries.len(), ids.len() - 1);
+        assert!(reader.listing(tree).unwrap().len() > 20 * (ids.len() - 1));
         for refused in [reader.read(tree).map(drop), reader.size(tree).map(drop)] {
             assert_eq!(refused.unwrap_err().one_line(), format!("the object {tree} is no file"));
         }
-        let refused = reader.tree(ids[0], b"").unwrap_err().one_line();
-        assert_eq!(refused, format!("cannot read the directory '': the object {} is no directory", ids[0]));
-        let damaged = git.odb().unwrap().write(git2::ObjectType::Tree, b"100644 cut\0short").unwrap();
-        let refused = reader.tree(damaged, b"at").unwrap_err().one_line();
-        assert!(refused.starts_with("the directory 'at' is damaged"), "{refused}");
+        let refused = reader.listing(ids[0]).unwrap_err().one_line();
+        assert_eq!(refused, format!("the object {} is no directory", ids[0]));
         let nobody = ObjectId::from_bytes(&[7; 20]).unwrap();
         let refused = reader.read(nobody).unwrap_err().one_line();
         assert_eq!(refused, format!("cannot read the object {nobody}: it is not in the repository"));

@@ -9,7 +9,7 @@ use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::export::Given;
+use super::export::{Count, Given};
 use super::manifest::{Item, Moment, Stamp, What};
 use super::objects::Reader;
 use super::order::Task;
@@ -28,6 +28,7 @@ pub(super) struct Taker<'a> {
     pub(super) blocks: &'a AtomicBool,
     /// The user that all of a release belongs to while it is exported.
     pub(super) owner: u32,
+    pub(super) count: Count<'a>,
     /// The directory of the last file, open.
     pub(super) directory: Option<(Vec<u8>, OwnedFd)>,
 }
@@ -45,7 +46,6 @@ impl<'a> Taker<'a> {
     pub(super) fn take<'t>(
         &mut self,
         neighbours: impl Iterator<Item = (&'t Entry, u64)>,
-        go_on: &dyn Fn() -> Result<()>,
     ) -> Result<Taken<'t>> {
         let mut taken = Taken::default();
         let mut spare = self.given.spare.map(|manifest| manifest.cursor());
@@ -58,12 +58,13 @@ impl<'a> Taker<'a> {
             let before = older.as_mut().and_then(|older| older.find(&entry.path));
             let time = time_of(entry, self.given.older, before.as_ref());
             if let Some((stamp, way)) = self.take_one(entry, there, before, time)? {
-                go_on()?;
+                self.count.one_more()?;
                 taken.done.push(Done { entry, stamp, way, is_new: time.is_new() });
             } else {
                 taken.left.push(Task { entry, size, time, place: self.reader.place(entry.id) });
             }
         }
+        self.count.tell()?;
         Ok(taken)
     }
 

@@ -90,6 +90,13 @@ impl Tree {
         paths.filter_map(|path| inside(path)).collect()
     }
 
+    /// Takes up what comes behind it.
+    pub(super) fn append(&mut self, mut other: Tree) {
+        self.entries.append(&mut other.entries);
+        self.directories.append(&mut other.directories);
+        self.complaints.append(&mut other.complaints);
+    }
+
     /// The submodules.
     pub fn submodules(&self) -> impl Iterator<Item = &Entry> {
         self.entries.iter().filter(|entry| entry.kind == Kind::Submodule)

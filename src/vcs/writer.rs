@@ -11,7 +11,7 @@ use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io;
 
-use super::export::{is_lfs_pointer, lfs_refusal};
+use super::export::{Count, is_lfs_pointer, lfs_refusal};
 use super::manifest::Stamp;
 use super::objects::Reader;
 use super::order::Task;
@@ -80,32 +80,34 @@ pub(super) struct Writer<'w, 'a> {
     reader: Reader<'w>,
     top: &'w OwnedFd,
     tally: Tally<'w>,
+    count: Count<'w>,
     /// The directory that was opened last.
     directory: Option<(&'a [u8], OwnedFd)>,
 }
 
 impl<'w, 'a> Writer<'w, 'a> {
-    pub(super) fn new(reader: Reader<'w>, top: &'w OwnedFd, tally: Tally<'w>) -> Writer<'w, 'a> {
-        Writer { reader, top, tally, directory: None }
+    pub(super) fn new(
+        reader: Reader<'w>,
+        top: &'w OwnedFd,
+        tally: Tally<'w>,
+        count: Count<'w>,
+    ) -> Writer<'w, 'a> {
+        Writer { reader, top, tally, count, directory: None }
     }
 
     /// Writes files and symlinks where nothing is.
-    pub(super) fn write(
-        &mut self,
-        tasks: &[&Task<'a>],
-        how: How,
-        go_on: &dyn Fn() -> Result<()>,
-    ) -> Result<Vec<Done<'a>>> {
+    pub(super) fn write(&mut self, tasks: &[&Task<'a>], how: How) -> Result<Vec<Done<'a>>> {
         let mut done = Vec::with_capacity(tasks.len());
         for (at, task) in tasks.iter().enumerate() {
-            go_on()?;
             let (directory, _) = split(&task.entry.path);
             let stays = tasks.get(at + 1).is_some_and(|next| split(&next.entry.path).0 == directory);
             done.push(match task.entry.kind {
                 Kind::File { executable } => self.write_file(task, executable, how, stays)?,
                 Kind::Link | Kind::Submodule => self.write_link(task)?,
             });
+            self.count.one_more()?;
         }
+        self.count.tell()?;
         Ok(done)
     }
 

@@ -152,6 +152,30 @@ fn what_cannot_be_brought_to_disk_while_more_is_written_never_goes_live() {
 }
 
 #[test]
+fn an_export_that_takes_long_says_how_far_it_is_and_ends_where_it_is_cancelled() {
+    let world = World::with_site();
+    let live = world.live();
+    for number in 0..2000 {
+        world.file(&format!("{}/{number}.txt", number % 20), "a file of many\n");
+    }
+    lost(&world, &world.commit("many"));
+    let slow = ["-e", "trace=write", "-e", "inject=write:delay_exit=10ms"];
+    let strace = ["-f", "--seccomp-bpf", "-qq", "-o", "/dev/null"];
+    let worker = world.start("strace", &[&strace, &slow[..], &[PROGRAM, "work", "app"]].concat());
+    // Another deploy's log would not speak of so many.
+    let logs = world.app().join("receiver/logs");
+    let says =
+        |name: &String| std::fs::read_to_string(logs.join(name)).is_ok_and(|log| log.contains(" of 2,00"));
+    world.until(60, "the export to say how far it is", || world.names("receiver/logs").iter().any(says));
+    world.receiver(&["cancel", "app"]).ok().says("=====> cancelled");
+    world.end(worker, 60).ok();
+    let said = world.receiver(&["attach", "app"]).fails(1).says("export").says("it was cancelled");
+    assert!(!said.all().contains("2,000 of "), "it did not wait until all was written: {}", said.all());
+    assert_eq!(world.live(), live);
+    world.nothing_is_left_over();
+}
+
+#[test]
 fn what_could_not_be_brought_to_disk_never_becomes_the_spare() {
     let world = World::with_site();
     for number in 0..50 {

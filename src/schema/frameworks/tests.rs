@@ -10,7 +10,7 @@ fn check(detector: Detector, marked: &[&str]) {
         .iter()
         .map(|marked| TreeFile { path: path(marked).as_bytes(), oid: &"1", is_link: false })
         .collect();
-    let found = find(&tree);
+    let found = find(&tree).unwrap();
     let of = |mark: char| -> BTreeSet<&str> {
         marked.iter().filter(|path| path.starts_with(mark)).map(path).collect()
     };
@@ -24,8 +24,20 @@ fn check(detector: Detector, marked: &[&str]) {
 
 #[test]
 fn a_tree_of_many_files_has_its_frameworks_wherever_their_markers_are() {
-    let mut paths: Vec<String> = (0..20_000).map(|number| format!("many/{number}.txt")).collect();
-    let marked = ["a/manage.py", "+a/shop/migrations/0001.py", "z/manage.py", "=z/uv.lock"];
+    // What has to be known to judge one file lies far from it.
+    let between = |directory| (0..10_000).map(move |number| format!("{directory}/mm{number}.txt"));
+    let mut paths: Vec<String> = between("many").chain(between("scripts")).collect();
+    let marked = [
+        "a/manage.py",
+        "+a/shop/migrations/0001.py",
+        "+many/migrations/0001.py",
+        "many/models.py",
+        "alembic.ini",
+        "scripts/env.py",
+        "+scripts/versions/1.py",
+        "z/manage.py",
+        "=z/uv.lock",
+    ];
     paths.extend(marked.map(str::to_owned));
     paths.sort_by_key(|path| path.trim_start_matches(['+', '=']).to_owned());
     check(Detector::Django, &paths.iter().map(String::as_str).collect::<Vec<_>>());
@@ -236,5 +248,5 @@ fn several_frameworks_are_put_together() {
 fn a_path_that_is_not_utf_8_counts() {
     let tree = [b"manage.py".as_slice(), b"\xff/migrations/\xfe.py"];
     let tree = tree.map(|path| TreeFile { path, oid: &"1", is_link: false });
-    assert_eq!(find(&tree).files.len(), 1);
+    assert_eq!(find(&tree).unwrap().files.len(), 1);
 }
