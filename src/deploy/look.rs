@@ -224,7 +224,7 @@ fn changed_files(
     // A hook does not look into submodules, of whose files the manifest speaks.
     let is_whole = parts.len() > 1 || parts[0].tree.submodules().next().is_none();
     match exported.filter(|_| is_whole) {
-        Some(exported) => export::changes(parts, exported).ok(),
+        Some(exported) => Some(export::changes(parts, exported)),
         // The revision of a release is held by a ref.
         None => repository.changed_paths(&live.revision, revision).ok().map(|changed| changed.len()),
     }
