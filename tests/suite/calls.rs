@@ -30,6 +30,12 @@ fn lost_tip(world: &World, text: &str) {
     lost(world, &world.commit(text));
 }
 
+fn many_files(world: &World, count: usize) {
+    for number in 0..count {
+        world.file(&format!("{}/{number}.txt", number % 20), "a file of many\n");
+    }
+}
+
 /// The branch is at a revision that no worker was told of.
 fn lost(world: &World, hash: &str) {
     let (repository, laptop) = (world.app().join("repo.git"), world.laptop().display().to_string());
@@ -131,9 +137,7 @@ fn what_cannot_be_brought_to_disk_while_more_is_written_never_goes_live() {
     let world = World::with_site();
     let live = world.live();
     // Each counts for what it takes besides its bytes, too.
-    for number in 0..3000 {
-        world.file(&format!("{}/{number}.txt", number % 20), "a file of many\n");
-    }
+    many_files(&world, 3000);
     let work = |tip: &str, inject: &[&str]| {
         lost(&world, &world.commit(tip));
         syncs(&world, inject)
@@ -155,9 +159,7 @@ fn what_cannot_be_brought_to_disk_while_more_is_written_never_goes_live() {
 fn an_export_that_takes_long_says_how_far_it_is_and_ends_where_it_is_cancelled() {
     let world = World::with_site();
     let live = world.live();
-    for number in 0..2000 {
-        world.file(&format!("{}/{number}.txt", number % 20), "a file of many\n");
-    }
+    many_files(&world, 2000);
     lost(&world, &world.commit("many"));
     let slow = ["-e", "trace=write", "-e", "inject=write:delay_exit=10ms"];
     let strace = ["-f", "--seccomp-bpf", "-qq", "-o", "/dev/null"];
