@@ -220,7 +220,8 @@ mod tests {
         let (_place, git, source) = open();
         let files = "the revision has more than 2000000 files";
         let names = "the paths of the revision have more than 268.4 MB of names";
-        for (width, depth, why) in [(10, 10, files), (2, 40, files), (ALONE, ALONE, names)] {
+        // The second has few more than it may, of which no thread reads all.
+        for (width, depth, why) in [(10, 10, files), (2, 19, files), (ALONE, ALONE, names)] {
             let refused = tree(&source, nest(&git, width, depth), b"").map(drop).unwrap_err();
             assert_eq!(refused.one_line(), why);
         }

@@ -218,7 +218,9 @@ mod tests {
         let mut out_of_order = whole.clone();
         // The second item's path, which comes after that of the first, `a`.
         out_of_order[zero + 1 + FIXED + 1 + FIXED] = b'A';
-        for damaged in [[whole.as_slice(), b"x"].concat(), of_no_kind, out_of_order] {
+        // As manifests were before they were bytes.
+        let text = b"{\"format\":1,\"newest\":7,\"items\":1}\0directory - 40755 0 7.5 7.5 3 0.0 \0".to_vec();
+        for damaged in [[whole.as_slice(), b"x"].concat(), of_no_kind, out_of_order, text] {
             std::fs::write(&path, damaged).unwrap();
             assert!(Manifest::read(&path).is_err());
         }
