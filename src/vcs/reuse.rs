@@ -108,12 +108,8 @@ impl<'a> Wanted<'a> {
 
     /// Makes the directories in a new and empty one; answers them.
     pub(super) fn make(&self, top: &OwnedFd) -> Result<Vec<Vec<u8>>> {
-        for level in levels(&self.directories) {
-            let chunks: Vec<_> = level.chunks(NEIGHBOURS).collect();
-            let make =
-                |chunk: &&[&[u8]]| chunk.iter().try_for_each(|directory| make_directory(top, directory));
-            share_out(&chunks, || make)?;
-        }
+        let chunks: Vec<_> = self.directories.chunks(NEIGHBOURS).collect();
+        share_out(&chunks, || |chunk: &&[&[u8]]| chunk.iter().try_for_each(|path| make_with_parents(top, path)))?;
         Ok(self.directories.iter().map(|directory| directory.to_vec()).collect())
     }
 
@@ -212,17 +208,6 @@ fn as_exported(top: &OwnedFd, directories: &[&[u8]], spare: &Manifest) -> Result
     Ok(share_out(&chunks, || look)?.concat())
 }
 
-/// Directories by how deep they lie, in their order: each has what it lies in before it.
-fn levels<'a>(directories: &[&'a [u8]]) -> Vec<Vec<&'a [u8]>> {
-    let mut levels: Vec<Vec<&[u8]>> = Vec::new();
-    for directory in directories {
-        let depth = memchr::memchr_iter(b'/', directory).count();
-        levels.resize_with(levels.len().max(depth + 1), Vec::new);
-        levels[depth].push(directory);
-    }
-    levels
-}
-
 /// Whether a path comes next in a list, once those before it are left behind.
 fn comes(list: &mut &[&[u8]], path: &[u8]) -> bool {
     while let [first, rest @ ..] = *list
@@ -251,12 +236,55 @@ pub(super) fn split(path: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
+/// Makes a directory, and what it lies in, where whoever makes that is not so far yet.
+fn make_with_parents(top: &OwnedFd, path: &[u8]) -> Result<()> {
+    let (above, _) = split(path);
+    match make(top, path) {
+        Err(Errno::NOENT) if !above.is_empty() => {
+            make_with_parents(top, above)?;
+            make_directory(top, path)
+        }
+        made => made.context(|| cannot_make(path)),
+    }
+}
+
 fn make_directory(top: &OwnedFd, path: &[u8]) -> Result<()> {
+    make(top, path).context(|| cannot_make(path))
+}
+
+fn make(top: &OwnedFd, path: &[u8]) -> rustix::io::Result<()> {
     match rustix::fs::mkdirat(top, OsStr::from_bytes(path), Mode::from_raw_mode(0o755)) {
         // The directory of a submodule is made by the tree around it, and named by both.
-        Err(error) if error != Errno::EXIST => {
-            Err(error).context(|| format!("cannot make the directory {}", text::printable_bytes(path)))
-        }
-        _ => Ok(()),
+        Err(Errno::EXIST) => Ok(()),
+        made => made,
+    }
+}
+
+fn cannot_make(path: &[u8]) -> String {
+    format!("cannot make the directory {}", text::printable_bytes(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn directories_are_made_whoever_comes_to_them_first() {
+        let place = tempfile::tempdir().unwrap();
+        let top = std::fs::File::open(place.path()).unwrap().into();
+        // Each lies in the one before: a thread that does not begin with the first finds nothing that it lies in.
+        let paths: Vec<String> = (1..=20 * NEIGHBOURS).map(|depth| vec!["d"; depth].join("/")).collect();
+        let directories: Vec<&[u8]> = paths.iter().map(|path| path.as_bytes()).collect();
+        let wanted = Wanted { directories: directories.clone(), entries: Vec::new() };
+        make_with_parents(&top, directories[NEIGHBOURS]).unwrap();
+        assert!(place.path().join(&paths[NEIGHBOURS]).is_dir());
+        assert_eq!(wanted.make(&top).unwrap(), directories);
+        assert!(place.path().join(paths.last().unwrap()).is_dir());
+        // What is in the way is not taken for one.
+        let place = tempfile::tempdir().unwrap();
+        let top = std::fs::File::open(place.path()).unwrap().into();
+        std::fs::write(place.path().join("d"), "").unwrap();
+        let refused = wanted.make(&top).unwrap_err().one_line();
+        assert!(refused.starts_with("cannot make the directory d/d"), "{refused}");
     }
 }
