@@ -4,6 +4,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::Result;
 
+/// How many threads work at a time.
+pub fn count() -> usize {
+    std::thread::available_parallelism().map_or(2, usize::from)
+}
+
 /// Does all tasks, each by whichever thread is free next, and answers what came of each, in their order. `worker` makes
 /// what does them in one thread.
 ///
@@ -23,7 +28,7 @@ pub fn share_out<T: Sync, D: Send, W: FnMut(&T) -> Result<D>>(
         }
         Ok(done)
     };
-    let threads = std::thread::available_parallelism().map_or(2, usize::from).min(tasks.len());
+    let threads = count().min(tasks.len());
     let mut done = std::thread::scope(|scope| {
         let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
         let mut all = work();
@@ -54,7 +59,7 @@ mod tests {
             |task: &u64| Ok(task * 2)
         };
         assert_eq!(share_out(&tasks, worker).unwrap(), (0..1000).map(|task| task * 2).collect::<Vec<_>>());
-        assert!(made.load(Ordering::Relaxed) <= std::thread::available_parallelism().unwrap().get());
+        assert!(made.load(Ordering::Relaxed) <= count());
         assert_eq!(share_out(&[], || |()| Ok(())).unwrap().len(), 0);
     }
 

@@ -21,7 +21,7 @@ use super::times::Older;
 use super::tree::{Entry, Kind};
 use super::writer::{Done, How, Way, Writer};
 use crate::support::syncer::Syncer;
-use crate::support::threads::share_out;
+use crate::support::threads::{self, share_out};
 use crate::support::{Context, Error, Result, clock, files};
 
 /// So many entries, one after the other, a thread looks at before it takes others.
@@ -212,7 +212,7 @@ fn bring<'a>(part: &'a Part, top: &OwnedFd, given: &Given, told: Told) -> Result
         move |(entries, sizes)| taker.take(entries.iter().zip(sizes.iter().copied()))
     })?;
     let mut left: Vec<&Task> = taken.iter().flat_map(|taken| &taken.left).collect();
-    let chunks = order::chunks(&mut left, |place| source.packs().is_whole(place));
+    let chunks = order::chunks(&mut left, threads::count(), |place| source.packs().is_whole(place));
     let mut done = share_out(&chunks, || {
         let mut writer = Writer::new(source.reader(), top, given.syncer.tally(), Count::new(told));
         move |chunk: &Chunk| match chunk {

@@ -28,9 +28,11 @@ pub(super) enum Chunk<'c, 't, 'a> {
 
 /// Brings tasks into their order, and shares them out. What takes long comes first, since nobody could help with the last one:
 /// all deltas that are large, since there is memory for one of them at a time, and then, one by one, what is streamed. A chunk
-/// of what is small ends before an object that `is_whole`, since a delta needs what lies before it.
+/// of what is small ends before an object that `is_whole`, since a delta needs what lies before it; and what lies side by side
+/// is most often of one directory, for which `threads` that write to it would wait: each of them has a part of its own.
 pub(super) fn chunks<'c, 't, 'a>(
     tasks: &'c mut [&'t Task<'a>],
+    threads: usize,
     is_whole: impl Fn(Place) -> bool,
 ) -> Vec<Chunk<'c, 't, 'a>> {
     const MOST: usize = 512;
@@ -46,17 +48,25 @@ pub(super) fn chunks<'c, 't, 'a>(
     let mut chunks = Vec::new();
     chunks.extend((!deltas.is_empty()).then_some(Chunk::Read(deltas)));
     chunks.extend(streamed.iter().map(|task| Chunk::Streamed(task)));
-    // Threads that write to the same directory wait for each other: chunks are no smaller than it takes to share them out.
-    let least = (small.len() / 64).clamp(16, 128);
+    let (mut neighbours, least) = (Vec::new(), (small.len() / 64).clamp(16, 128));
     while !small.is_empty() {
         let most = small.len().min(MOST);
         let may_begin = |task: &Task| task.place.is_none_or(&is_whole);
         let count = (least..most).find(|at| may_begin(small[*at])).unwrap_or(most);
         let (chunk, rest) = small.split_at(count);
-        chunks.push(Chunk::Read(chunk));
+        neighbours.push(Chunk::Read(chunk));
         small = rest;
     }
+    chunks.extend(apart(neighbours, threads));
     chunks
+}
+
+/// Of as many runs as there are `threads` the first ones, then the second ones, and so on.
+fn apart<T>(neighbours: Vec<T>, threads: usize) -> impl Iterator<Item = T> {
+    let run = neighbours.len().div_ceil(threads).max(1);
+    let mut all: Vec<(usize, T)> = neighbours.into_iter().enumerate().collect();
+    all.sort_by_key(|(at, _)| at % run);
+    all.into_iter().map(|(_, one)| one)
 }
 
 #[cfg(test)]
@@ -82,7 +92,7 @@ mod tests {
         let tasks: Vec<Task> = (0..1000).map(task).collect();
         let mut tasks: Vec<&Task> = tasks.iter().collect();
         let is_whole = |place: Place| place.at().is_multiple_of(25);
-        let chunks = chunks(&mut tasks, is_whole);
+        let chunks = chunks(&mut tasks, 1, is_whole);
         let mut begins = Vec::new();
         let (mut deltas, mut streamed, mut small) = (Vec::new(), Vec::new(), Vec::new());
         for chunk in &chunks {
@@ -112,5 +122,29 @@ mod tests {
         let mut all = [numbers(&streamed), numbers(&deltas), numbers(&small)].concat();
         all.sort_unstable();
         assert!(all.into_iter().eq(0..1000));
+    }
+
+    #[test]
+    fn each_thread_has_a_part_of_its_own() {
+        let apart = |count: usize, threads| apart((0..count).collect(), threads).collect::<Vec<_>>();
+        assert_eq!(apart(7, 3), [0, 3, 6, 1, 4, 2, 5]);
+        assert_eq!(apart(6, 2), [0, 3, 1, 4, 2, 5]);
+        assert_eq!(apart(3, 1), [0, 1, 2]);
+        assert_eq!(apart(2, 8), [0, 1]);
+        assert!(apart(0, 2).is_empty());
+        let entry = |_: usize| Entry { path: vec![], kind: Kind::Link, id: ObjectId::ZERO_SHA1 };
+        let entries: Vec<Entry> = (0..640).map(entry).collect();
+        let task = |(at, entry)| Task { entry, size: 1, time: Time::Now, place: Some(Place::new(0, at)) };
+        let tasks: Vec<Task> = (0..).zip(&entries).map(task).collect();
+        let begins = |threads| -> Vec<_> {
+            let mut tasks: Vec<&Task> = tasks.iter().collect();
+            let begin = |chunk: &Chunk| match chunk {
+                Chunk::Read(tasks) => tasks[0].place.unwrap().at(),
+                Chunk::Streamed(_) => panic!("all are small"),
+            };
+            chunks(&mut tasks, threads, |_| true).iter().map(begin).collect()
+        };
+        assert_eq!(begins(1)[..3], [0, 16, 32]);
+        assert_eq!(begins(2)[..4], [0, 320, 16, 336], "two threads, in two places");
     }
 }

@@ -109,7 +109,9 @@ impl<'a> Wanted<'a> {
     /// Makes the directories in a new and empty one; answers them.
     pub(super) fn make(&self, top: &OwnedFd) -> Result<Vec<Vec<u8>>> {
         let chunks: Vec<_> = self.directories.chunks(NEIGHBOURS).collect();
-        share_out(&chunks, || |chunk: &&[&[u8]]| chunk.iter().try_for_each(|path| make_with_parents(top, path)))?;
+        share_out(&chunks, || {
+            |chunk: &&[&[u8]]| chunk.iter().try_for_each(|path| make_with_parents(top, path))
+        })?;
         Ok(self.directories.iter().map(|directory| directory.to_vec()).collect())
     }
 
