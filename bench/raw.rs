@@ -52,7 +52,8 @@ fn read(top: &Path, inside: &Path, into: &mut BTreeMap<PathBuf, Directory>) {
     let mut entries = Vec::new();
     for entry in fs::read_dir(top.join(inside)).expect("a directory") {
         let entry = entry.expect("an entry");
-        let (kind, path, plain) = (entry.file_type().expect("a type"), entry.path(), PathBuf::from(entry.file_name()));
+        let (kind, path, plain) =
+            (entry.file_type().expect("a type"), entry.path(), PathBuf::from(entry.file_name()));
         if kind.is_dir() {
             read(top, &inside.join(&plain), into);
         } else if kind.is_symlink() {
@@ -104,7 +105,8 @@ fn make(directories: &[(PathBuf, Directory)], to: &Path) {
                     What::Link(to) => symlinkat(to.as_ptr().cast(), directory, name.as_ptr().cast()) == 0,
                     What::File(bytes, mode) => {
                         let file = File::from_raw_fd(openat(directory, name.as_ptr().cast(), MAKE, *mode));
-                        bytes.is_empty() || write(file.as_raw_fd(), bytes.as_ptr(), bytes.len()) == bytes.len() as isize
+                        bytes.is_empty()
+                            || write(file.as_raw_fd(), bytes.as_ptr(), bytes.len()) == bytes.len() as isize
                     }
                 }
             };
