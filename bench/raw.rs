@@ -1,4 +1,4 @@
-//! Writes a tree that lies in memory: the limit of whatever makes the same tree anew.
+//! Writes a tree that lies in memory, and syncs it then: what it costs at least to make one in that order.
 //!
 //! usage: raw THREADS SOURCE NEW [sync]
 //!
@@ -29,7 +29,7 @@ unsafe extern "C" {
     fn clock() -> i64;
 }
 
-/// `O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW`, and `O_PATH | O_DIRECTORY | O_CLOEXEC`, of Linux on x86-64 and ARM.
+/// `O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC`, and `O_PATH | O_DIRECTORY | O_CLOEXEC`, of Linux on x86-64 and ARM.
 const MAKE: i32 = 0o2000301;
 const DIRECTORY: i32 = 0o12000000 | DIRECTORY_ONLY;
 #[cfg(target_arch = "aarch64")]

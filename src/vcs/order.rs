@@ -48,6 +48,7 @@ pub(super) fn chunks<'c, 't, 'a>(
     let mut chunks = Vec::new();
     chunks.extend((!deltas.is_empty()).then_some(Chunk::Read(deltas)));
     chunks.extend(streamed.iter().map(|task| Chunk::Streamed(task)));
+    // Few enough to be shared out evenly, and as many as are worth it.
     let (mut neighbours, least) = (Vec::new(), (small.len() / 64).clamp(16, 128));
     while !small.is_empty() {
         let most = small.len().min(MOST);
