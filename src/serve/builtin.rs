@@ -86,7 +86,7 @@ impl Alive {
     /// Where the start is looked after already.
     pub fn take(app: &App, start: &Start) -> Result<Alive> {
         let path = app.process_lock(start.id.as_str());
-        let mut file = open(&path, true)?;
+        let mut file = open(&path, true).context(|| format!("cannot open {}", path.display()))?;
         // Whoever looks whether it is held takes it for a moment.
         let mut tries = 0;
         while let Err(error) = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
@@ -106,18 +106,22 @@ impl Alive {
 
     /// The supervisor that holds it now.
     fn holder(app: &App, start: &Start) -> Result<Holder> {
-        let path = app.process_lock(start.id.as_str());
-        if !files::exists(&path) {
-            return Ok(Holder::Nobody);
-        }
-        let mut file = open(&path, false)?;
-        if rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared).is_ok() {
-            return Ok(Holder::Nobody);
-        }
-        let mut text = String::new();
-        let _ = Read::by_ref(&mut file).take(32).read_to_string(&mut text);
-        Ok(text.parse().ok().and_then(Pid::from_raw).map_or(Holder::Somebody, Holder::Process))
+        holder(&app.process_lock(start.id.as_str()))
     }
+}
+
+/// Who holds the lock of a start, which goes when the start is forgotten.
+fn holder(path: &Path) -> Result<Holder> {
+    let mut file = match open(path, false) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Holder::Nobody),
+        opened => opened.context(|| format!("cannot open {}", path.display()))?,
+    };
+    if rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared).is_ok() {
+        return Ok(Holder::Nobody);
+    }
+    let mut text = String::new();
+    let _ = Read::by_ref(&mut file).take(32).read_to_string(&mut text);
+    Ok(text.parse().ok().and_then(Pid::from_raw).map_or(Holder::Somebody, Holder::Process))
 }
 
 /// Who looks after a start.
@@ -129,12 +133,12 @@ enum Holder {
     Process(Pid),
 }
 
-fn open(path: &Path, create: bool) -> Result<File> {
+fn open(path: &Path, create: bool) -> std::io::Result<File> {
     #[allow(clippy::cast_possible_wrap, reason = "the flags are small positive numbers")]
     let flags = (rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK).bits() as i32;
     let mut options = OpenOptions::new();
     options.read(true).write(create).create(create).truncate(false).mode(0o600).custom_flags(flags);
-    options.open(path).context(|| format!("cannot open {}", path.display()))
+    options.open(path)
 }
 
 /// Receiver's own supervisor, for the processes of one app.
@@ -248,5 +252,30 @@ impl Builtin {
             Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
             Err(error) => Err(error).context(|| format!("cannot end {}", start.id)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn a_lock_that_goes_while_it_is_looked_at_is_held_by_nobody() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("web-1.lock");
+        let end = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !end.load(Ordering::Relaxed) {
+                    std::fs::write(&path, "").unwrap();
+                    std::fs::remove_file(&path).unwrap();
+                }
+            });
+            let found = (0..50_000).map(|_| holder(&path)).find(|found| !matches!(found, Ok(Holder::Nobody)));
+            end.store(true, Ordering::Relaxed);
+            assert!(found.is_none(), "{found:?}");
+        });
     }
 }
