@@ -44,6 +44,16 @@ enum What {
 
 type Directory = Vec<(CString, What)>;
 
+/// The file that a call opened.
+///
+/// # Safety
+/// The number is what a call answered that opens one, and nobody else's.
+unsafe fn opened(number: i32, of: &CString) -> File {
+    assert!(number >= 0, "{of:?}: {}", std::io::Error::last_os_error());
+    // SAFETY: as the caller says.
+    unsafe { File::from_raw_fd(number) }
+}
+
 fn name(of: &Path) -> CString {
     CString::new(of.as_os_str().as_bytes()).expect("a name without NUL")
 }
@@ -84,9 +94,7 @@ fn enter(open: &mut Vec<Open>, path: &Path) -> i32 {
         // SAFETY: the names end with NUL, and the descriptors are open.
         let file = unsafe {
             mkdirat(descriptor, part.as_ptr().cast(), 0o755);
-            let made = openat(descriptor, part.as_ptr().cast(), DIRECTORY, 0);
-            assert!(made >= 0, "{}: {}", at.display(), std::io::Error::last_os_error());
-            File::from_raw_fd(made)
+            opened(openat(descriptor, part.as_ptr().cast(), DIRECTORY, 0), &part)
         };
         descriptor = file.as_raw_fd();
         open.push(Open { path: at.clone(), descriptor: file });
@@ -104,7 +112,7 @@ fn make(directories: &[(PathBuf, Directory)], to: &Path) {
                 match what {
                     What::Link(to) => symlinkat(to.as_ptr().cast(), directory, name.as_ptr().cast()) == 0,
                     What::File(bytes, mode) => {
-                        let file = File::from_raw_fd(openat(directory, name.as_ptr().cast(), MAKE, *mode));
+                        let file = opened(openat(directory, name.as_ptr().cast(), MAKE, *mode), name);
                         bytes.is_empty()
                             || write(file.as_raw_fd(), bytes.as_ptr(), bytes.len()) == bytes.len() as isize
                     }

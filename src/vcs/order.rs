@@ -28,8 +28,9 @@ pub(super) enum Chunk<'c, 't, 'a> {
 
 /// Brings tasks into their order, and shares them out. What takes long comes first, since nobody could help with the last one:
 /// all deltas that are large, since there is memory for one of them at a time, and then, one by one, what is streamed. A chunk
-/// of what is small ends before an object that `is_whole`, since a delta needs what lies before it; and what lies side by side
-/// is most often of one directory, for which `threads` that write to it would wait: each of them has a part of its own.
+/// of what is small ends before an object that `is_whole`, since a delta needs what lies before it; and since what lies side
+/// by side is most often of one directory, whose lock threads that write there wait for, what so many `threads` take at a time
+/// lies far apart.
 pub(super) fn chunks<'c, 't, 'a>(
     tasks: &'c mut [&'t Task<'a>],
     threads: usize,
@@ -126,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn each_thread_has_a_part_of_its_own() {
+    fn what_threads_take_at_a_time_lies_far_apart() {
         let apart = |count: usize, threads| apart((0..count).collect(), threads).collect::<Vec<_>>();
         assert_eq!(apart(7, 3), [0, 3, 6, 1, 4, 2, 5]);
         assert_eq!(apart(6, 2), [0, 3, 1, 4, 2, 5]);
