@@ -19,6 +19,7 @@ mod fence;
 mod hold;
 mod lexer;
 mod open;
+mod pages;
 mod place;
 mod proof;
 mod script;

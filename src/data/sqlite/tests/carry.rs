@@ -211,6 +211,51 @@ fn a_copy_that_lacks_something_is_not_its_original() {
 }
 
 #[test]
+fn a_copy_is_proved_by_its_pages_but_for_what_is_receivers() {
+    let sandbox = Sandbox::new();
+    let rows = "WITH RECURSIVE s (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM s WHERE i < 3000)";
+    let sql = format!(
+        "CREATE TABLE t (id INTEGER PRIMARY KEY AUTOINCREMENT, n, pad); CREATE INDEX by_n ON t (n);
+         CREATE TABLE gone (pad); PRAGMA user_version = 7; CREATE VIRTUAL TABLE words USING fts5 (word);
+         INSERT INTO words VALUES ('word'); {rows} INSERT INTO t (n, pad) SELECT i, zeroblob(300) FROM s;
+         {rows} INSERT INTO gone SELECT zeroblob(2000) FROM s; DROP TABLE gone;"
+    );
+    let original = sandbox.database("3", &sql);
+    let are_same = |copy: &Path| pages::are_same(&connect(copy), &connect(&original)).unwrap();
+    let copied = |name: &str| {
+        let copy = sandbox.path(name);
+        snapshot(&original, &copy, &patience(), &mut silent).unwrap();
+        copy
+    };
+    assert!(are_same(&copied("plain")));
+    // Notes on many pages, among pages that were free, and a fence that came and went: all of it is stripped.
+    capture(&original, "2", &patience()).unwrap();
+    connect(&original).execute_batch("UPDATE t SET n = n + 1").unwrap();
+    Hold::take(&original, &patience()).unwrap().fence("a rehearsal").unwrap();
+    let stripped = copied("stripped");
+    strip(&stripped).unwrap();
+    assert!(are_same(&stripped));
+    assert_eq!(verify(&stripped, &original, &patience()).unwrap(), 0);
+    unfence(&original).unwrap();
+    for (name, sql, same_rows) in [
+        ("value", "UPDATE t SET n = 0 WHERE id = 3000", false),
+        ("indexed", "DROP INDEX by_n; CREATE INDEX by_n ON t (n DESC)", true),
+        ("sequence", "INSERT INTO t (n) VALUES (1); DELETE FROM t WHERE id = 3001", false),
+        ("version", "PRAGMA user_version = 8", true),
+        ("word", "INSERT INTO words VALUES ('another')", false),
+        ("view", "CREATE VIEW v AS SELECT n FROM t", true),
+        ("vacuum", "VACUUM", true),
+    ] {
+        let copy = copied(name);
+        strip(&copy).unwrap();
+        assert!(are_same(&copy), "{name}");
+        connect(&copy).execute_batch(sql).unwrap();
+        assert!(!are_same(&copy), "{name}");
+        assert_eq!(verify(&copy, &original, &patience()).is_ok(), same_rows, "{name}");
+    }
+}
+
+#[test]
 fn a_copy_with_a_damaged_page_is_not_its_original() {
     let sandbox = Sandbox::new();
     let sql = "CREATE TABLE t (n, pad); CREATE INDEX by_n ON t (n, pad);
