@@ -59,7 +59,6 @@ impl<'a> Limit<'a> {
     }
 
     /// How much time there is left.
-    #[cfg(any(feature = "mysql", feature = "sqlite"))]
     pub fn left(&self) -> Duration {
         self.allowed.saturating_sub(self.began.elapsed())
     }

@@ -6,6 +6,7 @@
 //! just lets the hold go. Between the fence and the switch writes are refused, never swallowed; recovery takes the
 //! fence back.
 
+use std::thread;
 use std::time::{Duration, Instant};
 
 use super::beginning::Beginning;
@@ -319,13 +320,32 @@ fn carry_over(
         live.hold(&patience)
     }?;
     death::point("held");
+    let name = own.spot().name.clone();
     let origin = Origin { database: live, hold: Some(&*hold), ahead, limit };
-    let trial = trial::begin(making, carry, &origin, own, Begins::Copied, &mut |_| {})?;
+    carry_held(making, carry, &origin, own).map_err(|error| {
+        if limit.is_over() {
+            error.hint("it took longer than in the rehearsal; try again, or give it a longer max_pause")
+        } else {
+            error
+        }
+    })?;
+    hold.check()?;
+    hold.fence(&why)?;
+    death::point("fenced");
+    making.log.timed("carry", format!("{} → {name}: writers held, none lost", live.spot().name), begun);
+    making.ran("carry", begun);
+    Ok(())
+}
+
+/// What is done while the writers are held: the copy, its proof, the migration, and the start of the web process.
+fn carry_held(making: &mut Making, carry: Carry, origin: &Origin, own: Box<dyn Database>) -> Result<()> {
+    let (live, limit) = (origin.database, origin.limit);
+    let trial = trial::begin(making, carry, origin, own, Begins::Copied, &mut |_| {})?;
     death::point("carried");
     let own = &*trial.database;
     let broken = match carry {
         Carry::Copy => own.verify(live.spot(), &limit).or_else(|why| {
-            if !ahead {
+            if !origin.ahead {
                 return Err(why);
             }
             origin.copy_again(making, own.spot(), &why)?;
@@ -333,35 +353,42 @@ fn carry_over(
         })?,
         Carry::Empty | Carry::Shared => u64::MAX,
     };
-    let left = most.saturating_sub(begun.elapsed());
-    trial.migrate(making, Run::ForGood, left).map_err(|error| {
-        if limit.is_over() {
-            error.hint("it took longer than in the rehearsal; try again, or give it a longer max_pause")
-        } else {
-            error
-        }
-    })?;
+    trial.migrate(making, Run::ForGood, limit.left())?;
     trial::end_previous(making.app(), &trial)?;
     if let Some(merged) = merge(making, carry, live, own, &limit)? {
         tell_merged(making, &merged);
     }
-    own.examine(broken, &limit)?;
     let noted = capture(making, carry, live, own, &limit)?;
     making.captured = tell_noted(making, &noted);
     own.sync()?;
     death::point("migrated");
-    start_held(making, most.saturating_sub(begun.elapsed()))?;
+    examine_beside(own, broken, &limit, || start_held(making, limit.left()))?;
     if let Some(door) = making.hold.as_ref() {
         door.check()?;
     }
-    limit.check().context(|| format!("writers were held for longer than {:.1} s", most.as_secs_f64()))?;
-    hold.check()?;
-    hold.fence(&why)?;
-    death::point("fenced");
-    let (from, to) = (&live.spot().name, &own.spot().name);
-    making.log.timed("carry", format!("{from} → {to}: writers held, none lost"), begun);
-    making.ran("carry", begun);
-    Ok(())
+    let most = making.max_pause().as_secs_f64();
+    limit.check().context(|| format!("writers were held for longer than {most:.1} s"))
+}
+
+/// Proves that a migrated database is sound while the web process starts on it: whoever waits waits for the longer of the
+/// two. Answers how long the proof took, and what `start` answers.
+pub(super) fn examine_beside<T>(
+    own: &dyn Database,
+    broken: u64,
+    limit: &Limit,
+    start: impl FnOnce() -> Result<T>,
+) -> Result<(Duration, T)> {
+    let examine = || {
+        let begun = Instant::now();
+        own.examine(broken, limit).map(|()| begun.elapsed())
+    };
+    thread::scope(|scope| {
+        let examined = scope.spawn(examine);
+        let started = start();
+        // What is wrong with the database comes first: it may be why nothing starts.
+        let examined = examined.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        Ok((examined, started?))
+    })
 }
 
 /// What a fenced database says to who writes to it.

@@ -22,7 +22,8 @@ pub const UNHURRIED: Duration = Duration::from_secs(24 * 3600);
 pub struct Foretold {
     /// For the copy.
     pub copying: Duration,
-    /// For its proof, the migration, the merge, the capture, the start of the web process, the hold itself and the fence.
+    /// For its proof, the migration and the proof of that, the merge, the capture, the start of the web process, the hold itself and
+    /// the fence.
     rest: Duration,
 }
 
@@ -53,7 +54,6 @@ pub fn of(making: &mut Making, carry: Carry, live: &dyn Database, own: &dyn Data
     let proved = begun.elapsed().saturating_sub(copied);
     let result = unchanged(making, live, &schema_before).and(migrated).and_then(|()| {
         trial::refuse_strays(making, &found)?;
-        trial.database.examine(u64::MAX, &Limit::within(UNHURRIED))?;
         if carry == Carry::Copy && trial.database.schema()? == schema_before {
             making.log.step("schema", "the migration left the tables as they were");
         }
@@ -63,8 +63,10 @@ pub fn of(making: &mut Making, carry: Carry, live: &dyn Database, own: &dyn Data
             .with([("RECEIVER_REHEARSAL", "1".to_owned())]);
         making.stage(StageName::Check, &environment, UNHURRIED)?;
         let noted = merge_and_capture(making, carry, live, &*trial.database)?;
-        let started = start(making, &environment)?;
-        Ok(noted + started + hold_and_fence(live, &*trial.database)?)
+        let start = || start(making, &environment);
+        let limit = Limit::within(UNHURRIED);
+        let (examined, started) = opening::examine_beside(&*trial.database, u64::MAX, &limit, start)?;
+        Ok(noted + examined.max(started) + hold_and_fence(live, &*trial.database)?)
     });
     let copying = result.as_ref().ok().map(|_| disconnect(making, carry, &*trial.database));
     trial::end(making.app(), &trial)?;

@@ -239,6 +239,29 @@ fn a_pause_that_the_rehearsal_finds_too_long_is_refused_before_anybody_waits() {
 }
 
 #[test]
+fn the_proof_after_a_migration_is_part_of_the_pause_that_the_rehearsal_finds() {
+    let world = with_notes(SQL, "copy");
+    // With many indexes that proof takes much longer than all the rest together.
+    let rows = "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 30000)";
+    let indexes: String =
+        (1..=20).map(|n| format!("CREATE INDEX i{n} ON note (text DESC, id * {n} % 7919);")).collect();
+    let live = open(&world.database(0), Duration::from_secs(20));
+    live.execute_batch(&format!("{rows} INSERT INTO note (text) SELECT n * 7919 % 30011 FROM n; {indexes}"))
+        .unwrap();
+    let proof = || {
+        let begun = Instant::now();
+        live.query_row("PRAGMA integrity_check", [], |_| Ok(())).unwrap();
+        begun.elapsed()
+    };
+    let proof = (0..3).map(|_| proof()).min().unwrap();
+    drop(live);
+    world.receiver(&["config", "app", "database.max_pause", &format!("{}ms", proof.as_millis() / 2)]).ok();
+    add_table(&world, "tag");
+    world.push().ok().says("NOT LIVE: still 0/").says("(max_pause): nobody was held");
+    world.receiver(&["deploy", "app", "-o", "max-pause=60s"]).ok().says("=====> live: 1/");
+}
+
+#[test]
 fn a_stage_that_hangs_under_the_hold_ends_at_max_pause_and_writers_go_on() {
     let stage = "migration = \"test \\\"$RECEIVER_REHEARSAL\\\" = 1 || sleep 600\"";
     let world = with_notes(&format!("{SQL}\n{stage}"), "copy");

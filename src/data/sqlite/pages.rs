@@ -54,9 +54,8 @@ fn objects(connection: &Connection) -> rusqlite::Result<Vec<Object>> {
         fence::OURS,
         way::NOTES
     ))?;
-    let object = |row: &rusqlite::Row<'_>| {
-        Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
-    };
+    let object =
+        |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?));
     query.query_map([], object)?.collect()
 }
 

@@ -67,9 +67,9 @@ pub fn verify(copy: &Path, original: &Path, limit: &Limit<'_>) -> Result<u64> {
             same_rows_in_all(copy, original, limit).map(Some)
         };
         let broken = answer(broken)?;
-        proved
-            .and_then(|now| now.map_or(Ok(()), |now| no_more_than(broken, now)))
-            .or_else(|why| refuse(limit, why, || format!("the copy {} is not its original", copy.display())))?;
+        proved.and_then(|now| now.map_or(Ok(()), |now| no_more_than(broken, now))).or_else(|why| {
+            refuse(limit, why, || format!("the copy {} is not its original", copy.display()))
+        })?;
         Ok(broken)
     })
 }

@@ -281,6 +281,17 @@ fn a_copy_with_a_damaged_page_is_not_its_original() {
 }
 
 #[test]
+fn time_that_is_over_is_no_fault_of_a_database() {
+    let sandbox = Sandbox::new();
+    let original = sandbox.database("3", "CREATE TABLE t (n)");
+    let over = Limit::within(Duration::ZERO);
+    for error in [examine(&original, 0, &over).unwrap_err(), verify(&original, &original, &over).unwrap_err()]
+    {
+        assert_eq!(error.one_line(), "it took longer than 0ns");
+    }
+}
+
+#[test]
 fn whatever_an_app_writes_shows_in_the_census() {
     let sandbox = Sandbox::new();
     let empty = sandbox.database("4", "");
