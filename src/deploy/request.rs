@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::environment::Kept;
 use super::joblog::Line;
 use super::look::{self, Scene};
-use super::{configuring, db, hand, maintenance, processes, prune, queue, spawn};
+use super::{configuring, db, hand, maintenance, processes, prune, queue, recovery, spawn};
 use crate::app::guard::Guard;
 use crate::app::journal::Event;
 use crate::app::settings::RelativePath;
@@ -200,7 +200,10 @@ pub fn carry_out(app: &App, request: &Request, by: &str, streams: &mut Streams) 
 
 /// Starts and ends processes; what is retired by it drains with nobody waiting.
 fn change_processes(app: &App, request: &Request, by: &str, streams: &mut Streams) -> Result<Reply> {
-    let mut guard = lock(app, streams)?;
+    let (mut guard, away) = match request {
+        Request::Boot => lock_at_boot(app, streams)?,
+        _ => (lock(app, streams)?, None),
+    };
     let talk = RefCell::new(&mut *streams.talk);
     let report = |line: &Line| {
         if let Some(line) = line.render() {
@@ -243,24 +246,44 @@ fn change_processes(app: &App, request: &Request, by: &str, streams: &mut Stream
     if processes::any_retired(app)? || !queue::waiting(app)?.is_empty() {
         spawn::worker(app)?;
     }
-    Ok(reply)
+    away.map_or(Ok(reply), Err)
 }
 
-/// Takes the lock; says so when that takes a while.
+/// Takes the lock, and mends what a death left; says so when that takes a while.
 pub fn lock(app: &App, streams: &mut Streams) -> Result<Guard> {
-    let mut guard = Guard::wait(app, "a command", |holder| {
+    let mut guard = wait(app, streams)?;
+    let told = recovery::recover(&mut guard)?;
+    tell_recovered(app, &told, streams)?;
+    Ok(guard)
+}
+
+/// The same with patience. Where the database server stays away what is live starts all the same: answered is then why nothing
+/// could be mended, which the worker tries again.
+fn lock_at_boot(app: &App, streams: &mut Streams) -> Result<(Guard, Option<Error>)> {
+    let mut guard = wait(app, streams)?;
+    match recovery::recover_patiently(&mut guard) {
+        Ok(told) => tell_recovered(app, &told, streams).map(|()| (guard, None)),
+        Err(error) if error.is_away() => Ok((guard, Some(error))),
+        Err(error) => Err(error),
+    }
+}
+
+fn wait(app: &App, streams: &mut Streams) -> Result<Guard> {
+    Guard::wait(app, "a command", |holder| {
         let doing = holder.map_or_else(|| "somebody else".to_owned(), |holder| holder.doing);
         let _ = writeln!(streams.talk, "waiting for {doing} to end");
-    })?;
-    let told = super::recovery::recover(&mut guard)?;
-    for told in &told {
+    })
+}
+
+fn tell_recovered(app: &App, told: &[String], streams: &mut Streams) -> Result<()> {
+    for told in told {
         let _ = writeln!(streams.talk, "recovered: {told}");
     }
     // What recovery put back into the queue is for a worker, which waits until we are done.
     if !told.is_empty() && !queue::waiting(app)?.is_empty() {
         spawn::worker(app)?;
     }
-    Ok(guard)
+    Ok(())
 }
 
 fn pin(guard: &mut Guard, release: &ReleaseId, pins: bool, by: &str) -> Result<Reply> {

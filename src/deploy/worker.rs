@@ -35,7 +35,7 @@ pub fn work(app: &App) -> Result<()> {
         if app.user().is_some() {
             queue::woken(app)?;
         }
-        recovery::recover(&mut guard).inspect_err(|error| tell_waiting(app, error))?;
+        recovery::recover_patiently(&mut guard).inspect_err(|error| tell_waiting(app, error))?;
         let worked = drain(&mut guard).inspect_err(|error| tell_waiting(app, error));
         drop(guard);
         worked?;
@@ -63,8 +63,12 @@ pub fn work(app: &App) -> Result<()> {
 
 /// Nobody may wait for a verdict that never comes.
 fn tell_waiting(app: &App, error: &Error) {
+    // What was interrupted is still to be undone, and begun again, once what that needs is there.
+    let underway = if error.is_away() { Underway::read(app).ok().flatten() } else { None };
+    let is_underway = |job: &Job| underway.as_ref().is_some_and(|underway| underway.job.id == job.id);
     let live = record::live(app).ok().flatten();
-    for job in queue::waiting(app).unwrap_or_default() {
+    let waiting = queue::waiting(app).unwrap_or_default();
+    for job in waiting.into_iter().filter(|job| !is_underway(job)) {
         let verdict = Verdict::not_live(app, live.as_ref(), Outcome::Failed, error);
         if let Ok(log) = JobLog::open(app, &job.id) {
             say(&log, &verdict);

@@ -1,7 +1,7 @@
 //! One error type: a sentence, its causes, and what to type next.
 //!
 //! Each layer adds exactly one sentence, lowercase and without a full stop. A cause is never said
-//! twice. Typed cases exist only where something decides on them: here, the exit code.
+//! twice. Typed cases exist only where something decides on them: the exit code, and whether to try again.
 
 use std::fmt;
 
@@ -33,6 +33,7 @@ pub struct Error {
     exit: Exit,
     message: String,
     hint: Option<String>,
+    away: bool,
     cause: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -42,7 +43,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// A failure: exit code 1.
     pub fn new(message: impl Into<String>) -> Self {
-        Error { exit: Exit::Failed, message: message.into(), hint: None, cause: None }
+        Error { exit: Exit::Failed, message: message.into(), hint: None, away: false, cause: None }
     }
 
     /// Wrong usage: exit code 2.
@@ -68,6 +69,19 @@ impl Error {
     pub fn exit(mut self, exit: Exit) -> Self {
         self.exit = exit;
         self
+    }
+
+    /// The same, of a server that is not there: it may be on its way still, after a boot for instance.
+    #[must_use]
+    pub fn away(mut self) -> Self {
+        self.away = true;
+        self
+    }
+
+    /// Whether it, or what brought it about, is a server that is not there.
+    pub fn is_away(&self) -> bool {
+        let inner = self.cause.as_ref().and_then(|cause| cause.downcast_ref::<Error>());
+        self.away || inner.is_some_and(Error::is_away)
     }
 
     /// The same error with what brought it about.
@@ -165,5 +179,8 @@ mod tests {
             "error: cannot go in\n  caused by: the door is locked\n  hint: take the key"
         );
         assert_eq!(outer.one_line(), "cannot go in: the door is locked");
+        assert!(!outer.is_away());
+        let away = Error::new("cannot go in").caused_by(Error::new("nobody is there").away());
+        assert!(away.is_away());
     }
 }

@@ -291,6 +291,8 @@ fn mariadb_and_postgresql_are_set_up_and_a_version_opens_on_each() {
         site.until("the second page", || page("/version") == "1" && page("/entries").is_empty());
         site.ssh(&format!("rollback {app}")).ok().says("=====> live: 0/");
         site.until("the first page again", || page("/version") == "0" && page("/entries").is_empty());
+        interrupted_by_a_reboot(&site, app);
+        site.until("the page after a reboot", || page("/version") == "0");
         // The identity that makes databases is receiver's alone, and so are the passwords.
         site.sh(&format!("runuser -u app-{app} -- ls /srv/{app}/receiver/secrets/databases")).fails(2);
         site.sh(&format!("receiver setup {app} --undo --data 2>&1")).ok();
@@ -300,6 +302,30 @@ fn mariadb_and_postgresql_are_set_up_and_a_version_opens_on_each() {
     let left = "mariadb -Ne 'SHOW DATABASES' | grep -E '^(my|po)_v'; runuser -u postgres -- psql -XAtc \
                 \"SELECT datname FROM pg_database WHERE datname ~ '_v[0-9]'\"";
     assert_eq!(site.sh(left).stdout, "");
+}
+
+/// A deploy of an app with a database server is in its `check` when the machine goes down: nobody types anything.
+fn interrupted_by_a_reboot(site: &Site, app: &str) {
+    let checking = site.server.disk().join(format!("srv/{app}/shared/checking"));
+    let check =
+        "test -e $RECEIVER_SHARED_DIR/checking || { touch $RECEIVER_SHARED_DIR/checking; sleep 600; }";
+    let settings =
+        site.read("receiver.toml").replace("[stages]\n", &format!("[stages]\ncheck = \"{check}\"\n"));
+    site.file("receiver.toml", &settings);
+    std::fs::remove_file(site.laptop.path().join("app/steps/2.sql")).unwrap();
+    let current = || std::fs::read_link(site.server.disk().join(format!("srv/{app}/current"))).unwrap();
+    let before = current();
+    site.dev(&format!(
+        "cd app; git add .; git commit --quiet --all -m three
+         setsid git push --quiet deploy@app.example:{app} main >/dev/null 2>&1 </dev/null &"
+    ))
+    .ok();
+    site.until("the check", || checking.exists());
+    site.server.reboot();
+    site.until("the deploy to be made again", || current() != before);
+    site.until("the doctor to find nothing", || site.sh(&format!("receiver doctor {app}")).code == 0);
+    let failed = site.sh("systemctl --failed --plain --no-legend").stdout;
+    assert!(!failed.contains("receiver"), "{failed}");
 }
 
 #[test]

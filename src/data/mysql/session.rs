@@ -286,7 +286,8 @@ fn told(socket: &Path, error: &mysql::Error) -> Error {
         mysql::Error::MySqlError(error) => error,
         other => {
             return Error::new(format!("the database server at {at} does not answer: {}", way(other)))
-                .hint("`systemctl status mariadb` (or mysql) says whether it runs");
+                .hint("`systemctl status mariadb` (or mysql) says whether it runs")
+                .away();
         }
     };
     let said = text::printable(&error.message);

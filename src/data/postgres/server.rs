@@ -142,6 +142,7 @@ impl Server {
                 Error::new(format!("no PostgreSQL server answers at {}", socket.display()))
                     .caused_by(inner(error))
                     .hint("`pg_lsclusters` shows the servers; `systemctl start postgresql`")
+                    .away()
             }
             // It wants a password, and there is none.
             None => Error::new(cannot).caused_by(cause).hint(hint),
@@ -151,6 +152,8 @@ impl Server {
             {
                 Error::new(cannot).caused_by(cause).hint(hint)
             }
+            // It is starting up, or shutting down.
+            Some(&SqlState::CANNOT_CONNECT_NOW) => Error::new(cannot).caused_by(cause).away(),
             Some(_) => Error::new(cannot).caused_by(cause),
         }
     }
