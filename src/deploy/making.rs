@@ -24,11 +24,11 @@ use crate::app::record::{DatabaseRecord, Record, StageRun};
 use crate::app::settings::{Action, Settings, StageName};
 use crate::app::{App, ReleaseId, ReleaseName, Version};
 use crate::data::Access;
-use crate::schema::{Answer, Detector};
+use crate::schema::{Answer, Detector, Pending};
 use crate::serve::hold::Hold;
 use crate::serve::start::Purpose;
 use crate::support::syncer::Syncer;
-use crate::support::{Context, Error, Result, clock, death, files};
+use crate::support::{Context, Error, Result, clock, death, files, text};
 use crate::vcs::Repository;
 use crate::vcs::export::Exported;
 use crate::vcs::times::Older;
@@ -319,12 +319,11 @@ impl<'a> Making<'a> {
         Ok(())
     }
 
-    /// Whether the framework, asked on a database, says that nothing is pending. `false` where it
-    /// cannot be asked.
-    pub fn nothing_pending(&self, environment: &Environment, most: Duration) -> Result<bool> {
+    /// What the framework, asked on a database, says of what is pending.
+    pub fn pending(&self, environment: &Environment, most: Duration) -> Result<Pending> {
         let Some(question) = self.look.question.as_ref().filter(|question| question.answer == Answer::Status)
         else {
-            return Ok(false);
+            return Ok(Pending::Unknown("nobody can be asked".to_owned()));
         };
         let run = Stage {
             name: "question",
@@ -336,9 +335,16 @@ impl<'a> Making<'a> {
             limits: &self.look.settings.limits,
             log_bytes: 64 << 10,
         };
-        let answer = run.output(&|| self.stopper.check());
+        let answer = run.ask(&|| self.stopper.check());
         self.stopper.check()?;
-        Ok(answer.is_ok())
+        let (status, output) = match answer {
+            Ok(answer) => answer,
+            Err(error) => return Ok(Pending::Unknown(error.one_line())),
+        };
+        let output = environment.mask(&String::from_utf8_lossy(&output));
+        let end = output.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it prints nothing");
+        let end: String = text::printable(end.trim()).chars().take(200).collect();
+        Ok(Pending::of(status.code(), format!("`{}`: {end}", text::printable(&question.command))))
     }
 
     /// Whether the framework can be asked whether something is pending.

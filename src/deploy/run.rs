@@ -22,7 +22,7 @@ use crate::app::journal::Outcome;
 use crate::app::settings::StageName;
 use crate::app::{App, ReleaseId};
 use crate::data::{Access, Limit};
-use crate::schema::Fingerprint;
+use crate::schema::{Fingerprint, Pending};
 use crate::serve::hold::Hold;
 use crate::support::{Context, Error, Result, death};
 use crate::vcs::Repository;
@@ -294,7 +294,8 @@ fn is_pending(making: &mut Making, look: &Look, opening: &Opening) -> Result<boo
     if look.settings.schema.command.is_some() || look.question.is_none() {
         return Ok(pending);
     }
-    Ok(!ask(making, opening)?)
+    // Who does not know opens a version.
+    Ok(ask(making, opening)? != Pending::Nothing)
 }
 
 /// Files that did not change say that the schema is the same; the framework, asked once more, has to agree.
@@ -308,7 +309,7 @@ fn refuse_pending(making: &Making, look: &Look, opening: &Opening) -> Result<()>
     if !live.has_reader() && live.size()? > SMALL {
         return Ok(());
     }
-    if ask(making, opening)? {
+    if !matches!(ask(making, opening)?, Pending::Something(_)) {
         return Ok(());
     }
     let name = making.app().name();
@@ -320,35 +321,33 @@ fn refuse_pending(making: &Making, look: &Look, opening: &Opening) -> Result<()>
 /// How large a database may be, in bytes, to be copied for a mere question.
 const SMALL: u64 = 64 << 20;
 
-/// Asks the framework whether nothing is pending: of the live database, by a role that cannot write, or on a
+/// Asks the framework what is pending: of the live database, by a role that cannot write, or on a
 /// copy that it may do with as it likes.
-fn ask(making: &Making, opening: &Opening) -> Result<bool> {
+fn ask(making: &Making, opening: &Opening) -> Result<Pending> {
     let app = making.app();
     let unhurried = Duration::from_secs(3600);
     let Some(database) = &opening.database else {
-        return making.nothing_pending(&making.environment, unhurried);
+        return making.pending(&making.environment, unhurried);
     };
     let live = databases::of(app, database)?;
-    let nothing = if live.has_reader() {
+    let pending = if live.has_reader() {
         let environment = making.environment.with_database(&*live, Access::Read)?;
-        making.nothing_pending(&environment, unhurried)?
+        making.pending(&environment, unhurried)?
     } else {
         let copy = live.beside(Passing::Question.spot(app, making.version())?);
         live.snapshot(copy.spot(), &Limit::within(unhurried), &mut |_| {})?;
         let environment = making.environment.with_database(&*copy, Access::Write)?;
-        let answer = making.nothing_pending(&environment, unhurried);
+        let answer = making.pending(&environment, unhurried);
         databases::discard(app, &*copy)?;
         answer?
     };
-    making.log.step(
-        "schema",
-        if nothing {
-            "the framework says that nothing is pending"
-        } else {
-            "the framework says that something is pending"
-        },
-    );
-    Ok(nothing)
+    let said = match &pending {
+        Pending::Nothing => "the framework says that nothing is pending".to_owned(),
+        Pending::Something(said) => format!("the framework says that something is pending: {said}"),
+        Pending::Unknown(why) => format!("the framework cannot be asked whether something is pending: {why}"),
+    };
+    making.log.step("schema", said);
+    Ok(pending)
 }
 
 /// What comes after the rename: nothing of it can take the release back.

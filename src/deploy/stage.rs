@@ -58,7 +58,7 @@ impl Stage<'_> {
         let log = log.clone();
         let environment = self.environment.clone();
         let mut limit = Limit { left: self.log_bytes, told: false };
-        self.execute(stop, move |line| {
+        let status = self.execute(stop, move |line| {
             if limit.told {
                 return;
             }
@@ -69,14 +69,21 @@ impl Stage<'_> {
                 Taken::Last => log.write(&Line::Note("it prints too much: the rest is not kept".to_owned())),
                 Taken::None => {}
             }
-        })
+        })?;
+        self.judge(status)
     }
 
     /// Runs it to its end and returns what it printed, up to its limit.
     pub fn output(&self, stop: &Stop) -> Result<Vec<u8>> {
+        let (status, output) = self.ask(stop)?;
+        self.judge(status).map(|()| output)
+    }
+
+    /// The same, whatever its status is.
+    pub fn ask(&self, stop: &Stop) -> Result<(ExitStatus, Vec<u8>)> {
         let kept = Arc::new(std::sync::Mutex::new(Vec::new()));
         let (into, most) = (Arc::clone(&kept), self.log_bytes);
-        self.execute(stop, move |line| {
+        let status = self.execute(stop, move |line| {
             if let Ok(mut kept) = into.lock()
                 && (kept.len() as u64) < most
             {
@@ -84,10 +91,11 @@ impl Stage<'_> {
                 kept.push(b'\n');
             }
         })?;
-        kept.lock().map(|kept| kept.clone()).map_err(|_| Error::new("the output was lost"))
+        let output = kept.lock().map(|kept| kept.clone()).map_err(|_| Error::new("the output was lost"))?;
+        Ok((status, output))
     }
 
-    fn execute(&self, stop: &Stop, sink: impl FnMut(&[u8]) + Send + 'static) -> Result<()> {
+    fn execute(&self, stop: &Stop, sink: impl FnMut(&[u8]) + Send + 'static) -> Result<ExitStatus> {
         let start = || format!("cannot start stage `{}`", self.name);
         let (reader, writer) = std::io::pipe().context(start)?;
         let mut running = self.start(writer).context(start)?;
@@ -139,13 +147,13 @@ impl Stage<'_> {
         Ok(Stand::Here(Box::new(handle), group))
     }
 
-    fn wait(&self, running: &mut Stand, stop: &Stop) -> Result<()> {
+    fn wait(&self, running: &mut Stand, stop: &Stop) -> Result<ExitStatus> {
         let begun = Instant::now();
         let mut pause = Duration::from_millis(1);
         let reason = loop {
             let ended = running.wait(pause).context(|| format!("cannot wait for stage `{}`", self.name))?;
             if let Some(status) = ended {
-                return self.judge(status);
+                return Ok(status);
             }
             pause = (pause * 2).min(Duration::from_millis(100));
             if let Err(reason) = stop() {
@@ -164,7 +172,7 @@ impl Stage<'_> {
         Err(reason)
     }
 
-    fn judge(&self, status: std::process::ExitStatus) -> Result<()> {
+    fn judge(&self, status: ExitStatus) -> Result<()> {
         use std::os::unix::process::ExitStatusExt;
         let how = match (status.code(), status.signal()) {
             (Some(0), _) => return Ok(()),

@@ -11,7 +11,7 @@ use super::making::Making;
 use crate::app::App;
 use crate::app::settings::{Action, Carry, Engine, StageName};
 use crate::data::{Access, Census, Database, Hold, Limit, Progress, Schema, Script, Spot};
-use crate::schema::Detector;
+use crate::schema::{Detector, Pending};
 use crate::support::{Error, Result, files, text};
 
 /// A database that syncdb and migration are run on.
@@ -234,13 +234,13 @@ impl Trial {
     /// Whether the framework says that nothing is pending, and means this database: of an empty one it
     /// must not say so, too, as it would if it looked at another.
     fn is_asked(&self, making: &Making, environment: &Environment, most: Duration) -> Result<bool> {
-        if !making.nothing_pending(environment, most)? {
+        if making.pending(environment, most)? != Pending::Nothing {
             return Ok(false);
         }
         let empty = self.empty(making)?;
-        let same = making.nothing_pending(&environment.with_database(&*empty, Access::Write)?, most);
+        let same = making.pending(&environment.with_database(&*empty, Access::Write)?, most);
         databases::discard(making.app(), &*empty)?;
-        Ok(!same?)
+        Ok(same? != Pending::Nothing)
     }
 }
 
@@ -250,11 +250,17 @@ fn refuse_pending(making: &Making, environment: &Environment) -> Result<()> {
     if !matches!(runs, Some(Action::Run(_))) || !making.can_be_asked() {
         return Ok(());
     }
-    if making.nothing_pending(environment, Duration::MAX)? {
-        return Ok(());
+    match making.pending(environment, Duration::MAX)? {
+        Pending::Nothing => Ok(()),
+        Pending::Unknown(why) => {
+            making.log.note(format!("whether migrations are pending still cannot be asked: {why}"));
+            Ok(())
+        }
+        Pending::Something(said) => {
+            Err(Error::new("after syncdb the framework says that migrations are pending still")
+                .hint(format!("it was asked by {said}")))
+        }
     }
-    Err(Error::new("after syncdb the framework says that migrations are pending still")
-        .hint("run its question by hand: `receiver show` has the output of the stages"))
 }
 
 /// The settings lines that make a framework use the database that it is given.

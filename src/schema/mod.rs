@@ -23,7 +23,7 @@ mod tokens;
 
 pub use compare::{Changed, Difference, FileDifference, Kind, compare};
 pub use fingerprint::{Fingerprint, fingerprint};
-pub use question::{Answer, Question, question};
+pub use question::{Answer, Pending, Question, question};
 
 use serde::{Deserialize, Serialize};
 

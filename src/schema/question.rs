@@ -2,7 +2,7 @@
 //!
 //! The question is put the way `syncdb` calls the framework: the same interpreter, directory and
 //! options, with the asking command in the place of the migrating one. Where that cannot be read off,
-//! it is the framework's usual command; if that is not there it fails, which is an answer too: doubt.
+//! it is the framework's usual command; if that is not there, or does not understand it, nobody knows.
 
 use super::{Detector, Said};
 
@@ -24,6 +24,31 @@ pub enum Answer {
     Output,
 }
 
+/// What a framework says of what is pending.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Pending {
+    /// That nothing is.
+    Nothing,
+    /// That something is: the end of what it printed.
+    Something(String),
+    /// It was not understood, or is not there: the end of what was printed then.
+    Unknown(String),
+}
+
+impl Pending {
+    /// What a status says, of an [`Answer::Status`], and the end of what was printed.
+    ///
+    /// 126 and 127 are the shell's, for what is not there. 2 is said by argparse (of Django, of Alembic) and by click (of
+    /// Flask) of options that they do not know, as releases of before the question do; no oracle says it of migrations.
+    pub fn of(status: Option<i32>, end: String) -> Pending {
+        match status {
+            Some(0) => Pending::Nothing,
+            Some(2 | 126 | 127) => Pending::Unknown(end),
+            _ => Pending::Something(end),
+        }
+    }
+}
+
 /// A framework's own word on what is pending.
 struct Oracle {
     detectors: &'static [Detector],
@@ -38,6 +63,8 @@ struct Oracle {
     /// What is said after them.
     then: &'static str,
     usual: &'static str,
+    /// Programs that bring the schema up by other words, and cannot be asked: nor can the usual command, beside them.
+    mute: &'static [&'static str],
 }
 
 /// Those whose exit status is a sound answer (or, in releases that are too old for it, a failure).
@@ -51,6 +78,7 @@ static ORACLES: &[Oracle] = &[
         keeps: |_| true,
         then: " --check",
         usual: ".venv/bin/python manage.py migrate --check",
+        mute: &[],
     },
     Oracle {
         detectors: &[Detector::Rails],
@@ -60,6 +88,7 @@ static ORACLES: &[Oracle] = &[
         keeps: is_assignment,
         then: "",
         usual: "bin/rails db:abort_if_pending_migrations",
+        mute: &[],
     },
     Oracle {
         detectors: &[Detector::Laravel],
@@ -69,6 +98,7 @@ static ORACLES: &[Oracle] = &[
         keeps: is_assignment,
         then: "",
         usual: "php artisan migrate:status --pending=1",
+        mute: &[],
     },
     Oracle {
         detectors: &[Detector::Alembic],
@@ -78,6 +108,8 @@ static ORACLES: &[Oracle] = &[
         keeps: is_assignment,
         then: "",
         usual: ".venv/bin/alembic current --check-heads",
+        // Flask-Migrate keeps its configuration elsewhere.
+        mute: &["flask"],
     },
     Oracle {
         detectors: &[Detector::Prisma],
@@ -87,6 +119,7 @@ static ORACLES: &[Oracle] = &[
         keeps: is_assignment,
         then: "",
         usual: "npx prisma migrate status",
+        mute: &[],
     },
     Oracle {
         detectors: &[Detector::Flyway],
@@ -96,6 +129,7 @@ static ORACLES: &[Oracle] = &[
         keeps: is_assignment,
         then: "",
         usual: "flyway validate",
+        mute: &[],
     },
 ];
 
@@ -110,8 +144,16 @@ pub fn question(detector: Detector, said: &Said) -> Option<Question> {
     // Where the settings say the paths, the framework is the one that syncdb calls.
     let called = || ORACLES.iter().find(|oracle| oracle.is_called_in(syncdb));
     let oracle = own.or_else(|| if detector == Detector::Paths { called() } else { None })?;
+    if oracle.mute.iter().any(|program| names(syncdb).any(|name| name == *program)) {
+        return None;
+    }
     let command = oracle.as_called_in(syncdb).unwrap_or_else(|| oracle.usual.to_owned());
     Some(Question { command, answer: Answer::Status })
+}
+
+/// The words of a command, each without the directory that it lies in.
+fn names(command: &str) -> impl Iterator<Item = &str> {
+    command.split_whitespace().filter_map(|word| word.rsplit('/').next())
 }
 
 fn is_assignment(word: &str) -> bool {
@@ -217,6 +259,19 @@ mod tests {
         assert_eq!(asked(Detector::Ecto, "mix ecto.migrate"), None);
         assert_eq!(asked(Detector::Paths, "make tables"), None);
         assert_eq!(asked(Detector::None, "./manage.py migrate"), None);
+        assert_eq!(asked(Detector::Alembic, ".venv/bin/flask --app shop db upgrade"), None);
+    }
+
+    #[test]
+    fn who_does_not_understand_the_question_has_not_answered_it() {
+        let said = |status| Pending::of(status, "end".to_owned());
+        assert_eq!(said(Some(0)), Pending::Nothing);
+        for status in [2, 126, 127] {
+            assert_eq!(said(Some(status)), Pending::Unknown("end".to_owned()));
+        }
+        for status in [Some(1), Some(255), None] {
+            assert_eq!(said(status), Pending::Something("end".to_owned()));
+        }
     }
 
     #[test]

@@ -261,3 +261,37 @@ fn paths_and_command_of_the_settings_take_the_place_of_the_detector() {
     world.commit("another output");
     world.push().ok().says("=====> live: 3/");
 }
+
+/// An Alembic that makes a table, and answers the question whether something is pending in the way of `current`.
+fn alembic(world: &World, current: &str) {
+    world.file(
+        "bin/alembic",
+        &format!(
+            "#!/bin/sh\nif [ $1 = upgrade ]; then exec python3 -c \"import os, sqlite3\n\
+             sqlite3.connect(os.environ['RECEIVER_DATABASE_NAME']).execute('CREATE TABLE IF NOT EXISTS t (n)')\"; fi\n{current}\n"
+        ),
+    );
+}
+
+#[test]
+fn a_framework_that_does_not_understand_the_question_is_taken_at_its_files_word() {
+    let world = World::with_app();
+    world.file("alembic.ini", "[alembic]\nscript_location = steps\n");
+    world.file("steps/env.py", "from alembic import context\n");
+    world.file("steps/versions/1.py", "revision = '1'\n");
+    let settings = "[stages]\nsyncdb = \"sh bin/alembic upgrade head\"\n[database]\nengine = \"sqlite\"\n";
+    world.file("receiver.toml", settings);
+    // As releases before 1.17.1 do.
+    alembic(&world, "echo 'alembic: error: unrecognized arguments: --check-heads'; exit 2");
+    world.commit("one");
+    let said = world.push().ok().says("=====> live: 0/").says("cannot be asked");
+    said.says("`sh bin/alembic current --check-heads`: alembic: error: unrecognized arguments");
+    world.file("index.html", "two");
+    world.commit("two");
+    world.push().ok().says("cannot be asked").says("=====> live: 0/");
+    // One that does understand it is believed, and quoted.
+    alembic(&world, "echo 'FAILED: Database is not on all head revisions'; exit 1");
+    world.commit("three");
+    let said = world.push().ok().says("NOT LIVE: still 0/").says("migrations are pending");
+    said.says("`sh bin/alembic current --check-heads`: FAILED: Database is not on all head revisions");
+}
