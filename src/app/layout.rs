@@ -2,6 +2,7 @@
 //!
 //! Where an app's own files lie is said in [`paths`](super::paths).
 
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -68,12 +69,33 @@ impl Root {
             return Err(Error::new(format!("{} is not a regular file", app.marker().display()))
                 .hint("put it back, for instance from a backup"));
         }
+        if is_seen {
+            self.refuse_closed(name)?;
+        }
         let hint = match (&self.sight, self.apps()?.as_slice()) {
             (Sight::Only(names), []) => format!("the apps of this key: {}", list_names(names)),
             (Sight::All, []) => format!("`receiver create {name}` makes it"),
             (_, apps) => format!("the apps here: {}", list_names(apps.iter().map(App::name))),
         };
         Err(Error::usage(format!("there is no app '{name}' in {}", self.path.display())).hint(hint))
+    }
+
+    /// An app that this account may not look into is not one that is not there.
+    fn refuse_closed(&self, name: &AppName) -> Result<()> {
+        let app = self.place(name);
+        match std::fs::symlink_metadata(app.marker()) {
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                Err(Error::new(format!("this account may not look into {}", app.directory().display()))
+                    .hint("`sudo receiver …` may, or `ssh ACCOUNT@SERVER …` with a key of the app"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Says so where there are apps, and this account may look into none of them.
+    pub fn refuse_all_closed(&self) -> Result<()> {
+        let names = files::names_in(&self.path)?;
+        names.iter().filter_map(|name| name.parse().ok()).try_for_each(|name| self.refuse_closed(&name))
     }
 
     /// Whether an app is there, and seen.

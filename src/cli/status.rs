@@ -26,6 +26,7 @@ impl Status {
         };
         let all: Vec<AppStatus> = apps.iter().map(AppStatus::read).collect::<Result<_>>()?;
         if all.is_empty() {
+            global.root()?.refuse_all_closed()?;
             talk::say(global, "there is no app yet; `receiver create APP` makes one");
         }
         let words: Vec<String> = all.iter().flat_map(AppStatus::words).collect();

@@ -203,7 +203,7 @@ pub trait Database: fmt::Debug + Send + Sync {
     /// Takes the fence down: it takes writes again. Cheap where there is none.
     fn unfence(&self) -> Result<()>;
 
-    /// Who is connected to it besides receiver, a line each.
+    /// Who is connected to it and could write there, besides receiver, a line each.
     fn connected(&self) -> Result<Vec<String>>;
 
     /// What the server lacks, or would refuse, for a version to open.

@@ -40,7 +40,7 @@ impl Verdict {
     #[must_use]
     pub fn undo_by(mut self, app: &App, leaves_data: bool) -> Verdict {
         let flag = if leaves_data { " --without-new-data" } else { "" };
-        let program = over_ssh(app).unwrap_or_else(|| "receiver".to_owned());
+        let program = program(app);
         self.notes.push(format!("undo: {program} rollback {}{flag}", app.name()));
         self
     }
@@ -64,8 +64,8 @@ impl Verdict {
         let why = error.to_string();
         let next = match outcome {
             Outcome::Superseded => "nothing to type".to_owned(),
-            Outcome::Cancelled => format!("`receiver deploy {}` begins again", app.name()),
-            _ => format!("push a fix, or `receiver deploy {}` to try again", app.name()),
+            Outcome::Cancelled => format!("`{} deploy {}` begins again", program(app), app.name()),
+            _ => format!("push a fix, or `{} deploy {}` to try again", program(app), app.name()),
         };
         let notes = error.causes().into_iter().map(|cause| format!("caused by: {cause}"));
         let hint = error.innermost_hint().map(|hint| format!("hint: {hint}"));
@@ -116,6 +116,10 @@ impl Verdict {
 }
 
 /// What is typed on the laptop instead of `receiver`, on a server that was set up.
+fn program(app: &App) -> String {
+    over_ssh(app).unwrap_or_else(|| "receiver".to_owned())
+}
+
 fn over_ssh(app: &App) -> Option<String> {
     app.user()?;
     let account = Server::read().ok()??.account;

@@ -337,12 +337,24 @@ fn what_keeps_an_app_over_the_years_works_where_setup_made_it() {
     site.paste(&said);
     site.file("index.html", "one\n");
     site.push("one").ok();
+    // What a first process said that never went live is there to be read, and the way to it is one from the laptop.
+    site.file("receiver.toml", "[web]\ncommand = \"echo it lacks something; exit 3\"\n");
+    let said = site.push("a process that ends").says("NOT LIVE").says("it lacks something");
+    said.says("push a fix, or `ssh deploy@app.example deploy app` to try again");
+    site.ssh("logs app web").ok().says("it lacks something");
+    std::fs::remove_file(site.laptop.path().join("app/receiver.toml")).unwrap();
+    site.push("without it").ok();
     site.sh("receiver backup app > /root/app.tar && tar -tf /root/app.tar")
         .ok()
         .says("dumps/app_v0.sqlite3")
         .says("end.json");
     site.sh("echo hi > /root/x; receiver put app a.txt < /root/x && receiver get app a.txt").ok().says("hi");
     assert_eq!(site.sh("stat -c %U:%a /srv/app/shared/a.txt").ok().stdout, "app-app:640\n");
+    // Who may not look into it is not told that it is not there.
+    for command in ["status", "status app", "deploy app"] {
+        let refused = site.sh(&format!("runuser -u nobody -- receiver {command} 2>&1")).fails(1);
+        refused.says("this account may not look into /srv/app").says("`sudo receiver");
+    }
     let watched = site.sh("receiver config app notify.command 'cat >> /tmp/events'").ok();
     watched.says("notify.command is set").never_says("it holds from the next deploy on");
     site.sh("receiver verify app; receiver prune app; receiver status app --check").ok();

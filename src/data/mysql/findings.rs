@@ -171,11 +171,10 @@ fn engines(session: &mut Session, database: &str, found: &mut Vec<Finding>) -> R
 /// Who is connected to a database, or as its roles, besides receiver itself.
 pub(super) fn connected(database: &Mysql) -> Result<Vec<String>> {
     let mut session = database.server.connect()?;
-    let reader = super::roles::reader(database.name())?;
     let rows: Vec<(u32, String, String, String, i64)> = session.rows(
         "SELECT ID, USER, COALESCE(HOST, ''), COMMAND, TIME FROM information_schema.PROCESSLIST \
-         WHERE (DB = ? OR USER IN (?, ?)) AND COALESCE(IS_USED_LOCK(CONCAT(?, ID)), 0) <> ID ORDER BY ID",
-        (database.name(), database.name(), &reader, session::MARK),
+         WHERE (DB = ? OR USER = ?) AND USER <> ? AND COALESCE(IS_USED_LOCK(CONCAT(?, ID)), 0) <> ID ORDER BY ID",
+        (database.name(), database.name(), super::roles::reader(database.name())?, session::MARK),
     )?;
     let others = rows.into_iter().filter(|(id, ..)| !session::is_own(&database.server.socket, *id));
     Ok(others

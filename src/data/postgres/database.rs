@@ -248,11 +248,12 @@ impl Database for Postgres {
     }
 
     fn connected(&self) -> Result<Vec<String>> {
+        let reader = super::place::reader_of(self.name())?;
         let rows = self.server.session(LOBBY)?.query(
             "SELECT pid, coalesce(usename::text, ''), coalesce(application_name, ''), coalesce(state, 'state not shown')
              FROM pg_stat_activity WHERE datname = $1 AND backend_type = 'client backend' AND application_name <> 'receiver'
-             ORDER BY backend_start",
-            &[&self.name()],
+               AND usename IS DISTINCT FROM $2 ORDER BY backend_start",
+            &[&self.name(), &reader.as_str()],
         )?;
         let line = |row: &postgres::Row| -> Result<String> {
             let (pid, role, program, state): (i32, _, _, _) =

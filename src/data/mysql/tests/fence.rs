@@ -282,6 +282,10 @@ fn a_frozen_copy_can_only_be_read_and_who_is_connected_is_named() {
         app.connection_id(),
         database.name()
     )));
+    // A process of a version that is looked at reads, and is nobody to be ended.
+    let reads = world.role(&database, Access::Read);
+    assert_eq!(database.connected().unwrap().len(), 1);
+    drop(reads);
     // What another of receiver's processes does there for a moment concerns nobody.
     let other = database.server.connect_to(database.name()).unwrap();
     session::forget(&database.server.socket, other.id());
