@@ -251,7 +251,7 @@ fn what_is_somebody_elses_is_never_altered() {
 }
 
 #[test]
-fn mariadb_and_postgresql_are_set_up_and_a_version_opens_on_each() {
+fn on_each_database_server_a_version_opens_and_a_deploy_that_a_reboot_interrupts_is_made_again() {
     let site = Site::new();
     site.sh("apt-get update -qq; apt-get install -qq -y --no-install-recommends python3 python3-mysqldb python3-psycopg2 \
              >/dev/null 2>&1")
