@@ -6,8 +6,6 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::thread;
-use std::time::{Duration, Instant};
 
 use super::joblog::{self, JobLog};
 use super::look::Scene;
@@ -51,23 +49,6 @@ pub fn recover(guard: &mut Guard) -> Result<Vec<String>> {
         guard.append(None, Event::Recover { what: what.clone() })?;
     }
     Ok(told)
-}
-
-/// How long a database server that is not there is waited for.
-const AWAY: Duration = Duration::from_secs(60);
-
-/// The same where nobody types it again: after a boot the database server may be on its way still.
-pub fn recover_patiently(guard: &mut Guard) -> Result<Vec<String>> {
-    let begun = Instant::now();
-    loop {
-        match recover(guard) {
-            Err(error) if error.is_away() && begun.elapsed() < AWAY => {
-                log::info!("waiting: {}", error.one_line());
-                thread::sleep(Duration::from_secs(1));
-            }
-            result => return result,
-        }
-    }
 }
 
 fn is_newer(text: &str) -> bool {

@@ -200,10 +200,8 @@ pub fn carry_out(app: &App, request: &Request, by: &str, streams: &mut Streams) 
 
 /// Starts and ends processes; what is retired by it drains with nobody waiting.
 fn change_processes(app: &App, request: &Request, by: &str, streams: &mut Streams) -> Result<Reply> {
-    let (mut guard, away) = match request {
-        Request::Boot => lock_at_boot(app, streams)?,
-        _ => (lock(app, streams)?, None),
-    };
+    let mut guard =
+        if matches!(request, Request::Boot) { lock_at_boot(app, streams) } else { lock(app, streams) }?;
     let talk = RefCell::new(&mut *streams.talk);
     let report = |line: &Line| {
         if let Some(line) = line.render() {
@@ -246,7 +244,7 @@ fn change_processes(app: &App, request: &Request, by: &str, streams: &mut Stream
     if processes::any_retired(app)? || !queue::waiting(app)?.is_empty() {
         spawn::worker(app)?;
     }
-    away.map_or(Ok(reply), Err)
+    Ok(reply)
 }
 
 /// Takes the lock, and mends what a death left; says so when that takes a while.
@@ -257,15 +255,17 @@ pub fn lock(app: &App, streams: &mut Streams) -> Result<Guard> {
     Ok(guard)
 }
 
-/// The same with patience. Where the database server stays away what is live starts all the same: answered is then why nothing
-/// could be mended, which the worker tries again.
-fn lock_at_boot(app: &App, streams: &mut Streams) -> Result<(Guard, Option<Error>)> {
+/// The same where nobody types it again: what is live starts also where the database server is not there yet, without which
+/// nothing can be mended. A worker waits for it.
+fn lock_at_boot(app: &App, streams: &mut Streams) -> Result<Guard> {
     let mut guard = wait(app, streams)?;
-    match recovery::recover_patiently(&mut guard) {
-        Ok(told) => tell_recovered(app, &told, streams).map(|()| (guard, None)),
-        Err(error) if error.is_away() => Ok((guard, Some(error))),
-        Err(error) => Err(error),
+    match recovery::recover(&mut guard) {
+        Err(error) if error.is_away() => {
+            let _ = writeln!(streams.talk, "what was interrupted waits: {}", error.one_line());
+        }
+        told => tell_recovered(app, &told?, streams)?,
     }
+    Ok(guard)
 }
 
 fn wait(app: &App, streams: &mut Streams) -> Result<Guard> {

@@ -1,5 +1,8 @@
 //! The worker: takes the app's lock, mends what a death left, and does what waits, one job at a time.
 
+use std::thread;
+use std::time::{Duration, Instant};
+
 use super::joblog::{self, JobLog};
 use super::look::{self, Scene};
 use super::queue::{self, Job, Order};
@@ -25,17 +28,29 @@ pub fn work_all(apps: &[App]) -> Result<()> {
     worked.into_iter().collect()
 }
 
+/// How long a database server is waited for that is not there: after a boot it may be on its way still. Nobody holds the lock
+/// meanwhile.
+const AWAY: Duration = Duration::from_secs(300);
+
 /// Does all that waits, and ends when nothing does.
 ///
 /// # Errors
 /// Where the app's state cannot be read or written; whoever follows a waiting job is told.
 pub fn work(app: &App) -> Result<()> {
+    let begun = Instant::now();
     loop {
         let mut guard = Guard::wait(app, "a worker", |_| {}).inspect_err(|error| tell_waiting(app, error))?;
         if app.user().is_some() {
             queue::woken(app)?;
         }
-        recovery::recover_patiently(&mut guard).inspect_err(|error| tell_waiting(app, error))?;
+        match recovery::recover(&mut guard) {
+            Err(error) if error.is_away() && begun.elapsed() < AWAY => {
+                drop(guard);
+                thread::sleep(Duration::from_secs(1));
+                continue;
+            }
+            recovered => recovered.inspect_err(|error| tell_waiting(app, error))?,
+        };
         let worked = drain(&mut guard).inspect_err(|error| tell_waiting(app, error));
         drop(guard);
         worked?;
