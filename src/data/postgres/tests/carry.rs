@@ -1,5 +1,5 @@
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Barrier, Mutex};
 
 use super::*;
 
@@ -238,12 +238,16 @@ fn every_acknowledged_write_is_in_the_copy_and_every_later_one_is_refused() {
     let copy = sandbox.at("acked_v2");
     let next = AtomicI64::new(1);
     let (acknowledged, refused) = (Mutex::new(Vec::new()), AtomicI64::new(0));
+    // Who has not even come in would be let in no more.
+    let all_in = Barrier::new(9);
     thread::scope(|scope| {
         for kind in 0..8 {
             let (next, acknowledged, refused, sandbox) = (&next, &acknowledged, &refused, &sandbox);
+            let all_in = &all_in;
             scope.spawn(move || {
                 let mut app = sandbox.app("acked_v1");
                 let prepared = app.prepare("INSERT INTO t VALUES ($1)").unwrap();
+                all_in.wait();
                 loop {
                     let n = next.fetch_add(1, Ordering::Relaxed);
                     let written = match kind % 3 {
@@ -259,6 +263,7 @@ fn every_acknowledged_write_is_in_the_copy_and_every_later_one_is_refused() {
                 }
             });
         }
+        all_in.wait();
         until("fifty writes", || acknowledged.lock().unwrap().len() > 50);
         let hold = database.hold(&patience()).unwrap();
         hold.copy_to(copy.spot(), &patience(), &mut silent).unwrap();
