@@ -1,7 +1,7 @@
 //! The proof by pages: a copy that has its original's pages has its rows.
 //!
-//! To compare two databases page by page takes a quarter of what it takes row by row, and writers wait for it. What
-//! receiver strips from a copy changes some: those of its own tables, of the list of all that is there, and of the list of
+//! To compare two databases page by page takes less time than row by row, and writers wait for it. What receiver
+//! strips from a copy changes some pages: those of its own tables, of the list of all that is there, and of the list of
 //! free pages. Where no other differs, and both say the same of everything that is the app's, down to the page on which it
 //! begins, each of its tables and indexes is the original's byte for byte.
 //!
